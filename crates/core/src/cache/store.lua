@@ -1,0 +1,14 @@
+-- Writes cache entries, each unless a newer version of it is there.
+-- KEYS: the entries; ARGV: version, data and life in ms of each
+-- Returns how many were written.
+local written = 0
+for i, key in ipairs(KEYS) do
+    local version, data, life = ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i]
+    local have = tonumber(redis.call('HGET', key, 'v') or '')
+    if not have or have <= tonumber(version) then
+        redis.call('HSET', key, 'v', version, 'd', data)
+        redis.call('PEXPIRE', key, life)
+        written = written + 1
+    end
+end
+return written

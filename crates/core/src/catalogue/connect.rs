@@ -1,0 +1,83 @@
+//! Opening the database and bringing its schema up to date.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::any::AnyPoolOptions;
+use sqlx::migrate::Migrator;
+
+use super::{Catalogue, CatalogueError};
+use crate::settings::secret;
+
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// Longest to wait for a connection to the database.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_CONNECTIONS: u32 = 16;
+
+/// Where the database is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DatabaseSettings {
+    /// `sqlite://FILE`, created when missing, or `postgres://user:password@host/database` [default: sqlite://pricing.db]
+    #[arg(long, env, hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// File that holds DATABASE_URL, in its place
+    #[arg(long, env)]
+    pub database_url_file: Option<PathBuf>,
+    /// Load products P-100 … P-999 and markets NY, LA, MIA and default into an empty database
+    #[arg(long, env, default_value_t = false, action = clap::ArgAction::Set)]
+    pub demo_catalogue: bool,
+}
+
+impl Catalogue {
+    /// Connects, brings the schema up to date, and loads the demo catalogue if asked to.
+    ///
+    /// Several processes may do this at once: they take turns, under PostgreSQL's advisory lock or a
+    /// lock on a file beside the SQLite database.
+    ///
+    /// # Errors
+    ///
+    /// When `DATABASE_URL` is wrong, the database is away or the schema cannot be brought up to date.
+    pub async fn open(settings: &DatabaseSettings) -> Result<Self, CatalogueError> {
+        let url = settings.database_url.as_deref();
+        let file = settings.database_url_file.as_deref();
+        let url = secret("DATABASE_URL", url, file, "sqlite://pricing.db")?;
+        sqlx::any::install_default_drivers();
+        let catalogue = if let Some(path) = url.strip_prefix("sqlite://") {
+            Self::open_sqlite(Path::new(path)).await?
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let pool = options().connect(&url).await?;
+            POSTGRES.run(&pool).await?;
+            Self { pool }
+        } else {
+            return Err(CatalogueError::UnknownDatabase);
+        };
+        if settings.demo_catalogue {
+            catalogue.load_demo().await?;
+        }
+        Ok(catalogue)
+    }
+
+    async fn open_sqlite(path: &Path) -> Result<Self, CatalogueError> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut lock = path.as_os_str().to_owned();
+        lock.push(".migrating");
+        let lock = std::fs::File::create(lock)?;
+        let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
+            .await
+            .map_err(std::io::Error::other)??;
+
+        let pool = options().connect(&format!("sqlite://{}?mode=rwc", path.display())).await?;
+        sqlx::query("PRAGMA journal_mode = WAL").execute(&pool).await?;
+        SQLITE.run(&pool).await?;
+        drop(lock);
+        Ok(Self { pool })
+    }
+}
+
+fn options() -> AnyPoolOptions {
+    AnyPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT)
+}

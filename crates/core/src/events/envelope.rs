@@ -1,0 +1,161 @@
+//! The envelope of a market event: CloudEvents 1.0 in JSON, with the distributed tracing extension.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::ids::TaskId;
+use crate::job::MAX_REASON;
+use crate::json::is_shallow;
+
+/// Largest text that is read as an envelope, in bytes.
+const MAX_ENVELOPE: usize = 64 * 1_024;
+const TYPE: &str = "pricing.market.changed";
+const SOURCE: &str = "/pricing-api";
+
+/// Something happened in a market, so prices must be recalculated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarketEvent {
+    /// Id of the event, and of the job it causes: seeing the same event twice makes one job.
+    pub id: TaskId,
+    /// What happened, at most [`MAX_REASON`] bytes.
+    pub reason: String,
+    /// W3C `traceparent` of whoever published it.
+    pub traceparent: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    specversion: &'a str,
+    id: &'a str,
+    source: &'a str,
+    r#type: &'a str,
+    time: String,
+    datacontenttype: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
+    data: Data,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    specversion: String,
+    id: String,
+    source: String,
+    traceparent: Option<String>,
+    data: Option<Data>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Data {
+    reason: Option<String>,
+}
+
+impl MarketEvent {
+    /// A new event under an id of its own.
+    pub fn new(reason: impl Into<String>, traceparent: Option<String>) -> Self {
+        Self { id: TaskId::generate(), reason: shortened(reason.into()), traceparent }
+    }
+
+    /// The envelope as it is logged and published.
+    pub fn encode(&self) -> String {
+        let written = Written {
+            specversion: "1.0",
+            id: self.id.as_str(),
+            source: SOURCE,
+            r#type: TYPE,
+            time: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
+            datacontenttype: "application/json",
+            traceparent: self.traceparent.as_deref(),
+            data: Data { reason: Some(self.reason.clone()) },
+        };
+        sonic_rs::to_string(&written).unwrap_or_default() // strings always serialize
+    }
+
+    /// Reads what came in on the channel or stands in the log.
+    ///
+    /// Any text is an event. One that is no CloudEvents 1.0 envelope, such as the seed's
+    /// `Recalculate_Triggered_v1`, is taken at its word under a new id; an envelope whose id is no
+    /// [`TaskId`] gets an id derived from its source and id, the same each time.
+    pub fn decode(text: &[u8]) -> Self {
+        Self::from_envelope(text).unwrap_or_else(|| {
+            let text = String::from_utf8_lossy(&text[..text.len().min(MAX_REASON)]).into_owned();
+            Self::new(text, None)
+        })
+    }
+
+    fn from_envelope(text: &[u8]) -> Option<Self> {
+        if text.len() > MAX_ENVELOPE || !is_shallow(text) {
+            return None;
+        }
+        let read: Read = sonic_rs::from_slice(text).ok()?;
+        if read.specversion != "1.0" {
+            return None;
+        }
+        let id = TaskId::parse(read.id.as_str()).unwrap_or_else(|_| derived_id(&read.source, &read.id));
+        let reason = read.data.and_then(|data| data.reason).unwrap_or_else(|| read.source.clone());
+        Some(Self { id, reason: shortened(reason), traceparent: read.traceparent })
+    }
+}
+
+/// An id that depends on source and id alone: the pair is what CloudEvents calls unique.
+fn derived_id(source: &str, id: &str) -> TaskId {
+    let hash = |seed: u64| {
+        let bytes = source.bytes().chain([0]).chain(id.bytes());
+        bytes.fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    };
+    let text = format!("ce-{:016x}{:016x}", hash(0xcbf2_9ce4_8422_2325), hash(0x9e37_79b9_7f4a_7c15));
+    TaskId::parse(text).unwrap_or_else(|_| TaskId::generate())
+}
+
+fn shortened(mut reason: String) -> String {
+    let end = (0..=MAX_REASON.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
+    reason.truncate(end.unwrap_or(0));
+    reason
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_event_reads_back() {
+        let parent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
+        let event = MarketEvent::new("competitor cut prices", parent);
+        assert_eq!(MarketEvent::decode(event.encode().as_bytes()), event);
+    }
+
+    #[test]
+    fn any_other_text_means_recalculate_all() {
+        let event = MarketEvent::decode(b"Recalculate_Triggered_v1");
+        assert_eq!((event.reason.as_str(), event.traceparent), ("Recalculate_Triggered_v1", None));
+        for odd in
+            [&b""[..], b"\xff\xfe", b"{}", br#"{"specversion":"2.0","id":"x","source":"y"}"#, &[b'['; 5_000]]
+        {
+            assert!(MarketEvent::decode(odd).reason.len() <= 3 * MAX_REASON);
+        }
+    }
+
+    #[test]
+    fn the_same_foreign_event_has_the_same_id_each_time() {
+        let foreign = |id: &str| {
+            let text = format!(
+                r#"{{"specversion":"1.0","id":"{id}","source":"erp","type":"x","data":{{"a":[1]}}}}"#
+            );
+            MarketEvent::decode(text.as_bytes()).id
+        };
+        assert_eq!(foreign("order 17"), foreign("order 17"));
+        assert_ne!(foreign("order 17"), foreign("order 18"));
+        assert_eq!(foreign("order-17").as_str(), "order-17");
+    }
+
+    proptest! {
+        #[test]
+        fn a_reason_is_shortened_at_a_character(text in "\\PC{0,400}") {
+            let reason = shortened(text.clone());
+            prop_assert!(reason.len() <= MAX_REASON && text.starts_with(&reason));
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Market events: the envelope they travel in, and the log that keeps them until they are jobs.
+
+mod envelope;
+mod reader;
+
+use deadpool_redis::PoolError;
+use redis::aio::ConnectionManager;
+use redis::{RedisError, Script};
+
+use crate::connections::Redis;
+
+pub use envelope::MarketEvent;
+pub use reader::{EventReader, LoggedEvent};
+
+/// The Pub/Sub channel of market events. Whoever wants prices recalculated may `PUBLISH` anything on it.
+pub const CHANNEL: &str = "market_events";
+/// Events the log holds at most; beyond that publishing is refused until the listener has caught up.
+pub const LOG_CAPACITY: u64 = 100_000;
+
+/// Why an event could not be published, or the log not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum EventError {
+    /// The log holds [`LOG_CAPACITY`] events that no listener has taken.
+    #[error("the event log is full: is a listener running?")]
+    LogFull,
+    /// Redis is away, slow, full or refused the command.
+    #[error("Redis failed")]
+    Redis(#[from] RedisError),
+    /// No connection to Redis could be had.
+    #[error("no connection to Redis")]
+    Pool(#[from] PoolError),
+}
+
+/// The durable log of market events, a Redis stream.
+///
+/// **An event that was published is not lost**: [`EventLog::publish`] answers after Redis has both
+/// appended it and published it on [`CHANNEL`], and the entry stays until a listener has turned it into a
+/// job and acknowledged it. What Redis itself may lose when its host dies is up to its `appendfsync`.
+#[derive(Clone)]
+pub struct EventLog {
+    redis: Redis,
+    commands: ConnectionManager,
+    key: String,
+    publish: Script,
+}
+
+impl EventLog {
+    /// The log of this Redis and prefix.
+    pub fn new(redis: &Redis) -> Self {
+        Self {
+            key: format!("{}events", redis.prefix),
+            commands: redis.commands.clone(),
+            redis: redis.clone(),
+            publish: Script::new(include_str!("publish.lua")),
+        }
+    }
+
+    /// Appends an event to the log and publishes it on [`CHANNEL`], in one step.
+    ///
+    /// # Errors
+    ///
+    /// When the log is full or Redis is away. After a time-out it is unknown whether the event was
+    /// published; publishing it again under the same id does no harm.
+    pub async fn publish(&self, event: &MarketEvent) -> Result<(), EventError> {
+        let mut call = self.publish.key(&self.key);
+        call.arg(CHANNEL).arg(event.encode()).arg(LOG_CAPACITY);
+        let appended: bool = call.invoke_async(&mut self.commands.clone()).await?;
+        appended.then_some(()).ok_or(EventError::LogFull)
+    }
+
+    /// Number of events that are not jobs yet.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away.
+    pub async fn len(&self) -> Result<u64, EventError> {
+        Ok(redis::cmd("XLEN").arg(&self.key).query_async(&mut self.commands.clone()).await?)
+    }
+}

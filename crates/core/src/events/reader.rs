@@ -1,0 +1,119 @@
+//! Reading the log as one of several listeners.
+
+use std::time::Duration;
+
+use deadpool_redis::Connection;
+use redis::streams::{
+    StreamAutoClaimOptions, StreamAutoClaimReply, StreamId, StreamReadOptions, StreamReadReply,
+};
+use redis::{AsyncCommands as _, RedisError};
+
+use super::{EventError, EventLog, MarketEvent};
+use crate::connections::BLOCK;
+
+const GROUP: &str = "listener";
+/// Entries read at once.
+const BATCH: usize = 100;
+/// An entry unacknowledged for this long was read by a listener that died.
+const ABANDONED: Duration = Duration::from_secs(10);
+
+/// An entry of the log.
+#[derive(Debug)]
+pub struct LoggedEvent {
+    entry: String,
+    /// The event.
+    pub event: MarketEvent,
+}
+
+/// One listener's place in the log. Listeners share the entries among them.
+pub struct EventReader {
+    log: EventLog,
+    consumer: String,
+    connection: Connection,
+}
+
+impl EventLog {
+    /// Starts reading as `consumer`, a name that no other listener uses.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away.
+    pub async fn reader(&self, consumer: &str) -> Result<EventReader, EventError> {
+        let mut connection = self.redis.pool.get().await?;
+        // The group starts at the beginning of the log, so nothing published before the first listener is missed.
+        let created: Result<(), RedisError> = connection.xgroup_create_mkstream(&self.key, GROUP, "0").await;
+        match created {
+            Err(error) if error.code() != Some("BUSYGROUP") => Err(error.into()),
+            _ => Ok(EventReader { log: self.clone(), consumer: consumer.to_owned(), connection }),
+        }
+    }
+}
+
+impl EventReader {
+    /// Waits for new entries, for at most [`BLOCK`].
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away.
+    pub async fn next_batch(&mut self) -> Result<Vec<LoggedEvent>, EventError> {
+        let options = StreamReadOptions::default()
+            .group(GROUP, &self.consumer)
+            .count(BATCH)
+            .block(usize::try_from(BLOCK.as_millis()).unwrap_or(usize::MAX));
+        let reply: Option<StreamReadReply> =
+            self.connection.xread_options(&[&self.log.key], &[">"], &options).await?;
+        let entries = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
+        Ok(entries.map(logged).collect())
+    }
+
+    /// Takes over entries that a listener read and did not acknowledge for ten seconds.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away.
+    pub async fn abandoned(&mut self) -> Result<Vec<LoggedEvent>, EventError> {
+        let options = StreamAutoClaimOptions::default().count(BATCH);
+        let idle = u64::try_from(ABANDONED.as_millis()).unwrap_or(u64::MAX);
+        let reply: StreamAutoClaimReply = self
+            .connection
+            .xautoclaim_options(&self.log.key, GROUP, &self.consumer, idle, "0-0", options)
+            .await?;
+        Ok(reply.claimed.into_iter().map(logged).collect())
+    }
+
+    /// Removes an entry: its job is queued.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away; then the entry is read again, by this listener or another.
+    pub async fn acknowledge(&mut self, event: &LoggedEvent) -> Result<(), EventError> {
+        let mut pipe = redis::pipe();
+        pipe.atomic().xack(&self.log.key, GROUP, &[&event.entry]).ignore();
+        pipe.xdel(&self.log.key, &[&event.entry]).ignore();
+        Ok(pipe.query_async(&mut self.connection).await?)
+    }
+
+    /// Leaves the group. Entries still unacknowledged stay for the other listeners.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away.
+    pub async fn leave(mut self) -> Result<(), EventError> {
+        let pending: Vec<redis::Value> = redis::cmd("XPENDING")
+            .arg(&self.log.key)
+            .arg(GROUP)
+            .arg(&["-", "+", "1"])
+            .arg(&self.consumer)
+            .query_async(&mut self.connection)
+            .await?;
+        if pending.is_empty() {
+            let _: u64 = self.connection.xgroup_delconsumer(&self.log.key, GROUP, &self.consumer).await?;
+        }
+        Ok(())
+    }
+}
+
+fn logged(entry: StreamId) -> LoggedEvent {
+    let text: Vec<u8> = entry.get("event").unwrap_or_default();
+    LoggedEvent { entry: entry.id, event: MarketEvent::decode(&text) }
+}

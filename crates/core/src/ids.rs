@@ -1,0 +1,121 @@
+//! Identifiers, parsed once at the edge and trusted ever after.
+
+use std::fmt;
+
+/// Longest identifier, in bytes.
+pub const MAX_ID_LEN: usize = 64;
+
+/// Why a text is no identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// The text is empty.
+    #[error("must not be empty")]
+    Empty,
+    /// The text is longer than [`MAX_ID_LEN`].
+    #[error("must be at most {MAX_ID_LEN} characters long")]
+    TooLong,
+    /// The text holds a character outside `A-Z a-z 0-9 . _ -`.
+    #[error("may only hold letters, digits, '.', '_' and '-'")]
+    Character,
+}
+
+/// Checks `text` against the one rule of all identifiers: `[A-Za-z0-9._-]{1,64}`.
+///
+/// # Errors
+///
+/// The first rule that the text breaks.
+pub fn check(text: &str) -> Result<(), InvalidId> {
+    if text.is_empty() {
+        return Err(InvalidId::Empty);
+    }
+    if text.len() > MAX_ID_LEN {
+        return Err(InvalidId::TooLong);
+    }
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    text.bytes().all(allowed).then_some(()).ok_or(InvalidId::Character)
+}
+
+macro_rules! identifier {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// Parses an identifier.
+            ///
+            /// # Errors
+            ///
+            /// When the text breaks the rule of [`check`].
+            pub fn parse(text: impl Into<Box<str>>) -> Result<Self, InvalidId> {
+                let text = text.into();
+                check(&text).map(|()| Self(text))
+            }
+
+            /// The identifier as it was written.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+identifier! {
+    /// Names a product, such as `P-100`.
+    ProductId
+}
+identifier! {
+    /// Names a market by the location of its customers, such as `NY`.
+    Location
+}
+identifier! {
+    /// Names a job of the queue, and the market event that caused it: both carry the same id.
+    TaskId
+}
+
+impl Location {
+    /// The market that prices every location without a market of its own.
+    pub fn fallback() -> Self {
+        Self("default".into())
+    }
+}
+
+impl TaskId {
+    /// A new id that no one has used: a ULID, so ids sort by the time they were made.
+    pub fn generate() -> Self {
+        Self(ulid::Ulid::generate().to_string().into_boxed_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_the_contract_are_accepted() {
+        let longest = "x".repeat(MAX_ID_LEN);
+        for id in ["P-100", "a", "A.b_c-9", "...", longest.as_str()] {
+            assert_eq!(check(id), Ok(()), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_forge_a_redis_key_is_refused() {
+        assert_eq!(check(""), Err(InvalidId::Empty));
+        assert_eq!(check(&"x".repeat(MAX_ID_LEN + 1)), Err(InvalidId::TooLong));
+        for id in ["a b", "a:b", "a\nb", "a\0b", "a\u{e9}", "{a}", "*", "a/b"] {
+            assert_eq!(check(id), Err(InvalidId::Character), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn a_generated_task_id_is_an_id() {
+        assert_eq!(check(TaskId::generate().as_str()), Ok(()));
+    }
+}

@@ -1,0 +1,95 @@
+//! The one kind of job there is: recalculate all prices.
+
+use serde::{Deserialize, Serialize};
+
+use crate::json::is_shallow;
+
+/// Name of the queue that recalculations wait in.
+pub const QUEUE: &str = "recalculate";
+/// Longest text of a job's reason, in bytes.
+pub const MAX_REASON: usize = 256;
+/// Version of the encoding written by this build.
+const SCHEMA: u32 = 1;
+const MAX_PAYLOAD: usize = 4_096;
+
+/// A request to recalculate all prices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recalculation {
+    schema: u32,
+    /// Why, in the words of whoever asked.
+    pub reason: String,
+    /// When it was asked for: milliseconds since 1970 by the clock of the process that was asked.
+    pub requested_at_ms: i64,
+}
+
+/// A payload that is no job for this build.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidJob {
+    /// Not JSON, or not of the expected shape.
+    #[error("the payload is no recalculation: {0}")]
+    Shape(String),
+    /// Written by another version.
+    #[error("the payload has schema {0}, this build reads schema {SCHEMA}")]
+    Schema(u32),
+}
+
+impl Recalculation {
+    /// A request made now.
+    pub fn now(reason: impl Into<String>) -> Self {
+        Self { schema: SCHEMA, reason: reason.into(), requested_at_ms: now_ms() }
+    }
+
+    /// The payload to put in the queue.
+    pub fn encode(&self) -> String {
+        sonic_rs::to_string(self).unwrap_or_default() // numbers and strings always serialize
+    }
+
+    /// Reads a payload from the queue, whoever wrote it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not a recalculation, or one of another schema.
+    pub fn decode(payload: &str) -> Result<Self, InvalidJob> {
+        #[derive(Deserialize)]
+        struct Schema {
+            schema: u32,
+        }
+        if payload.len() > MAX_PAYLOAD || !is_shallow(payload.as_bytes()) {
+            return Err(InvalidJob::Shape("too long or nested too deep".to_owned()));
+        }
+        let shape = |error: sonic_rs::Error| InvalidJob::Shape(error.to_string());
+        match sonic_rs::from_str::<Schema>(payload).map_err(shape)?.schema {
+            SCHEMA => sonic_rs::from_str(payload).map_err(shape),
+            other => Err(InvalidJob::Schema(other)),
+        }
+    }
+}
+
+/// Milliseconds since 1970 by the clock of this host. For reports only: nothing is decided by it.
+pub fn now_ms() -> i64 {
+    let now = time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+    i64::try_from(now).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_reads_back() {
+        let job = Recalculation::now("prices of \"summer\"\n");
+        assert_eq!(Recalculation::decode(&job.encode()).unwrap(), job);
+    }
+
+    #[test]
+    fn an_older_or_newer_payload_is_refused_by_its_schema() {
+        let newer = r#"{"schema":2,"why":"x","requested":"2027-01-01"}"#;
+        assert_eq!(
+            Recalculation::decode(newer).unwrap_err().to_string(),
+            "the payload has schema 2, this build reads schema 1"
+        );
+        for garbage in ["", "Recalculate_Triggered_v1", "{}", "[1]", r#"{"schema":1}"#, &"[".repeat(5_000)] {
+            assert!(matches!(Recalculation::decode(garbage), Err(InvalidJob::Shape(_))), "{garbage:.20}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The lock that lets one full recalculation run at a time, and loses no request for one.
+//!
+//! Every request takes a number from a counter when it is queued. A scan covers all numbers given out
+//! before it started, because whoever asks does so after changing the catalogue. So:
+//!
+//! - a request whose number is covered needs no scan of its own;
+//! - a request that finds the lock held needs none either, *provided that the holder scans again* when
+//!   a number was given out after its scan started. [`Held::release_if_covered`] checks that and
+//!   releases in one script, so no request can slip in between;
+//! - a holder that fails for a while frees the lock and is retried; a holder that fails for good calls
+//!   [`RecalculationLock::forfeit`], which tells whether a fresh request must take its place.
+
+use std::time::{Duration, Instant};
+
+use deadpool_redis::{Pool, PoolError};
+use rand::RngExt as _;
+use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
+
+use crate::connections::Redis;
+use crate::ids::TaskId;
+
+/// The lock could not be reached. It expires by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Redis is away, slow or refused the command.
+    #[error("Redis failed")]
+    Redis(#[from] RedisError),
+    /// No connection to Redis could be had.
+    #[error("no connection to Redis")]
+    Pool(#[from] PoolError),
+}
+
+/// What came of asking for the lock.
+#[derive(Debug)]
+pub enum Acquire {
+    /// The lock is ours.
+    Acquired(Held),
+    /// Another task holds it and will cover this request.
+    HeldByAnother,
+    /// A scan that started after this request was made has ended.
+    Covered,
+}
+
+/// What came of ending a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// The lock is free; every request made so far is covered.
+    Released,
+    /// Requests were made since the scan started: scan again. The lock is still ours.
+    Moved,
+    /// The lock was not ours any more; nothing was recorded.
+    Lost,
+}
+
+/// The global lock `recalculate_global_lock`.
+///
+/// **At most one task holds it.** It expires by itself after its time to live, by the clock of Redis, and
+/// a holder that was paused for longer finds so: it can neither renew nor release what is not its own.
+/// Its value names task and attempt, so a redelivered task takes over from its own dead attempt at once.
+#[derive(Clone)]
+pub struct RecalculationLock {
+    pool: Pool,
+    /// Lock, numbers given out, covered.
+    keys: [String; 3],
+    life: Duration,
+    acquire: Script,
+    renew: Script,
+    release: Script,
+    forfeit: Script,
+}
+
+impl RecalculationLock {
+    /// The lock of this Redis and prefix, for requests numbered by the counter at key `numbers`.
+    pub fn new(redis: &Redis, numbers: String, life: Duration) -> Self {
+        let key = |name: &str| format!("{}{name}", redis.prefix);
+        Self {
+            pool: redis.pool.clone(),
+            keys: [key("recalculate_global_lock"), numbers, key("recalculate_covered")],
+            life,
+            acquire: Script::new(include_str!("acquire.lua")),
+            renew: Script::new(include_str!("renew.lua")),
+            release: Script::new(include_str!("release.lua")),
+            forfeit: Script::new(include_str!("forfeit.lua")),
+        }
+    }
+
+    /// Asks for the lock on behalf of one attempt of a task, whose request has `number`.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away.
+    pub async fn acquire(&self, task: &TaskId, attempt: u32, number: u64) -> Result<Acquire, LockError> {
+        let token = format!("{task}:{attempt}:{:016x}", rand::rng().random::<u64>());
+        let [lock, _, covered] = &self.keys;
+        let mut call = self.acquire.key(lock);
+        call.key(covered).arg(task.as_str()).arg(attempt).arg(&token).arg(millis(self.life)).arg(number);
+        let answer: String = self.invoke(&call).await?;
+        Ok(match answer.as_str() {
+            "acquired" => Acquire::Acquired(Held { lock: self.clone(), token }),
+            "covered" => Acquire::Covered,
+            _ => Acquire::HeldByAnother,
+        })
+    }
+
+    /// Gives up for good on behalf of a task whose request has `number`: frees the lock if it holds it.
+    /// Returns whether a fresh request must be queued, because newer ones may have been skipped trusting
+    /// this task. Harmless to repeat.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away.
+    pub async fn forfeit(&self, task: &TaskId, number: u64) -> Result<bool, LockError> {
+        let mut call = self.forfeit.prepare_invoke();
+        self.keys.iter().for_each(|key| {
+            call.key(key);
+        });
+        call.arg(task.as_str()).arg(number);
+        self.invoke(&call).await
+    }
+
+    async fn invoke<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, LockError> {
+        let mut connection = self.pool.get().await?;
+        Ok(call.invoke_async(&mut connection).await?)
+    }
+}
+
+/// The lock, held.
+#[derive(Clone)]
+pub struct Held {
+    lock: RecalculationLock,
+    token: String,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").field("token", &self.token).finish_non_exhaustive()
+    }
+}
+
+impl Held {
+    /// Renews the lock every third of its life; returns when it is lost, or can no longer be known to be
+    /// ours. Whatever runs under the lock must end then.
+    pub async fn renew_until_lost(&self) {
+        let mut renewed = Instant::now();
+        while renewed.elapsed() < self.lock.life {
+            let left = self.lock.life.saturating_sub(renewed.elapsed());
+            tokio::time::sleep(left.min(self.lock.life / 3)).await;
+            let asked = Instant::now();
+            let mut call = self.lock.renew.key(&self.lock.keys[0]);
+            call.arg(&self.token).arg(millis(self.lock.life));
+            match self.lock.invoke::<bool>(&call).await {
+                Ok(true) => renewed = asked,
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot renew the lock")
+                }
+            }
+        }
+    }
+
+    /// The highest number given out so far. Read before a scan starts: the scan covers it.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away.
+    pub async fn numbers_given(&self) -> Result<u64, LockError> {
+        let mut connection = self.lock.pool.get().await?;
+        let given: Option<u64> =
+            redis::cmd("GET").arg(&self.lock.keys[1]).query_async(&mut connection).await?;
+        Ok(given.unwrap_or(0))
+    }
+
+    /// Ends a scan that started when `covers` was the highest number: releases the lock, unless a number
+    /// was given out since.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away; then the lock is held until it expires or this task is tried again.
+    pub async fn release_if_covered(&self, covers: u64) -> Result<Release, LockError> {
+        self.end_scan(covers, "").await
+    }
+
+    /// Like [`Held::release_if_covered`], but releases even if newer requests are open. Queue one that
+    /// covers them first.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away.
+    pub async fn release_anyway(&self, covers: u64) -> Result<Release, LockError> {
+        self.end_scan(covers, "anyway").await
+    }
+
+    async fn end_scan(&self, covers: u64, mode: &str) -> Result<Release, LockError> {
+        let mut call = self.lock.release.prepare_invoke();
+        self.lock.keys.iter().for_each(|key| {
+            call.key(key);
+        });
+        call.arg(&self.token).arg(covers).arg(millis(self.lock.life)).arg(mode);
+        let answer: String = self.lock.invoke(&call).await?;
+        Ok(match answer.as_str() {
+            "released" => Release::Released,
+            "moved" => Release::Moved,
+            _ => Release::Lost,
+        })
+    }
+
+    /// Frees the lock after a scan that failed, covering nothing: the task will be tried again.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away; then the lock is held until it expires or this task is tried again.
+    pub async fn abandon(&self) -> Result<(), LockError> {
+        self.end_scan(0, "anyway").await.map(|_| ())
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,94 @@
+//! Logs, traces and metrics of a process.
+
+mod metrics;
+mod trace_context;
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+
+pub use metrics::{LATENCY_BUCKETS, install_metrics};
+pub use trace_context::{continue_trace, current_trace_id, current_traceparent, link_trace};
+
+/// Longest to wait for the last spans to be exported at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+/// Log level without `RUST_LOG`.
+const DEFAULT_FILTER: &str = "info,apalis=warn,apalis_core=warn,sqlx=warn,opentelemetry=warn";
+
+/// Telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` is no address to export to.
+    #[error("cannot export traces: check OTEL_EXPORTER_OTLP_ENDPOINT")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// `RUST_LOG` does not parse.
+    #[error("RUST_LOG is no log filter")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// Another subscriber is installed already.
+    #[error("logging is set up already")]
+    Installed(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Exports what is left when asked to.
+#[must_use = "call flush at the end, or the last spans are lost"]
+pub struct Telemetry {
+    provider: Option<SdkTracerProvider>,
+}
+
+/// Starts logging to standard error, as JSON unless that is a terminal, and exporting spans by OTLP/gRPC
+/// to `OTEL_EXPORTER_OTLP_ENDPOINT`. Without that setting nothing is exported and no span is recorded.
+///
+/// Spans are exported in batches by a thread of their own: an exporter that is away or slow costs spans,
+/// never time. Must be called inside the Tokio runtime.
+///
+/// # Errors
+///
+/// When a setting does not parse.
+pub fn start(service: &'static str) -> Result<Telemetry, TelemetryError> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(filter) => EnvFilter::try_new(filter)?,
+        Err(_) => EnvFilter::try_new(DEFAULT_FILTER)?,
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match std::io::stderr().is_terminal() {
+        true => lines.boxed(),
+        false => lines.json().flatten_event(true).boxed(),
+    };
+
+    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+    let provider = exporting_provider(service)?;
+    let spans = provider.as_ref().map(|provider| {
+        tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(LevelFilter::INFO)
+    });
+    tracing_subscriber::registry().with(lines.with_filter(filter)).with(spans).try_init()?;
+    Ok(Telemetry { provider })
+}
+
+fn exporting_provider(service: &'static str) -> Result<Option<SdkTracerProvider>, TelemetryError> {
+    let set = |name| std::env::var(name).is_ok_and(|value: String| !value.is_empty());
+    if !set("OTEL_EXPORTER_OTLP_ENDPOINT") && !set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
+        return Ok(None);
+    }
+    let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build()?;
+    let resource = Resource::builder().with_service_name(service).build();
+    Ok(Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))
+}
+
+impl Telemetry {
+    /// Exports the spans that are left, for at most three seconds.
+    pub async fn flush(self) {
+        let Some(provider) = self.provider else { return };
+        let shutdown = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT));
+        if let Ok(Err(error)) = shutdown.await {
+            tracing::warn!(%error, "the last spans were not exported");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A throw-away PostgreSQL cluster on a loopback port.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+use nix::unistd::{Uid, User};
+use tempfile::TempDir;
+
+use crate::interrupt::Interrupt;
+use crate::packages::{self, Package};
+use crate::ports;
+use crate::process::{POLL, Process};
+
+const PACKAGE: Package = Package {
+    name: "PostgreSQL",
+    apt: "postgresql",
+    dnf: "postgresql-server",
+    apk: "postgresql",
+    brew: "postgresql@17",
+};
+
+/// Where packages put the server's programs when they keep them out of PATH.
+const PACKAGE_DIRECTORIES: [&str; 3] =
+    ["/usr/lib/postgresql", "/opt/homebrew/opt/postgresql@17", "/usr/local/opt/postgresql@17"];
+
+/// How long the server may take to accept connections.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// A running cluster; dropping it stops the server first and removes the data then.
+pub(crate) struct Cluster {
+    url: String,
+    _server: Process,
+    _directory: TempDir,
+}
+
+/// The directory of the server's programs, installed first when the system has none.
+pub(crate) fn programs() -> Result<PathBuf> {
+    packages::find_or_install(&PACKAGE, find_programs)
+}
+
+impl Cluster {
+    /// Creates a cluster in a temporary directory and starts it, never as root: PostgreSQL refuses that.
+    pub(crate) fn start(programs: &Path, interrupt: &Interrupt) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("postgres-").tempdir()?;
+        let user = unprivileged_user()?;
+        if let Some(user) = &user {
+            chown(directory.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        }
+        let program = |name: &str| {
+            let mut command = Command::new(programs.join(name));
+            command.current_dir(directory.path());
+            if let Some(user) = &user {
+                command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+            }
+            command
+        };
+
+        let mut initdb = program("initdb");
+        initdb.args(["--pgdata=data", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"]);
+        let output = initdb.arg("--no-sync").output().context("cannot run initdb")?;
+        ensure!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+
+        let port = ports::free()?;
+        let mut server = program("postgres");
+        // The data is thrown away: nothing needs to survive a crash.
+        server.args(["-D", "data", "-k", "", "-F", "-c", "full_page_writes=off", "-c", "synchronous_commit=off"]);
+        server.args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300", "-p", &port.to_string()]);
+        let log = directory.path().join("log");
+        // Its fast shutdown is SIGINT; SIGTERM would wait for every client to leave.
+        let mut server = Process::spawn_logged("postgres", server, &log)?.stopped_by(Signal::SIGINT);
+
+        let is_ready = || {
+            let mut command = Command::new(programs.join("pg_isready"));
+            command.args(["--quiet", "--host=127.0.0.1", "--port", &port.to_string()]).stdout(Stdio::null());
+            command.status().map(|status| status.success())
+        };
+        let deadline = Instant::now() + READY_WITHIN;
+        while !is_ready().context("cannot run pg_isready")? {
+            interrupt.check()?;
+            if server.exit_status()?.is_some() || Instant::now() > deadline {
+                bail!("PostgreSQL did not start: {}", fs::read_to_string(&log).unwrap_or_default().trim_end());
+            }
+            thread::sleep(POLL);
+        }
+        let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+        Ok(Self { url, _server: server, _directory: directory })
+    }
+
+    /// The superuser's connection URL.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+/// Who runs the server when xtask runs as root; `None` is the present user.
+fn unprivileged_user() -> Result<Option<User>> {
+    if !Uid::effective().is_root() {
+        return Ok(None);
+    }
+    for name in ["postgres", "nobody"] {
+        if let Some(user) = User::from_name(name)? {
+            return Ok(Some(user));
+        }
+    }
+    bail!("PostgreSQL refuses to run as root, and neither the user postgres nor nobody exists: run this as another user")
+}
+
+/// The directory that holds `initdb` and `postgres`, the highest version where there are several.
+fn find_programs() -> Option<PathBuf> {
+    let in_path = packages::find_program("initdb").and_then(|initdb| fs::canonicalize(initdb).ok());
+    let beside_initdb = in_path.and_then(|initdb| initdb.parent().map(Path::to_owned));
+    let mut packaged: Vec<PathBuf> = PACKAGE_DIRECTORIES
+        .iter()
+        .flat_map(|directory| {
+            let versions = fs::read_dir(directory).into_iter().flatten().flatten();
+            versions.map(|version| version.path().join("bin")).chain([Path::new(directory).join("bin")])
+        })
+        .collect();
+    packaged.sort();
+    packaged.into_iter().rev().chain(beside_initdb).find(|directory| directory.join("postgres").is_file())
+}
