@@ -6,7 +6,7 @@ FROM rust:1.95.0-bookworm AS manifests
 WORKDIR /build
 COPY . .
 RUN find crates -type f ! -name Cargo.toml ! -path '*/src/lib.rs' ! -path '*/src/main.rs' ! -path '*/benches/*.rs' -delete \
- && find crates -name '*.rs' -exec sh -c 'for file; do echo "fn main() {}" > "$file"; done' sh {} +
+ && for file in $(find crates -name '*.rs'); do echo 'fn main() {}' > "$file"; done
 
 FROM rust:1.95.0-bookworm AS build
 WORKDIR /build

@@ -1,1 +1,21 @@
+//! The harness of the end-to-end tests: real servers and the real binaries, started and stopped by tests.
+//!
+//! In reading order: [`waiting`] for conditions, the only place that sleeps; [`ports`]; the servers that
+//! the services depend on, [`redis_server`] and [`databases`]; [`otlp_receiver`], which collects their
+//! spans; one [`process`] of a service; and the whole [`stack`].
+//!
+//! Whatever a test starts belongs to it alone and ends with it, so all tests can run at once. They are run
+//! by `cargo xtask test`, which builds the binaries, sees to it that `redis-server` is in `PATH` and sets
+//! `TEST_POSTGRES_URL`.
 
+pub mod waiting;
+
+pub mod ports;
+
+pub mod databases;
+pub mod redis_server;
+
+pub mod otlp_receiver;
+
+pub mod process;
+pub mod stack;

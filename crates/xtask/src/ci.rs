@@ -37,23 +37,28 @@ const STEPS: [Step; 3] = [
 const DENY: Step = ("deny", &["deny", "check", "bans", "licenses", "sources"], None);
 
 /// Runs the command.
-pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<ExitCode> {
     let workspace = Workspace::locate()?;
-    {
-        let interrupt = Interrupt::install()?;
-        for step in STEPS {
-            run_step(&workspace, step, &interrupt)?;
-        }
-        if has_cargo_deny(&workspace) {
-            run_step(&workspace, DENY, &interrupt)?;
-        } else {
-            println!("deny: skipped: cargo-deny is not installed");
-        }
+    for step in STEPS {
+        run_step(&workspace, step, interrupt)?;
+    }
+    if has_cargo_deny(&workspace) {
+        run_step(&workspace, DENY, interrupt)?;
+    } else {
+        println!("deny: skipped: cargo-deny is not installed");
     }
     if args.no_test {
         return Ok(ExitCode::SUCCESS);
     }
-    test::run(&test::Args::default())
+    println!("test: cargo xtask test");
+    let started = Instant::now();
+    let code = test::run(&test::Args::default(), interrupt)?;
+    println!(
+        "test: {}, {:.1} s",
+        if code == ExitCode::SUCCESS { "ok" } else { "failed" },
+        started.elapsed().as_secs_f64()
+    );
+    Ok(code)
 }
 
 fn run_step(workspace: &Workspace, (name, args, variable): Step, interrupt: &Interrupt) -> Result<()> {
@@ -63,7 +68,11 @@ fn run_step(workspace: &Workspace, (name, args, variable): Step, interrupt: &Int
     command.envs(variable);
     let status = Process::spawn(name, command)?.wait(interrupt)?;
     let seconds = started.elapsed().as_secs_f64();
-    ensure!(status.success(), "{name} failed after {seconds:.1} s: run `cargo {}` to see it alone", args.join(" "));
+    ensure!(
+        status.success(),
+        "{name} failed after {seconds:.1} s: run `cargo {}` to see it alone",
+        args.join(" ")
+    );
     println!("{name}: ok, {seconds:.1} s");
     Ok(())
 }

@@ -32,7 +32,8 @@ pub(crate) struct Answer {
 impl Http {
     /// A client of the server at `base`, such as `http://localhost:8000`.
     pub(crate) fn new(base: &str) -> Self {
-        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).build();
+        let config =
+            Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).build();
         Self { agent: config.new_agent(), base: base.trim_end_matches('/').to_owned() }
     }
 
@@ -80,6 +81,7 @@ impl Answer {
     /// The body of a 200 as JSON; any other status is an error that shows the body.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T> {
         ensure!(self.status == 200, "status {} instead of 200: {}", self.status, self.body);
-        serde_json::from_str(&self.body).with_context(|| format!("the answer is not what was agreed: {}", self.body))
+        serde_json::from_str(&self.body)
+            .with_context(|| format!("the answer is not what was agreed: {}", self.body))
     }
 }

@@ -11,8 +11,7 @@ use anyhow::{Context, Result};
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Takes the signals over for the rest of the process; a command calls it once, before it starts anything.
-    pub(crate) fn install() -> Result<Self> {
+    fn install() -> Result<Self> {
         let raised = Arc::new(AtomicBool::new(false));
         let handler = Arc::clone(&raised);
         ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed))
@@ -34,6 +33,11 @@ impl Interrupt {
     }
 }
 
+/// Runs a command that starts processes: it watches for signals instead of being ended by them.
+pub(crate) fn interruptible(command: impl FnOnce(&Interrupt) -> Result<ExitCode>) -> Result<ExitCode> {
+    command(&Interrupt::install()?)
+}
+
 /// A command was cut short by a signal.
 #[derive(Debug)]
 pub(crate) struct Interrupted;
@@ -49,9 +53,5 @@ impl std::error::Error for Interrupted {}
 /// Reports an error on stderr; an interruption gets the shell's code for it, 130, anything else 1.
 pub(crate) fn exit_code_of(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error:#}");
-    if error.is::<Interrupted>() {
-        ExitCode::from(130)
-    } else {
-        ExitCode::FAILURE
-    }
+    if error.is::<Interrupted>() { ExitCode::from(130) } else { ExitCode::FAILURE }
 }

@@ -16,6 +16,7 @@ mod workspace;
 use std::process::ExitCode;
 
 use clap::Parser;
+use interrupt::{exit_code_of, interruptible};
 
 /// Runs, tests and validates the pricing engine.
 #[derive(Parser)]
@@ -29,10 +30,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Command::parse() {
-        Command::Up(args) => up::run(&args),
-        Command::Test(args) => test::run(&args),
-        Command::Ci(args) => ci::run(&args),
+        Command::Up(args) => interruptible(|interrupt| up::run(&args, interrupt)),
+        Command::Test(args) => interruptible(|interrupt| test::run(&args, interrupt)),
+        Command::Ci(args) => interruptible(|interrupt| ci::run(&args, interrupt)),
         Command::Validate(args) => validate::run(&args),
     };
-    outcome.unwrap_or_else(|error| interrupt::exit_code_of(&error))
+    outcome.unwrap_or_else(|error| exit_code_of(&error))
 }

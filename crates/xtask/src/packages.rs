@@ -25,7 +25,10 @@ impl Package {
     /// Installs it, after saying so, with the first package manager found; `sudo` asks for the password.
     pub(crate) fn install(&self) -> Result<()> {
         let commands = self.commands().with_context(|| {
-            format!("{} is not installed, and none of apt-get, dnf, apk, brew is there: install it by hand", self.name)
+            format!(
+                "{} is not installed, and none of apt-get, dnf, apk, brew is there: install it by hand",
+                self.name
+            )
         })?;
         println!("{} is not installed: installing it with the system's package manager", self.name);
         for words in commands {
@@ -55,7 +58,12 @@ impl Package {
             return None;
         };
         let sudo = as_root && !Uid::effective().is_root();
-        Some(commands.into_iter().map(|words| if sudo { [vec!["sudo"], words].concat() } else { words }).collect())
+        Some(
+            commands
+                .into_iter()
+                .map(|words| if sudo { [vec!["sudo"], words].concat() } else { words })
+                .collect(),
+        )
     }
 }
 
@@ -72,6 +80,9 @@ pub(crate) fn find_or_install<T>(package: &Package, find: impl Fn() -> Option<T>
     package.install()?;
     match find() {
         Some(found) => Ok(found),
-        None => bail!("{} was installed, but its programs were not found: put their directory in PATH", package.name),
+        None => bail!(
+            "{} was installed, but its programs were not found: put their directory in PATH",
+            package.name
+        ),
     }
 }

@@ -63,15 +63,42 @@ impl Cluster {
         };
 
         let mut initdb = program("initdb");
-        initdb.args(["--pgdata=data", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"]);
+        initdb.args([
+            "--pgdata=data",
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--no-locale",
+        ]);
         let output = initdb.arg("--no-sync").output().context("cannot run initdb")?;
-        ensure!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+        ensure!(
+            output.status.success(),
+            "initdb failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
 
         let port = ports::free()?;
         let mut server = program("postgres");
         // The data is thrown away: nothing needs to survive a crash.
-        server.args(["-D", "data", "-k", "", "-F", "-c", "full_page_writes=off", "-c", "synchronous_commit=off"]);
-        server.args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300", "-p", &port.to_string()]);
+        server.args([
+            "-D",
+            "data",
+            "-k",
+            "",
+            "-F",
+            "-c",
+            "full_page_writes=off",
+            "-c",
+            "synchronous_commit=off",
+        ]);
+        server.args([
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "max_connections=300",
+            "-p",
+            &port.to_string(),
+        ]);
         let log = directory.path().join("log");
         // Its fast shutdown is SIGINT; SIGTERM would wait for every client to leave.
         let mut server = Process::spawn_logged("postgres", server, &log)?.stopped_by(Signal::SIGINT);
@@ -85,7 +112,10 @@ impl Cluster {
         while !is_ready().context("cannot run pg_isready")? {
             interrupt.check()?;
             if server.exit_status()?.is_some() || Instant::now() > deadline {
-                bail!("PostgreSQL did not start: {}", fs::read_to_string(&log).unwrap_or_default().trim_end());
+                bail!(
+                    "PostgreSQL did not start: {}",
+                    fs::read_to_string(&log).unwrap_or_default().trim_end()
+                );
             }
             thread::sleep(POLL);
         }
@@ -109,7 +139,9 @@ fn unprivileged_user() -> Result<Option<User>> {
             return Ok(Some(user));
         }
     }
-    bail!("PostgreSQL refuses to run as root, and neither the user postgres nor nobody exists: run this as another user")
+    bail!(
+        "PostgreSQL refuses to run as root, and neither the user postgres nor nobody exists: run this as another user"
+    )
 }
 
 /// The directory that holds `initdb` and `postgres`, the highest version where there are several.

@@ -21,7 +21,7 @@ use crate::workspace::Workspace;
 /// the binaries, because the end-to-end tests run them. The exit code is that of cargo test.
 ///
 /// One test, with its output:  cargo xtask test -- -p pricing-core -- --nocapture some_test
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// Handed to cargo test as they are; a second `--` separates what is for the test binaries.
@@ -30,17 +30,20 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let interrupt = Interrupt::install()?;
+pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<ExitCode> {
     let redis_server = redis::server()?;
     let postgres_programs = postgres::programs()?;
     let workspace = Workspace::locate()?;
-    workspace.run_cargo(&["build", "--workspace", "--bins", "--locked"], &interrupt)?;
+    workspace.run_cargo(&["build", "--workspace", "--bins", "--locked"], interrupt)?;
 
-    let cluster = Cluster::start(&postgres_programs, &interrupt)?;
-    let mut cargo_test = workspace.cargo(&["test", "--workspace", "--locked"]);
-    cargo_test.args(&args.extra).env("TEST_POSTGRES_URL", cluster.url()).env("PATH", path_with(&redis_server)?);
-    let status = Process::spawn("cargo test", cargo_test)?.wait(&interrupt)?;
+    let cluster = Cluster::start(&postgres_programs, interrupt)?;
+    // Called in the workspace's root, it tests every member unless the arguments choose among them.
+    let mut cargo_test = workspace.cargo(&["test", "--locked"]);
+    cargo_test
+        .args(&args.extra)
+        .env("TEST_POSTGRES_URL", cluster.url())
+        .env("PATH", path_with(&redis_server)?);
+    let status = Process::spawn("cargo test", cargo_test)?.wait(interrupt)?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }

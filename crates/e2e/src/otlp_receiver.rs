@@ -1,0 +1,157 @@
+//! A receiver of traces, in place of Jaeger.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::trace::v1::Span as ProtoSpan;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+use crate::waiting::poll;
+
+/// A span as it was exported. Ids are in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// The trace that it belongs to.
+    pub trace_id: String,
+    /// Its own id.
+    pub span_id: String,
+    /// The span that caused it; empty for the root of a trace.
+    pub parent_span_id: String,
+    /// Its name.
+    pub name: String,
+    /// `INTERNAL`, `SERVER`, `CLIENT`, `PRODUCER` or `CONSUMER`.
+    pub kind: String,
+    /// `service.name` of the process that it comes from.
+    pub service: String,
+    /// Its attributes, each value as text.
+    pub attributes: BTreeMap<String, String>,
+    /// Ids of the traces that it is linked to.
+    pub linked_traces: Vec<String>,
+}
+
+/// An OTLP/gRPC server that keeps the spans it is sent. Dropping it stops it.
+#[derive(Debug)]
+pub struct OtlpReceiver {
+    address: SocketAddr,
+    spans: Spans,
+    server: JoinHandle<()>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Spans(Arc<Mutex<Vec<Span>>>);
+
+impl OtlpReceiver {
+    /// Starts a receiver on a free port.
+    ///
+    /// # Panics
+    ///
+    /// When the loopback address has no free port.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
+        let address = listener.local_addr().expect("the listener has an address");
+        let spans = Spans::default();
+        let service = TraceServiceServer::new(spans.clone());
+        let serving = Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener));
+        let server = tokio::spawn(async { serving.await.expect("the OTLP receiver serves") });
+        Self { address, spans, server }
+    }
+
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` of this receiver.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The spans received so far, in the order of their arrival.
+    pub fn spans(&self) -> Vec<Span> {
+        self.spans.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until the spans received so far satisfy `predicate`, and returns them.
+    ///
+    /// # Panics
+    ///
+    /// When they do not before `deadline`; the message says `what` was waited for and lists the spans.
+    pub async fn wait_until(
+        &self,
+        deadline: Duration,
+        what: &str,
+        predicate: impl Fn(&[Span]) -> bool,
+    ) -> Vec<Span> {
+        let found = poll(deadline, async || Some(self.spans()).filter(|spans| predicate(spans))).await;
+        found.unwrap_or_else(|| {
+            let line = |span: &Span| {
+                let Span { trace_id, span_id, parent_span_id, name, kind, service, .. } = span;
+                format!("\n  {trace_id} {span_id} <- {parent_span_id:16} {service} {kind} {name}")
+            };
+            let lines: String = self.spans().iter().map(line).collect();
+            panic!("waited {deadline:?} in vain for {what}; spans received:{lines}")
+        })
+    }
+}
+
+impl Drop for OtlpReceiver {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+#[tonic::async_trait]
+impl TraceService for Spans {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let mut spans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for resource in request.into_inner().resource_spans {
+            let attributes = resource.resource.map(|resource| texts(resource.attributes)).unwrap_or_default();
+            let service = attributes.get("service.name").cloned().unwrap_or_default();
+            let received = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+            spans.extend(received.map(|span| received_from(&service, span)));
+        }
+        Ok(Response::new(ExportTraceServiceResponse { partial_success: None }))
+    }
+}
+
+fn received_from(service: &str, span: ProtoSpan) -> Span {
+    Span {
+        kind: span.kind().as_str_name().trim_start_matches("SPAN_KIND_").to_owned(),
+        trace_id: hex(&span.trace_id),
+        span_id: hex(&span.span_id),
+        parent_span_id: hex(&span.parent_span_id),
+        name: span.name,
+        service: service.to_owned(),
+        attributes: texts(span.attributes),
+        linked_traces: span.links.iter().map(|link| hex(&link.trace_id)).collect(),
+    }
+}
+
+fn texts(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
+    let text = |KeyValue { key, value, .. }: KeyValue| {
+        let text = match value.and_then(|value| value.value)? {
+            Value::StringValue(text) => text,
+            Value::BoolValue(value) => value.to_string(),
+            Value::IntValue(value) => value.to_string(),
+            Value::DoubleValue(value) => value.to_string(),
+            other => format!("{other:?}"),
+        };
+        Some((key, text))
+    };
+    attributes.into_iter().filter_map(text).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,116 @@
+//! A Redis of one's own.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use pricing_core::connections::{Redis, RedisSettings};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client};
+use tempfile::TempDir;
+
+use crate::ports::Port;
+use crate::waiting::eventually;
+
+/// Prefix of all keys: not the default one, so that a key without it shows.
+const PREFIX: &str = "e2e:";
+/// Longest the server may take to answer its first command.
+const START_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest a command of the test itself may take.
+const TEST_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A real redis-server with an empty database on a port of its own. Dropping it kills it.
+#[derive(Debug)]
+pub struct RedisServer {
+    process: Child,
+    port: Port,
+    _directory: TempDir,
+}
+
+impl RedisServer {
+    /// Starts a server that keeps nothing on disk; it answers commands when this returns.
+    ///
+    /// # Panics
+    ///
+    /// When `redis-server` is not in `PATH` or does not start.
+    pub async fn start() -> Self {
+        Self::start_with(&["--save", ""]).await
+    }
+
+    /// Starts a server that has every write on disk before it answers (`appendfsync always`).
+    ///
+    /// # Panics
+    ///
+    /// When `redis-server` is not in `PATH` or does not start.
+    pub async fn start_durable() -> Self {
+        Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    async fn start_with(options: &[&str]) -> Self {
+        let (port, directory) = (Port::reserve(), tempfile::tempdir().expect("a temporary directory"));
+        let process = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &port.number().to_string()])
+            .args(["--logfile", "log"])
+            .args(options)
+            .current_dir(&directory)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server can be started: run the tests with `cargo xtask test`, which installs it");
+        let server = Self { process, port, _directory: directory };
+        eventually(START_DEADLINE, "redis-server to answer PING", async || {
+            let mut connection = server.client().get_multiplexed_async_connection().await.ok()?;
+            redis::cmd("PING").query_async::<String>(&mut connection).await.ok()
+        })
+        .await;
+        server
+    }
+
+    /// `REDIS_URL` of this server.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.port.address())
+    }
+
+    /// `REDIS_PREFIX` that the services are to use.
+    pub fn prefix(&self) -> &'static str {
+        PREFIX
+    }
+
+    /// A name below the prefix, as Redis knows it.
+    pub fn key(&self, name: &str) -> String {
+        format!("{PREFIX}{name}")
+    }
+
+    /// Settings that lead here.
+    pub fn settings(&self) -> RedisSettings {
+        RedisSettings { redis_url: Some(self.url()), redis_url_file: None, redis_prefix: PREFIX.to_owned() }
+    }
+
+    /// The connections of a process that uses this server. They are made when first used.
+    pub fn connect(&self) -> Redis {
+        Redis::new(&self.settings()).expect("the settings are good")
+    }
+
+    /// A client for what no service does, such as subscribing from outside.
+    pub fn client(&self) -> Client {
+        Client::open(self.url()).expect("the address is good")
+    }
+
+    /// A connection for the test's own commands, to look behind the scenes or to do damage.
+    ///
+    /// # Panics
+    ///
+    /// When the server does not answer.
+    pub async fn connection(&self) -> MultiplexedConnection {
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(TEST_COMMAND_TIMEOUT));
+        let connection = self.client().get_multiplexed_async_connection_with_config(&config).await;
+        connection.expect("redis-server accepts connections")
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // Fails only when it has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

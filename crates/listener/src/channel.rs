@@ -1,0 +1,57 @@
+//! Hearing what is published on the channel, by others who need no more than `PUBLISH`.
+
+use anyhow::{Result, bail};
+use backon::ExponentialBackoff;
+use futures_util::StreamExt as _;
+use pricing_core::events::{CHANNEL, MarketEvent};
+use tokio_util::sync::CancellationToken;
+
+use crate::bridge::{Listener, pause, pauses};
+use crate::metrics;
+
+/// Makes every message on the channel a job, through every failure of Redis, until `shutdown`.
+///
+/// Pub/Sub keeps nothing: what others publish while no listener is connected is gone. What our own api
+/// publishes is in the log as well.
+pub(crate) async fn follow(listener: &Listener, shutdown: &CancellationToken) {
+    let mut backoff = pauses();
+    while !shutdown.is_cancelled() {
+        if let Err(error) = session(listener, &mut backoff, shutdown).await {
+            metrics::reconnect("channel");
+            tracing::warn!(
+                error = error.as_ref() as &dyn std::error::Error,
+                "the channel broke; subscribing again"
+            );
+            pause(&mut backoff, shutdown).await;
+        }
+    }
+}
+
+/// Hears messages on one connection until it breaks or the listener ends.
+async fn session(
+    listener: &Listener,
+    backoff: &mut ExponentialBackoff,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    let mut subscription = listener.redis.client.get_async_pubsub().await?;
+    subscription.subscribe(CHANNEL).await?;
+    *backoff = pauses();
+    let mut messages = subscription.on_message();
+    loop {
+        let message = tokio::select! {
+            message = messages.next() => message,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        let Some(message) = message else { bail!("Redis closed the subscription") };
+        let event = MarketEvent::decode(message.get_payload_bytes());
+        // Nobody keeps the message for us: try until it is a job.
+        let mut backoff = pauses();
+        while let Err(error) = listener.enqueue("channel", &event).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a message is not queued yet");
+            if shutdown.is_cancelled() {
+                return Ok(());
+            }
+            pause(&mut backoff, shutdown).await;
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Settings of the listener.
+
+use std::net::SocketAddr;
+
+use pricing_core::connections::RedisSettings;
+
+/// Turns market events into recalculation jobs.
+///
+/// Reads the durable event log and the Redis channel `market_events`; each event becomes one job, however
+/// often and on whichever way it is seen.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(version)]
+pub struct Config {
+    /// What to do instead of listening
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Where metrics and health are served
+    #[arg(long, env, default_value = "0.0.0.0:9102", global = true)]
+    pub metrics_addr: SocketAddr,
+    /// Where Redis is
+    #[command(flatten)]
+    pub redis: RedisSettings,
+}
+
+/// What the program can do besides listening.
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+pub enum Command {
+    /// Exit with 0 when the listener that runs on this host is ready
+    Healthcheck,
+}

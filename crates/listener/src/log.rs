@@ -1,0 +1,64 @@
+//! Reading the durable event log.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use backon::ExponentialBackoff;
+use pricing_core::ids::TaskId;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::bridge::{Listener, pause, pauses};
+use crate::metrics;
+
+/// How often entries of dead listeners are looked for, and the length of the log is measured.
+const LOOK_PERIOD: Duration = Duration::from_secs(2);
+
+/// Makes every event of the log a job, through every failure of Redis, until `shutdown`.
+pub(crate) async fn follow(listener: &Listener, shutdown: &CancellationToken) {
+    // Redis knows who read an entry by the reader's name, so no two readers ever share one.
+    let consumer = format!("listener-{}", TaskId::generate());
+    let mut backoff = pauses();
+    while !shutdown.is_cancelled() {
+        if let Err(error) = session(listener, &consumer, &mut backoff, shutdown).await {
+            metrics::reconnect("log");
+            tracing::warn!(
+                error = error.as_ref() as &dyn std::error::Error,
+                "the event log broke; reconnecting"
+            );
+            pause(&mut backoff, shutdown).await;
+        }
+    }
+}
+
+/// Reads on one connection until it breaks or the listener ends. An entry is acknowledged after its job is
+/// queued, so whatever happens in between, it is read again.
+async fn session(
+    listener: &Listener,
+    consumer: &str,
+    backoff: &mut ExponentialBackoff,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    let mut reader = listener.events.reader(consumer).await?;
+    let mut next_look = Instant::now();
+    while !shutdown.is_cancelled() {
+        let mut events = Vec::new();
+        if Instant::now() >= next_look {
+            next_look = Instant::now() + LOOK_PERIOD;
+            metrics::log_length(listener.events.len().await?);
+            events = reader.abandoned().await?;
+        }
+        if events.is_empty() {
+            events = reader.next_batch().await?;
+        }
+        for logged in events {
+            if shutdown.is_cancelled() {
+                break;
+            }
+            listener.enqueue("log", &logged.event).await?;
+            reader.acknowledge(&logged).await?;
+        }
+        *backoff = pauses();
+    }
+    Ok(reader.leave().await?)
+}

@@ -1,0 +1,13 @@
+-- Makes tasks ready whose waiting is over.
+-- KEYS: delayed, stream; ARGV: prefix of records, most to promote
+-- Returns ms until the next one is due, 0 when some are due already, -1 when none waits.
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now(), 'LIMIT', 0, ARGV[2])
+for _, id in ipairs(due) do
+    redis.call('ZREM', KEYS[1], id)
+    make_ready(ARGV[1] .. id, KEYS[2], id)
+end
+local next = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if #next == 0 then
+    return -1
+end
+return math.max(0, next[2] - now())

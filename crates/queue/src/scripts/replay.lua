@@ -1,0 +1,10 @@
+-- Puts a dead task back in the queue as a new request.
+-- KEYS: record, stream, numbers, dead; ARGV: id
+-- Returns 0 when the task is not dead.
+if redis.call('ZREM', KEYS[4], ARGV[1]) == 0 then
+    return 0
+end
+redis.call('HSET', KEYS[1], 'number', redis.call('INCR', KEYS[3]), 'retries', 0)
+redis.call('HDEL', KEYS[1], 'error', 'finished_at', 'done', 'total')
+make_ready(KEYS[1], KEYS[2], ARGV[1])
+return 1

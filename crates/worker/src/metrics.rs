@@ -1,0 +1,115 @@
+//! The metrics of the worker.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::PrometheusHandle;
+use pricing_core::lock::Acquire;
+use pricing_core::telemetry::{LATENCY_BUCKETS, install_metrics};
+use pricing_queue::Depths;
+
+use crate::job::{Outcome, Reason};
+use crate::recalculate::Failure;
+
+const RECALCULATIONS: &str = "pricing_recalculations_total";
+const DURATION: &str = "pricing_recalculation_duration_seconds";
+const PRODUCTS: &str = "pricing_products_recalculated_total";
+const EVENT_TO_PRICE: &str = "pricing_event_to_price_seconds";
+const QUEUE_WAIT: &str = "pricing_queue_wait_seconds";
+const QUEUE_DEPTH: &str = "pricing_queue_depth";
+const FAILURES: &str = "pricing_task_failures_total";
+const DEAD: &str = "pricing_tasks_dead_total";
+const LOCK: &str = "pricing_lock_requests_total";
+const LOCK_LOST: &str = "pricing_lock_lost_total";
+
+/// Buckets in seconds for what takes up to minutes.
+const SLOW_BUCKETS: &[f64] =
+    &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0];
+
+/// Installs the recorder and describes the metrics.
+///
+/// # Errors
+///
+/// When a recorder is installed already.
+pub fn install() -> anyhow::Result<PrometheusHandle> {
+    let handle = install_metrics(&[
+        (DURATION, SLOW_BUCKETS),
+        (EVENT_TO_PRICE, SLOW_BUCKETS),
+        (QUEUE_WAIT, LATENCY_BUCKETS),
+    ])
+    .context("metrics")?;
+    describe_counter!(RECALCULATIONS, "Runs that ended, by outcome");
+    describe_histogram!(DURATION, Unit::Seconds, "Time of a run, by outcome");
+    describe_counter!(PRODUCTS, "Products recalculated");
+    describe_histogram!(
+        EVENT_TO_PRICE,
+        Unit::Seconds,
+        "Time from a request to its prices, by the clocks of two hosts"
+    );
+    describe_histogram!(QUEUE_WAIT, Unit::Seconds, "Time a task was ready before its run began");
+    describe_gauge!(QUEUE_DEPTH, "Tasks, by state");
+    describe_counter!(FAILURES, "Runs that failed, by whether trying again may help");
+    describe_counter!(DEAD, "Tasks that died");
+    describe_counter!(LOCK, "Requests for the recalculation lock, by answer");
+    describe_counter!(LOCK_LOST, "Runs that ended because the lock was lost");
+    Ok(handle)
+}
+
+pub(crate) fn started(waited: Duration) {
+    histogram!(QUEUE_WAIT).record(waited);
+}
+
+pub(crate) fn ended(ended: &Result<Outcome, Failure>, took: Duration) {
+    let outcome = match ended {
+        Ok(Outcome::Updated { .. }) => "updated",
+        Ok(Outcome::Skipped { reason: Reason::LockHeldByAnotherWorker }) => "skipped_lock_held",
+        Ok(Outcome::Skipped { reason: Reason::CoveredByANewerRecalculation }) => "skipped_covered",
+        Err(failure) => {
+            let kind = if failure.is_transient() { "transient" } else { "permanent" };
+            counter!(FAILURES, "kind" => kind).increment(1);
+            "failed"
+        }
+    };
+    counter!(RECALCULATIONS, "outcome" => outcome).increment(1);
+    histogram!(DURATION, "outcome" => outcome).record(took);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a histogram takes doubles")]
+pub(crate) fn event_to_price(millis: i64) {
+    histogram!(EVENT_TO_PRICE).record(millis.max(0) as f64 / 1e3);
+}
+
+pub(crate) fn products(count: u64) {
+    counter!(PRODUCTS).increment(count);
+}
+
+pub(crate) fn dead() {
+    counter!(DEAD).increment(1);
+}
+
+pub(crate) fn acquired(answer: &Acquire) {
+    let answer = match answer {
+        Acquire::Acquired(_) => "acquired",
+        Acquire::HeldByAnother => "held",
+        Acquire::Covered => "covered",
+    };
+    counter!(LOCK, "answer" => answer).increment(1);
+}
+
+pub(crate) fn lock_lost() {
+    counter!(LOCK_LOST).increment(1);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
+pub(crate) fn depths(depths: Depths) {
+    let states = [
+        ("queued", depths.queued),
+        ("running", depths.running),
+        ("retrying", depths.retrying),
+        ("dead", depths.dead),
+    ];
+    for (state, depth) in states {
+        gauge!(QUEUE_DEPTH, "state" => state).set(depth as f64);
+    }
+}

@@ -1,0 +1,163 @@
+//! A recalculation under the lock.
+
+use pricing_core::catalogue::CatalogueError;
+use pricing_core::ids::{InvalidId, TaskId};
+use pricing_core::job::{InvalidJob, Recalculation};
+use pricing_core::lock::{Acquire, Held, LockError, RecalculationLock, Release};
+use pricing_core::simulation::ExternalApiTimeout;
+use pricing_core::telemetry::current_traceparent;
+use pricing_queue::{Lease, NewTask, Queue, QueueError};
+use tracing::{Instrument as _, info_span};
+
+use crate::job::{Outcome, Reason};
+use crate::metrics;
+use crate::scan::Scanner;
+
+/// Scans one run makes at most, so that a steady stream of events cannot hold it for ever.
+const MAX_SCANS: u32 = 3;
+
+/// Why a recalculation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The payload is no job for this build.
+    #[error("the job cannot be read")]
+    Job(#[from] InvalidJob),
+    /// The task's id is none of ours.
+    #[error("the task id is invalid")]
+    Id(#[from] InvalidId),
+    /// Products are there but no default market, so no list price can be computed.
+    #[error("the catalogue has no market `default`: insert one")]
+    NoDefaultMarket,
+    /// The database failed or holds an invalid row.
+    #[error("the catalogue failed")]
+    Catalogue(#[from] CatalogueError),
+    /// The cache could not be written.
+    #[error("the cache failed")]
+    Cache(#[from] redis::RedisError),
+    /// The lock could not be reached.
+    #[error("the lock failed")]
+    Lock(#[from] LockError),
+    /// The queue could not be reached.
+    #[error("the queue failed")]
+    Queue(#[from] QueueError),
+    /// An external service failed.
+    #[error(transparent)]
+    External(#[from] ExternalApiTimeout),
+    /// The lock expired under us, as after a long pause of the process.
+    #[error("the recalculation lock was lost")]
+    LockLost,
+    /// The task was taken over, as after a long pause of the process.
+    #[error("the task was taken over by another worker")]
+    LeaseLost,
+}
+
+impl Failure {
+    /// Whether trying again may help.
+    pub fn is_transient(&self) -> bool {
+        !matches!(
+            self,
+            Self::Job(_)
+                | Self::Id(_)
+                | Self::NoDefaultMarket
+                | Self::Catalogue(CatalogueError::Invalid { .. })
+        )
+    }
+}
+
+/// Recalculates all prices, at most one at a time over all workers.
+pub struct Recalculator {
+    /// The global lock.
+    pub lock: RecalculationLock,
+    /// Where follow-up jobs are put.
+    pub queue: Queue,
+    /// What does the work.
+    pub scanner: Scanner,
+}
+
+impl Recalculator {
+    /// Runs one attempt of a task.
+    ///
+    /// Skips when another task holds the lock, which will scan again for this request, or when the request
+    /// is covered. Otherwise scans until no request was made since the last scan started. The work ends at
+    /// once when the lock is lost; it can be repeated at any point without harm.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn run(&self, task: &TaskId, lease: &Lease) -> Result<Outcome, Failure> {
+        let (attempt, number) = (lease.record().attempts, lease.record().number);
+        let acquire = self.lock.acquire(task, attempt, number);
+        let acquired = acquire.instrument(info_span!("acquire lock", otel.kind = "client")).await?;
+        metrics::acquired(&acquired);
+        let held = match acquired {
+            Acquire::Acquired(held) => held,
+            Acquire::HeldByAnother => {
+                return Ok(Outcome::Skipped { reason: Reason::LockHeldByAnotherWorker });
+            }
+            Acquire::Covered => return Ok(Outcome::Skipped { reason: Reason::CoveredByANewerRecalculation }),
+        };
+        let ended = tokio::select! {
+            ended = self.scan_until_covered(&held, task, lease) => ended,
+            () = held.renew_until_lost() => Err(Failure::LockLost),
+        };
+        match ended {
+            Ok(updated_count) => Ok(Outcome::Updated { updated_count }),
+            Err(failure) => {
+                if matches!(failure, Failure::LockLost) {
+                    metrics::lock_lost();
+                } else if let Err(error) = held.abandon().await {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the lock is held until it expires"
+                    );
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Scans until every request made so far is covered, and releases the lock. Returns the number of
+    /// products.
+    async fn scan_until_covered(&self, held: &Held, task: &TaskId, lease: &Lease) -> Result<u64, Failure> {
+        let mut scans = 1;
+        loop {
+            let covers = held.numbers_given().await?;
+            let span = info_span!("scan", scan = scans, covers, products = tracing::field::Empty);
+            let products = self.scanner.scan(task, lease).instrument(span).await?;
+            let release = match scans {
+                MAX_SCANS.. => {
+                    self.queue_follow_up("requests went on during three scans").await?;
+                    held.release_anyway(covers).await?
+                }
+                _ => held.release_if_covered(covers).await?,
+            };
+            match release {
+                Release::Released => return Ok(products),
+                Release::Moved => scans += 1,
+                Release::Lost => return Err(Failure::LockLost),
+            }
+        }
+    }
+
+    /// Gives up for good on behalf of a task, and queues a job for the requests that were skipped trusting
+    /// it. Safe to repeat.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away.
+    pub async fn forfeit(&self, task: &TaskId, number: u64) -> Result<(), Failure> {
+        if self.lock.forfeit(task, number).await? {
+            self.queue_follow_up("in place of a dead task").await?;
+        }
+        Ok(())
+    }
+
+    async fn queue_follow_up(&self, reason: &str) -> Result<(), Failure> {
+        let (id, payload) = (TaskId::generate(), Recalculation::now(reason).encode());
+        let traceparent = current_traceparent();
+        let task = NewTask { id: id.as_str(), payload: &payload, traceparent: traceparent.as_deref() };
+        self.queue.enqueue(task).await?;
+        tracing::info!(task_id = %id, reason, "follow-up job queued");
+        Ok(())
+    }
+}

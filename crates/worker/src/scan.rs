@@ -1,0 +1,97 @@
+//! One pass over the catalogue.
+
+use pricing_core::cache::{Entry, PriceCache};
+use pricing_core::catalogue::{Catalogue, ListPrice, ProductRow};
+use pricing_core::ids::{Location, TaskId};
+use pricing_core::job::now_ms;
+use pricing_core::price::{Market, Membership, Policy, price};
+use pricing_core::simulation::Simulation;
+use pricing_queue::{Lease, Progress};
+use tracing::{Instrument as _, info_span};
+
+use crate::metrics;
+use crate::recalculate::Failure;
+
+/// Products or markets read and written at a time: memory does not grow with the catalogue.
+const BATCH: u32 = 500;
+
+/// Reads the catalogue, records its list prices and fills the cache.
+pub struct Scanner {
+    /// What is read, and where list prices are recorded.
+    pub catalogue: Catalogue,
+    /// What is filled.
+    pub cache: PriceCache,
+    /// Slowness and failure on request.
+    pub simulation: Simulation,
+    /// The rules that are the same for every product.
+    pub policy: Policy,
+}
+
+impl Scanner {
+    /// Passes over all markets and products in batches: reads a batch, records its list prices in the
+    /// database, then writes its cache entries and reports the progress. Returns the number of products.
+    ///
+    /// Whatever was changed in the catalogue before this is called is in the prices when it returns. It may
+    /// run beside another scan and be cut off anywhere: the database takes a list price only for the
+    /// versions that were read, and the cache only an equal or higher version.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn scan(&self, task: &TaskId, lease: &Lease) -> Result<u64, Failure> {
+        self.simulation.external_call()?;
+        self.simulation.full_scan().await;
+        let default = self.write_markets().await?;
+
+        let total = self.catalogue.count_products().await?;
+        let mut done = 0;
+        let mut batch = self.catalogue.products_after(None, BATCH).await?;
+        while let Some(last) = batch.last() {
+            let market = default.ok_or(Failure::NoDefaultMarket)?;
+            let span = info_span!("write batch", products = batch.len(), changed = tracing::field::Empty);
+            self.write_products(&batch, &market, task).instrument(span).await?;
+            done += batch.len() as u64;
+            metrics::products(batch.len() as u64);
+            if !lease.progress(Progress { done, total: total.max(done) }).await? {
+                return Err(Failure::LeaseLost);
+            }
+            batch = self.catalogue.products_after(Some(&last.id), BATCH).await?;
+        }
+        tracing::Span::current().record("products", done);
+        Ok(done)
+    }
+
+    /// Writes all markets to the cache; returns the default one.
+    async fn write_markets(&self) -> Result<Option<Market>, Failure> {
+        let (fallback, mut default) = (Location::fallback(), None);
+        let mut batch = self.catalogue.markets_after(None, BATCH).await?;
+        while let Some((last, _)) = batch.last() {
+            let entries: Vec<_> =
+                batch.iter().map(|(location, market)| Entry::Market(location, market)).collect();
+            self.cache.store(&entries).await?;
+            default = default
+                .or(batch.iter().find(|(location, _)| *location == fallback).map(|(_, market)| *market));
+            batch = self.catalogue.markets_after(Some(&last.clone()), BATCH).await?;
+        }
+        Ok(default)
+    }
+
+    async fn write_products(
+        &self,
+        batch: &[ProductRow],
+        market: &Market,
+        task: &TaskId,
+    ) -> Result<(), Failure> {
+        let listed = |row: &ProductRow| ListPrice {
+            row: row.clone(),
+            market_version: market.version,
+            price: price(&row.product, market, Membership::Standard, &self.policy).final_price,
+        };
+        let prices: Vec<_> = batch.iter().map(listed).collect();
+        let changed = self.catalogue.record_list_prices(&prices, task, now_ms()).await?;
+        tracing::Span::current().record("changed", changed);
+        let entries: Vec<_> = batch.iter().map(|row| Entry::Product(&row.id, &row.product)).collect();
+        self.cache.store(&entries).await?;
+        Ok(())
+    }
+}
