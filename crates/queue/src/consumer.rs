@@ -75,8 +75,9 @@ impl Consumer {
         loop {
             // A task is fetched only when it can be run at once: what waits, waits where others can take it.
             let first = tokio::select! {
-                slot = slots.clone().acquire_owned() => slot,
+                biased;
                 () = self.closing.cancelled() => return Ok(()),
+                slot = slots.clone().acquire_owned() => slot,
             };
             let Ok(first) = first else { return Ok(()) };
             let mut free = vec![first];

@@ -231,6 +231,11 @@ impl Queue {
         Ok(call.invoke_async(&mut self.commands.clone()).await?)
     }
 
+    /// How this queue treats its tasks.
+    pub fn options(&self) -> &QueueOptions {
+        &self.options
+    }
+
     /// The key of the counter that numbers the requests, for scripts of others that compare with it.
     pub fn numbers_key(&self) -> &str {
         &self.keys.numbers

@@ -1,0 +1,176 @@
+//! A queue of its own, and workers in this process that run scripted jobs from it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use apalis::prelude::{AbortError, BoxDynError, Data, DeferredError, WorkerBuilder};
+use futures_util::FutureExt as _;
+use pricing_core::connections::Redis;
+use pricing_queue::{Lease, NewTask, OnDead, Queue, QueueOptions, TaskRecord, TaskState};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::redis_server::RedisServer;
+use crate::waiting::eventually;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Options for tests: waits are short, everything else as usual.
+pub fn quick() -> QueueOptions {
+    QueueOptions {
+        concurrency: 2,
+        retry_delay: Duration::from_millis(100),
+        visibility_timeout: Duration::from_secs(1),
+        ..QueueOptions::default()
+    }
+}
+
+/// A queue in a Redis of its own.
+pub struct QueueBench {
+    /// The server.
+    pub redis: RedisServer,
+    /// The queue.
+    pub queue: Queue,
+    /// What the jobs of all workers share.
+    pub script: Arc<Script>,
+}
+
+/// What the jobs of a test share. A job does what its payload says:
+///
+/// | payload | job |
+/// |---|---|
+/// | `ok` | returns the number of its attempt |
+/// | `fail N` | fails for a while in its first N attempts |
+/// | `abort` | fails for good |
+/// | `panic` | panics |
+/// | `defer` | asks to be run again at once, the first time |
+/// | `wait` | waits for a permit of [`Script::gate`] |
+/// | `hang` | never ends |
+#[derive(Debug)]
+pub struct Script {
+    /// Lets waiting jobs go on.
+    pub gate: Semaphore,
+    /// Runs begun of each task, in all workers of this process.
+    runs: Mutex<HashMap<String, u32>>,
+    /// Runs of `on_dead`.
+    pub buried: AtomicU32,
+}
+
+impl Script {
+    /// Runs begun of a task.
+    pub fn runs(&self, id: &str) -> u32 {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied().unwrap_or(0)
+    }
+
+    /// Runs begun of all tasks.
+    pub fn all_runs(&self) -> HashMap<String, u32> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+async fn job(payload: String, lease: Data<Lease>, script: Data<Arc<Script>>) -> Result<u32, BoxDynError> {
+    let (id, attempt) = (lease.record().id.clone(), lease.record().attempts);
+    *script.runs.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default() += 1;
+    let (verb, number) = payload.split_once(' ').unwrap_or((&payload, "0"));
+    match verb {
+        "ok" => Ok(attempt),
+        "fail" if attempt > number.parse()? => Ok(attempt),
+        "fail" => Err("not today".into()),
+        "panic" => panic!("as told"),
+        "defer" if attempt == 1 => Err(DeferredError::new("once more").into()),
+        "defer" => Ok(attempt),
+        "wait" => {
+            script.gate.acquire().await?.forget();
+            Ok(attempt)
+        }
+        "hang" => std::future::pending().await,
+        _ => Err(AbortError::new(format!("cannot read {payload:?}")).into()),
+    }
+}
+
+impl QueueBench {
+    /// A queue with these options.
+    pub async fn start(options: QueueOptions) -> Self {
+        let redis = RedisServer::start().await;
+        let queue = queue_of(&redis.connect(), options);
+        let script = Script { gate: Semaphore::new(0), runs: Mutex::default(), buried: AtomicU32::new(0) };
+        Self { redis, queue, script: Arc::new(script) }
+    }
+
+    /// Starts a worker with connections of its own, as if in another process.
+    pub fn worker(&self, name: &str) -> BenchWorker {
+        let queue = queue_of(&self.redis.connect(), self.queue.options().clone());
+        let closing = CancellationToken::new();
+        let script = self.script.clone();
+        let on_dead: OnDead = Arc::new(move |_, _| {
+            script.buried.fetch_add(1, Ordering::SeqCst);
+            async { Ok(()) }.boxed()
+        });
+        let backend = queue.backend(name, closing.clone(), Some(on_dead));
+        let worker = WorkerBuilder::new(name).backend(backend).data(self.script.clone()).build(job);
+        let stopping = closing.clone();
+        let run = worker.run_until(async move {
+            stopping.cancelled().await;
+            Ok::<_, std::io::Error>(())
+        });
+        BenchWorker {
+            closing,
+            task: tokio::spawn(async { run.await.expect("no error of Redis ends a worker") }),
+        }
+    }
+
+    /// Enqueues a task; returns whether it is new.
+    pub async fn enqueue(&self, id: &str, payload: &str) -> bool {
+        let task = NewTask { id, payload, traceparent: None };
+        self.queue.enqueue(task).await.expect("the task is enqueued").created
+    }
+
+    /// The record of a task that exists.
+    pub async fn record(&self, id: &str) -> TaskRecord {
+        self.queue.task(id).await.expect("Redis answers").unwrap_or_else(|| panic!("task {id} has a record"))
+    }
+
+    /// Waits until a task is in `state`; returns its record.
+    pub async fn wait_for(&self, id: &str, state: TaskState) -> TaskRecord {
+        eventually(DEADLINE, &format!("task {id} to be {}", state.as_str()), async || {
+            let record = self.record(id).await;
+            (record.state == state).then_some(record)
+        })
+        .await
+    }
+
+    /// Waits until a task has been begun so many times in this process.
+    pub async fn wait_for_runs(&self, id: &str, runs: u32) {
+        eventually(DEADLINE, &format!("task {id} to be begun {runs} times"), async || {
+            (self.script.runs(id) >= runs).then_some(())
+        })
+        .await;
+    }
+}
+
+fn queue_of(redis: &Redis, options: QueueOptions) -> Queue {
+    Queue::new(&redis.prefix, "bench", redis.commands.clone(), redis.pool.clone(), options)
+}
+
+/// A worker in this process.
+pub struct BenchWorker {
+    closing: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl BenchWorker {
+    /// Ends it as SIGTERM would: no new tasks, the runs under way finish.
+    pub async fn stop(self) {
+        self.closing.cancel();
+        tokio::time::timeout(DEADLINE, self.task).await.expect("a worker ends").expect("it does not panic");
+    }
+
+    /// Ends it as SIGKILL would: everything it does stops here.
+    pub async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}

@@ -1,0 +1,158 @@
+//! The queue: what holds when workers die and Redis breaks.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pricing_e2e::queue_bench::{QueueBench, quick};
+use pricing_e2e::waiting::eventually;
+use pricing_queue::{QueueOptions, TaskState};
+use redis::AsyncCommands as _;
+
+#[tokio::test]
+async fn a_task_of_a_killed_worker_is_run_by_another() {
+    let bench = QueueBench::start(quick()).await;
+    let first = bench.worker("first");
+    bench.enqueue("t", "wait").await;
+    bench.wait_for_runs("t", 1).await;
+    assert_eq!(bench.record("t").await.attempts, 1, "counted when begun, not when ended");
+    first.kill().await;
+
+    bench.script.gate.add_permits(1);
+    let second = bench.worker("second");
+    let record = bench.wait_for("t", TaskState::Succeeded).await;
+    assert_eq!((record.attempts, record.retries), (2, 0));
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn long_runs_and_a_long_line_behind_them_are_nobody_elses_business() {
+    let bench = QueueBench::start(QueueOptions { concurrency: 1, ..quick() }).await;
+    let (busy, idle) = (bench.worker("busy"), bench.worker("idle"));
+    for n in 0..10 {
+        bench.enqueue(&format!("t{n}"), "wait").await;
+    }
+    // Both workers hold a run for three times the visibility timeout, with tasks waiting behind it.
+    let since = tokio::time::Instant::now();
+    eventually(Duration::from_secs(10), "three visibility timeouts to pass", async || {
+        (since.elapsed() > 3 * bench.queue.options().visibility_timeout).then_some(())
+    })
+    .await;
+    bench.script.gate.add_permits(10);
+    for n in 0..10 {
+        bench.wait_for(&format!("t{n}"), TaskState::Succeeded).await;
+    }
+    assert!(bench.script.all_runs().values().all(|runs| *runs == 1), "{:?}", bench.script.all_runs());
+    busy.stop().await;
+    idle.stop().await;
+}
+
+#[tokio::test]
+async fn a_task_that_keeps_killing_its_worker_is_dead_after_three_deliveries() {
+    let bench = QueueBench::start(quick()).await;
+    bench.enqueue("bad", "hang").await;
+    for delivery in 1..=3 {
+        let worker = bench.worker(&format!("victim-{delivery}"));
+        bench.wait_for_runs("bad", delivery).await;
+        worker.kill().await;
+    }
+    let worker = bench.worker("last");
+    bench.enqueue("good", "ok").await;
+    let record = bench.wait_for("bad", TaskState::Dead).await;
+    assert_eq!((record.attempts, bench.script.runs("bad")), (3, 3), "the fourth delivery is not run");
+    assert!(record.error.unwrap().starts_with("delivered 3 times without a run ending"));
+    assert_eq!(bench.script.buried.load(Ordering::SeqCst), 1);
+    bench.wait_for("good", TaskState::Succeeded).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_that_was_taken_over_ends_and_changes_nothing() {
+    let bench = QueueBench::start(quick()).await;
+    let worker = bench.worker("w");
+    bench.enqueue("t", "wait").await;
+    bench.wait_for_runs("t", 1).await;
+    // Another worker's lease, as after a pause of this one for longer than the visibility timeout.
+    let record = bench.redis.key("queue:{bench}:task:t");
+    let mut redis = bench.redis.connection().await;
+    let _: () = redis.hset(&record, "lease", "someone else").await.unwrap();
+    bench.script.gate.add_permits(1);
+    worker.stop().await;
+    assert_eq!(bench.record("t").await.state, TaskState::Running);
+    assert_eq!(bench.queue.depths().await.unwrap().running, 1, "still the other one's to acknowledge");
+}
+
+#[tokio::test]
+async fn the_waiting_of_a_retry_outlives_its_worker() {
+    let bench = QueueBench::start(QueueOptions { retry_delay: Duration::from_secs(1), ..quick() }).await;
+    let first = bench.worker("first");
+    bench.enqueue("t", "fail 1").await;
+    let failed = bench.wait_for("t", TaskState::Retrying).await;
+    first.kill().await;
+    let second = bench.worker("second");
+    let record = bench.wait_for("t", TaskState::Succeeded).await;
+    assert!(record.started_at_ms.unwrap() - failed.started_at_ms.unwrap() >= 1_000);
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn broken_connections_neither_end_a_worker_nor_repeat_a_run() {
+    let bench =
+        QueueBench::start(QueueOptions { visibility_timeout: Duration::from_secs(10), ..quick() }).await;
+    let worker = bench.worker("w");
+    let mut redis = bench.redis.connection().await;
+    for n in 0..20 {
+        let id = format!("t{n}");
+        bench.enqueue(&id, "wait").await;
+        bench.wait_for_runs(&id, 1).await;
+        let _: i64 = redis::cmd("CLIENT")
+            .arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])
+            .query_async(&mut redis)
+            .await
+            .unwrap();
+        bench.script.gate.add_permits(1);
+        eventually(Duration::from_secs(20), "the task to succeed", async || {
+            let record = bench.queue.task(&id).await.ok().flatten()?; // this connection was killed, too
+            (record.state == TaskState::Succeeded).then_some(())
+        })
+        .await;
+    }
+    assert!(bench.script.all_runs().values().all(|runs| *runs == 1), "{:?}", bench.script.all_runs());
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_may_come_back_under_its_old_name() {
+    let bench = QueueBench::start(quick()).await;
+    let worker = bench.worker("same");
+    bench.enqueue("a", "hang").await;
+    bench.wait_for_runs("a", 1).await;
+    worker.kill().await;
+    let worker = bench.worker("same");
+    bench.enqueue("b", "ok").await;
+    bench.wait_for("b", TaskState::Succeeded).await;
+    bench.wait_for_runs("a", 2).await;
+    worker.kill().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_finishes_its_runs_and_leaves_the_rest() {
+    let bench = QueueBench::start(QueueOptions { concurrency: 1, ..quick() }).await;
+    let worker = bench.worker("w");
+    bench.enqueue("under way", "wait").await;
+    bench.wait_for_runs("under way", 1).await;
+    bench.enqueue("behind it", "ok").await;
+    let script = bench.script.clone();
+    let stopped = tokio::spawn(worker.stop());
+    script.gate.add_permits(1);
+    stopped.await.unwrap();
+    assert_eq!(bench.record("under way").await.state, TaskState::Succeeded);
+    assert_eq!(bench.record("behind it").await.state, TaskState::Queued);
+    let consumers: Vec<redis::Value> = redis::cmd("XINFO")
+        .arg("CONSUMERS")
+        .arg(bench.redis.key("queue:{bench}:stream"))
+        .arg("workers")
+        .query_async(&mut bench.redis.connection().await)
+        .await
+        .unwrap();
+    assert!(consumers.is_empty(), "it has left the group: {consumers:?}");
+}
