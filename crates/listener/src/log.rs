@@ -45,7 +45,7 @@ async fn session(
         let mut events = Vec::new();
         if Instant::now() >= next_look {
             next_look = Instant::now() + LOOK_PERIOD;
-            metrics::log_length(listener.events.len().await?);
+            metrics::backlog(listener.events.backlog().await?);
             events = reader.abandoned().await?;
         }
         if events.is_empty() {

@@ -7,7 +7,7 @@ use pricing_core::telemetry::{LATENCY_BUCKETS, install_metrics};
 
 const EVENTS: &str = "pricing_events_received_total";
 const ENQUEUE_SECONDS: &str = "pricing_event_enqueue_seconds";
-const LOG_LENGTH: &str = "pricing_event_log_length";
+const BACKLOG: &str = "pricing_event_backlog";
 const RECONNECTS: &str = "pricing_listener_reconnects_total";
 
 /// Installs the recorder and describes the metrics.
@@ -19,7 +19,7 @@ pub fn install() -> anyhow::Result<PrometheusHandle> {
     let handle = install_metrics(&[(ENQUEUE_SECONDS, LATENCY_BUCKETS)]).context("metrics")?;
     describe_counter!(EVENTS, "Market events seen, by way; those not new had become jobs before");
     describe_histogram!(ENQUEUE_SECONDS, Unit::Seconds, "Time to make an event a job");
-    describe_gauge!(LOG_LENGTH, "Events in the log that are not jobs yet");
+    describe_gauge!(BACKLOG, "Events in the log that are not jobs yet");
     describe_counter!(RECONNECTS, "Connections to Redis that broke, by way");
     Ok(handle)
 }
@@ -30,8 +30,8 @@ pub(crate) fn event(way: &'static str, new: bool, seconds: f64) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
-pub(crate) fn log_length(length: u64) {
-    gauge!(LOG_LENGTH).set(length as f64);
+pub(crate) fn backlog(events: u64) {
+    gauge!(BACKLOG).set(events as f64);
 }
 
 pub(crate) fn reconnect(way: &'static str) {

@@ -7,13 +7,13 @@ CREATE TABLE products (
     -- What the last recalculation found: the price in the default market without membership.
     list_price_minor    INTEGER,
     list_market_version INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE markets (
     location       TEXT    NOT NULL PRIMARY KEY,
     multiplier_ppm INTEGER NOT NULL CHECK (multiplier_ppm BETWEEN 0 AND 100000000),
     version        INTEGER NOT NULL DEFAULT 1 CHECK (version >= 1)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 -- Every list price a product has had, and what it was computed from.
 CREATE TABLE price_history (
@@ -24,7 +24,7 @@ CREATE TABLE price_history (
     list_price_minor INTEGER NOT NULL,
     task_id          TEXT    NOT NULL,
     recorded_at_ms   INTEGER NOT NULL
-);
+) STRICT;
 CREATE INDEX price_history_of_product ON price_history (product_id, id);
 
 -- Whoever changes a price or a multiplier, by whatever means, makes a new version.

@@ -206,7 +206,8 @@ mod tests {
             let id = ProductId::parse("P-100").unwrap();
             let entry = Entry::Product(&id, &product);
             let read = decode(&entry.version().to_string(), entry.data().as_bytes(), 650_000);
-            prop_assert!(matches!(read, Cached::Fresh { value, .. } if value == product));
+            let same = matches!(read, Cached::Fresh { value, .. } if value == product);
+            prop_assert!(same, "{:?}", read);
         }
 
         #[test]

@@ -44,10 +44,10 @@ impl Catalogue {
         let file = settings.database_url_file.as_deref();
         let url = secret("DATABASE_URL", url, file, "sqlite://pricing.db")?;
         sqlx::any::install_default_drivers();
-        let catalogue = if let Some(path) = url.strip_prefix("sqlite://") {
+        let catalogue = if let Some(path) = url.strip_prefix("sqlite://").filter(|path| !path.is_empty()) {
             Self::open_sqlite(Path::new(path)).await?
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let pool = options().connect(&url).await?;
+            let pool = options().connect(&url).await.map_err(CatalogueError::Connect)?;
             POSTGRES.run(&pool).await?;
             Self { pool }
         } else {
@@ -60,9 +60,12 @@ impl Catalogue {
     }
 
     async fn open_sqlite(path: &Path) -> Result<Self, CatalogueError> {
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder)?;
-        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or_else(|| Path::new("."));
+        std::fs::create_dir_all(folder)?;
+        let name = path.file_name().ok_or(CatalogueError::UnknownDatabase)?;
+        let path = folder.canonicalize()?.join(name);
+
         let mut lock = path.as_os_str().to_owned();
         lock.push(".migrating");
         let lock = std::fs::File::create(lock)?;
@@ -70,7 +73,10 @@ impl Catalogue {
             .await
             .map_err(std::io::Error::other)??;
 
-        let pool = options().connect(&format!("sqlite://{}?mode=rwc", path.display())).await?;
+        // In a URL the path would mean another file if it held `..` or one of these characters.
+        let path = path.display().to_string().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+        let pool = options().connect(&format!("sqlite://{path}?mode=rwc")).await;
+        let pool = pool.map_err(CatalogueError::Connect)?;
         sqlx::query("PRAGMA journal_mode = WAL").execute(&pool).await?;
         SQLITE.run(&pool).await?;
         drop(lock);

@@ -23,11 +23,14 @@ pub enum CatalogueError {
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// `DATABASE_URL` names no database that we know.
-    #[error("DATABASE_URL must start with sqlite:// or postgres://")]
+    #[error("DATABASE_URL must be sqlite://FILE or postgres://…")]
     UnknownDatabase,
     /// The file of an SQLite database could not be opened or locked.
     #[error("DATABASE_URL: cannot open the SQLite database file")]
     File(#[from] std::io::Error),
+    /// The database is away or refuses us, or its address is wrong.
+    #[error("cannot connect to the database: check DATABASE_URL")]
+    Connect(#[source] sqlx::Error),
     /// The schema could not be brought up to date.
     #[error("cannot bring the database schema up to date")]
     Migration(#[from] sqlx::migrate::MigrateError),

@@ -73,7 +73,7 @@ impl EventLog {
     /// # Errors
     ///
     /// When Redis is away.
-    pub async fn len(&self) -> Result<u64, EventError> {
+    pub async fn backlog(&self) -> Result<u64, EventError> {
         Ok(redis::cmd("XLEN").arg(&self.key).query_async(&mut self.commands.clone()).await?)
     }
 }

@@ -10,6 +10,7 @@
 //! - a holder that fails for a while frees the lock and is retried; a holder that fails for good calls
 //!   [`RecalculationLock::forfeit`], which tells whether a fresh request must take its place.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use deadpool_redis::{Pool, PoolError};
@@ -18,6 +19,11 @@ use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
 
 use crate::connections::Redis;
 use crate::ids::TaskId;
+
+static ACQUIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("acquire.lua")));
+static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("renew.lua")));
+static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("release.lua")));
+static FORFEIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("forfeit.lua")));
 
 /// The lock could not be reached. It expires by itself.
 #[derive(Debug, thiserror::Error)]
@@ -63,10 +69,6 @@ pub struct RecalculationLock {
     /// Lock, numbers given out, covered.
     keys: [String; 3],
     life: Duration,
-    acquire: Script,
-    renew: Script,
-    release: Script,
-    forfeit: Script,
 }
 
 impl RecalculationLock {
@@ -77,10 +79,6 @@ impl RecalculationLock {
             pool: redis.pool.clone(),
             keys: [key("recalculate_global_lock"), numbers, key("recalculate_covered")],
             life,
-            acquire: Script::new(include_str!("acquire.lua")),
-            renew: Script::new(include_str!("renew.lua")),
-            release: Script::new(include_str!("release.lua")),
-            forfeit: Script::new(include_str!("forfeit.lua")),
         }
     }
 
@@ -92,7 +90,7 @@ impl RecalculationLock {
     pub async fn acquire(&self, task: &TaskId, attempt: u32, number: u64) -> Result<Acquire, LockError> {
         let token = format!("{task}:{attempt}:{:016x}", rand::rng().random::<u64>());
         let [lock, _, covered] = &self.keys;
-        let mut call = self.acquire.key(lock);
+        let mut call = ACQUIRE.key(lock);
         call.key(covered).arg(task.as_str()).arg(attempt).arg(&token).arg(millis(self.life)).arg(number);
         let answer: String = self.invoke(&call).await?;
         Ok(match answer.as_str() {
@@ -110,7 +108,7 @@ impl RecalculationLock {
     ///
     /// When Redis is away.
     pub async fn forfeit(&self, task: &TaskId, number: u64) -> Result<bool, LockError> {
-        let mut call = self.forfeit.prepare_invoke();
+        let mut call = FORFEIT.prepare_invoke();
         self.keys.iter().for_each(|key| {
             call.key(key);
         });
@@ -146,7 +144,7 @@ impl Held {
             let left = self.lock.life.saturating_sub(renewed.elapsed());
             tokio::time::sleep(left.min(self.lock.life / 3)).await;
             let asked = Instant::now();
-            let mut call = self.lock.renew.key(&self.lock.keys[0]);
+            let mut call = RENEW.key(&self.lock.keys[0]);
             call.arg(&self.token).arg(millis(self.lock.life));
             match self.lock.invoke::<bool>(&call).await {
                 Ok(true) => renewed = asked,
@@ -191,7 +189,7 @@ impl Held {
     }
 
     async fn end_scan(&self, covers: u64, mode: &str) -> Result<Release, LockError> {
-        let mut call = self.lock.release.prepare_invoke();
+        let mut call = RELEASE.prepare_invoke();
         self.lock.keys.iter().for_each(|key| {
             call.key(key);
         });

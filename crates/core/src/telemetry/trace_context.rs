@@ -9,6 +9,8 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 const TRACEPARENT: &str = "traceparent";
+/// Length of a `traceparent` of version 00: 2 + 32 + 16 + 2 hexadecimal digits and three hyphens.
+const TRACEPARENT_LEN: usize = 55;
 
 /// The `traceparent` of the current span, `None` when nothing is traced.
 pub fn current_traceparent() -> Option<String> {
@@ -47,6 +49,9 @@ pub fn link_trace(span: &Span, traceparent: Option<&str>) {
 }
 
 fn remote(traceparent: &str) -> Option<opentelemetry::Context> {
+    if traceparent.len() != TRACEPARENT_LEN {
+        return None; // the propagator would fill up short ids
+    }
     let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
     let context = TraceContextPropagator::new().extract(&carrier);
     context.span().span_context().is_valid().then_some(context)
