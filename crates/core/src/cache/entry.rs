@@ -131,12 +131,12 @@ impl Lives {
             Ok((Some(version), Some(data))) => (version, data),
             Ok(_) | Err(_) => return Cached::Corrupt,
         };
-        if version == b"0" && data.is_empty() {
-            return Cached::Unknown;
-        }
         let Ok(left) = u64::try_from(left_ms).map(Duration::from_millis) else {
             return if left_ms == -2 { Cached::Absent } else { Cached::Corrupt };
         };
+        if version == b"0" && data.is_empty() {
+            return Cached::Unknown;
+        }
         let version = std::str::from_utf8(version).ok().and_then(|text| text.parse().ok());
         let version = version.filter(|version| (1..=MAX_VERSION).contains(version));
         let readable = data.len() <= MAX_DATA && is_shallow(data);

@@ -4,8 +4,12 @@
 local written = 0
 for i, key in ipairs(KEYS) do
     local version, data, life = ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i]
-    local have = tonumber(redis.call('HGET', key, 'v') or '')
-    if not have or have <= tonumber(version) then
+    local have = redis.pcall('HGET', key, 'v')
+    if type(have) == 'table' then -- no hash: it must not keep the other entries from being written
+        redis.call('DEL', key)
+    end
+    have = type(have) == 'string' and tonumber(have)
+    if not have or not (have > tonumber(version)) then
         redis.call('HSET', key, 'v', version, 'd', data)
         redis.call('PEXPIRE', key, life)
         written = written + 1

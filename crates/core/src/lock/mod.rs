@@ -16,9 +16,11 @@ use std::time::{Duration, Instant};
 use deadpool_redis::{Pool, PoolError};
 use rand::RngExt as _;
 use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
+use tracing::Span;
 
 use crate::connections::Redis;
 use crate::ids::TaskId;
+use crate::telemetry::{current_traceparent, link_trace};
 
 static ACQUIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("acquire.lua")));
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("renew.lua")));
@@ -66,8 +68,8 @@ pub enum Release {
 #[derive(Clone)]
 pub struct RecalculationLock {
     pool: Pool,
-    /// Lock, numbers given out, covered.
-    keys: [String; 3],
+    /// Lock, numbers given out, covered, waiting.
+    keys: [String; 4],
     life: Duration,
 }
 
@@ -77,7 +79,7 @@ impl RecalculationLock {
         let key = |name: &str| format!("{}{name}", redis.prefix);
         Self {
             pool: redis.pool.clone(),
-            keys: [key("recalculate_global_lock"), numbers, key("recalculate_covered")],
+            keys: [key("recalculate_global_lock"), numbers, key("recalculate_covered"), key("recalculate_waiting")],
             life,
         }
     }
@@ -89,9 +91,11 @@ impl RecalculationLock {
     /// When Redis is away.
     pub async fn acquire(&self, task: &TaskId, attempt: u32, number: u64) -> Result<Acquire, LockError> {
         let token = format!("{task}:{attempt}:{:016x}", rand::rng().random::<u64>());
-        let [lock, _, covered] = &self.keys;
+        let [lock, _, covered, waiting] = &self.keys;
         let mut call = ACQUIRE.key(lock);
-        call.key(covered).arg(task.as_str()).arg(attempt).arg(&token).arg(millis(self.life)).arg(number);
+        call.key(covered).key(waiting);
+        call.arg(task.as_str()).arg(attempt).arg(&token).arg(millis(self.life)).arg(number);
+        call.arg(current_traceparent().unwrap_or_default());
         let answer: String = self.invoke(&call).await?;
         Ok(match answer.as_str() {
             "acquired" => Acquire::Acquired(Held { lock: self.clone(), token }),
@@ -169,7 +173,7 @@ impl Held {
     }
 
     /// Ends a scan that started when `covers` was the highest number: releases the lock, unless a number
-    /// was given out since.
+    /// was given out since. Links the current span to the latest of those that found the lock held.
     ///
     /// # Errors
     ///
@@ -194,7 +198,8 @@ impl Held {
             call.key(key);
         });
         call.arg(&self.token).arg(covers).arg(millis(self.lock.life)).arg(mode);
-        let answer: String = self.lock.invoke(&call).await?;
+        let (answer, covered): (String, Vec<String>) = self.lock.invoke(&call).await?;
+        covered.iter().for_each(|waiting| link_trace(&Span::current(), waiting));
         Ok(match answer.as_str() {
             "released" => Release::Released,
             "moved" => Release::Moved,

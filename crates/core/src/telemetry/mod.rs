@@ -53,10 +53,8 @@ pub struct Telemetry {
 ///
 /// When a setting does not parse.
 pub fn start(service: &'static str) -> Result<Telemetry, TelemetryError> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(filter) => EnvFilter::try_new(filter)?,
-        Err(_) => EnvFilter::try_new(DEFAULT_FILTER)?,
-    };
+    let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
+    let filter = EnvFilter::try_new(filter.as_deref().unwrap_or(DEFAULT_FILTER))?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match std::io::stderr().is_terminal() {
         true => lines.boxed(),

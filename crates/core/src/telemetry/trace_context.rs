@@ -42,8 +42,8 @@ pub fn continue_trace(span: &Span, traceparent: Option<&str>) {
 }
 
 /// Links `span` to the remote span that `traceparent` names: related, but not its parent.
-pub fn link_trace(span: &Span, traceparent: Option<&str>) {
-    if let Some(other) = traceparent.and_then(remote) {
+pub fn link_trace(span: &Span, traceparent: &str) {
+    if let Some(other) = remote(traceparent) {
         span.add_link(other.span().span_context().clone());
     }
 }
