@@ -1,8 +1,7 @@
 //! A database of one's own, of either kind.
 
 use pricing_core::catalogue::{Catalogue, DatabaseSettings};
-use sqlx::any::AnyConnection;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, PgConnection};
 use tempfile::TempDir;
 
 /// An empty database. Dropping it removes it.
@@ -91,6 +90,18 @@ impl TestDatabase {
             done.unwrap_or_else(|error| panic!("{statement}: {error}"));
         }
         connection.close().await.expect("the connection closes");
+    }
+
+    /// Makes sure that the database refuses a statement.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub async fn refuses(&self, statement: &str) {
+        sqlx::any::install_default_drivers();
+        let mut connection = AnyConnection::connect(&self.url).await.expect("the database is there");
+        let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await;
+        assert!(done.is_err(), "the database accepted {statement}");
     }
 }
 

@@ -13,6 +13,7 @@ pub mod waiting;
 pub mod ports;
 
 pub mod databases;
+pub mod queue_bench;
 pub mod redis_server;
 
 pub mod otlp_receiver;

@@ -23,7 +23,8 @@ const TEST_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct RedisServer {
     process: Child,
     port: Port,
-    _directory: TempDir,
+    directory: TempDir,
+    options: Vec<String>,
 }
 
 impl RedisServer {
@@ -47,22 +48,36 @@ impl RedisServer {
 
     async fn start_with(options: &[&str]) -> Self {
         let (port, directory) = (Port::reserve(), tempfile::tempdir().expect("a temporary directory"));
-        let process = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &port.number().to_string()])
-            .args(["--logfile", "log"])
-            .args(options)
-            .current_dir(&directory)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("redis-server can be started: run the tests with `cargo xtask test`, which installs it");
-        let server = Self { process, port, _directory: directory };
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let process = spawn(&port, &directory, &options);
+        let server = Self { process, port, directory, options };
+        server.wait_until_ready().await;
+        server
+    }
+
+    /// Kills it (SIGKILL).
+    pub fn stop(&mut self) {
+        // Fails only when it has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Starts it again after [`RedisServer::stop`], on the same port and with what it kept on disk.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub async fn restart(&mut self) {
+        self.process = spawn(&self.port, &self.directory, &self.options);
+        self.wait_until_ready().await;
+    }
+
+    async fn wait_until_ready(&self) {
         eventually(START_DEADLINE, "redis-server to answer PING", async || {
-            let mut connection = server.client().get_multiplexed_async_connection().await.ok()?;
+            let mut connection = self.client().get_multiplexed_async_connection().await.ok()?;
             redis::cmd("PING").query_async::<String>(&mut connection).await.ok()
         })
         .await;
-        server
     }
 
     /// `REDIS_URL` of this server.
@@ -109,8 +124,18 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        // Fails only when it has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.stop();
     }
+}
+
+fn spawn(port: &Port, directory: &TempDir, options: &[String]) -> Child {
+    Command::new("redis-server")
+        .args(["--bind", "127.0.0.1", "--port", &port.number().to_string()])
+        .args(["--logfile", "log"])
+        .args(options)
+        .current_dir(directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-server can be started: run the tests with `cargo xtask test`, which installs it")
 }

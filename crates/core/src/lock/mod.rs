@@ -79,7 +79,12 @@ impl RecalculationLock {
         let key = |name: &str| format!("{}{name}", redis.prefix);
         Self {
             pool: redis.pool.clone(),
-            keys: [key("recalculate_global_lock"), numbers, key("recalculate_covered"), key("recalculate_waiting")],
+            keys: [
+                key("recalculate_global_lock"),
+                numbers,
+                key("recalculate_covered"),
+                key("recalculate_waiting"),
+            ],
             life,
         }
     }
@@ -96,9 +101,10 @@ impl RecalculationLock {
         call.key(covered).key(waiting);
         call.arg(task.as_str()).arg(attempt).arg(&token).arg(millis(self.life)).arg(number);
         call.arg(current_traceparent().unwrap_or_default());
+        let asked = Instant::now();
         let answer: String = self.invoke(&call).await?;
         Ok(match answer.as_str() {
-            "acquired" => Acquire::Acquired(Held { lock: self.clone(), token }),
+            "acquired" => Acquire::Acquired(Held { lock: self.clone(), token, asked }),
             "covered" => Acquire::Covered,
             _ => Acquire::HeldByAnother,
         })
@@ -131,6 +137,8 @@ impl RecalculationLock {
 pub struct Held {
     lock: RecalculationLock,
     token: String,
+    /// When the lock was asked for: it lives at least as long from here.
+    asked: Instant,
 }
 
 impl std::fmt::Debug for Held {
@@ -143,17 +151,18 @@ impl Held {
     /// Renews the lock every third of its life; returns when it is lost, or can no longer be known to be
     /// ours. Whatever runs under the lock must end then.
     pub async fn renew_until_lost(&self) {
-        let mut renewed = Instant::now();
-        while renewed.elapsed() < self.lock.life {
+        let mut renewed = self.asked;
+        loop {
             let left = self.lock.life.saturating_sub(renewed.elapsed());
             tokio::time::sleep(left.min(self.lock.life / 3)).await;
             let asked = Instant::now();
             let mut call = RENEW.key(&self.lock.keys[0]);
             call.arg(&self.token).arg(millis(self.lock.life));
-            match self.lock.invoke::<bool>(&call).await {
-                Ok(true) => renewed = asked,
-                Ok(false) => return,
-                Err(error) => {
+            let left = self.lock.life.saturating_sub(renewed.elapsed());
+            match tokio::time::timeout(left, self.lock.invoke::<bool>(&call)).await {
+                Ok(Ok(true)) => renewed = asked,
+                Ok(Ok(false)) | Err(_) => return,
+                Ok(Err(error)) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "cannot renew the lock")
                 }
             }

@@ -1,0 +1,118 @@
+//! The settings of this binary.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use pricing_core::cache::CacheSettings;
+use pricing_core::catalogue::DatabaseSettings;
+use pricing_core::connections::RedisSettings;
+use pricing_core::simulation::Simulation;
+
+/// Shortest time for a request, in seconds: enough for a slow database to be given up on, and the answer
+/// made without it.
+const MIN_REQUEST_TIMEOUT_SECONDS: u64 = 3;
+
+/// The HTTP service of the pricing engine.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Config {
+    /// Address to serve on
+    #[arg(long, env, default_value = "0.0.0.0:8000")]
+    pub api_addr: SocketAddr,
+    /// Seconds until a request is given up and answered 503
+    #[arg(long, env, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub request_timeout_seconds: u64,
+    /// Seconds that requests under way get to finish at the end
+    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub drain_timeout_seconds: u64,
+    /// Where Redis is.
+    #[command(flatten)]
+    pub redis: RedisSettings,
+    /// Where the database is.
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+    /// How long cache entries live.
+    #[command(flatten)]
+    pub cache: CacheSettings,
+    /// Slowness on request.
+    #[command(flatten)]
+    pub simulation: Simulation,
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the binary can do other than serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Exit with 0 if the service that runs at API_ADDR is ready
+    Healthcheck,
+}
+
+/// Settings that do not go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidConfig {
+    /// Requests would be given up before the database is.
+    #[error(
+        "REQUEST_TIMEOUT_SECONDS ({0}) must be at least {MIN_REQUEST_TIMEOUT_SECONDS}: \
+         a read waits up to 2 s for the database before it falls back to the cache"
+    )]
+    RequestTimeout(u64),
+    /// Requests would be cut off at the end although they are in time.
+    #[error("DRAIN_TIMEOUT_SECONDS ({drain}) must be at least REQUEST_TIMEOUT_SECONDS ({request})")]
+    DrainTimeout {
+        /// Seconds to drain.
+        drain: u64,
+        /// Seconds for a request.
+        request: u64,
+    },
+}
+
+impl Config {
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    ///
+    /// The first relation that does not hold.
+    pub fn check(&self) -> Result<(), InvalidConfig> {
+        let (request, drain) = (self.request_timeout_seconds, self.drain_timeout_seconds);
+        if request < MIN_REQUEST_TIMEOUT_SECONDS {
+            return Err(InvalidConfig::RequestTimeout(request));
+        }
+        if drain < request {
+            return Err(InvalidConfig::DrainTimeout { drain, request });
+        }
+        Ok(())
+    }
+
+    /// Longest time for a request.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(self.request_timeout_seconds)
+    }
+
+    /// Longest time for requests under way to finish at the end.
+    pub fn drain_timeout(&self) -> Duration {
+        Duration::from_secs(self.drain_timeout_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(request: &str, drain: &str) -> Result<(), String> {
+        let arguments = ["api", "--request-timeout-seconds", request, "--drain-timeout-seconds", drain];
+        Config::parse_from(arguments).check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_bad_relation_is_refused_by_the_name_of_its_variable() {
+        assert_eq!(check("5", "10"), Ok(()));
+        assert!(check("2", "10").unwrap_err().starts_with("REQUEST_TIMEOUT_SECONDS (2) must be at least 3"));
+        assert_eq!(
+            check("20", "10").unwrap_err(),
+            "DRAIN_TIMEOUT_SECONDS (10) must be at least REQUEST_TIMEOUT_SECONDS (20)"
+        );
+    }
+}

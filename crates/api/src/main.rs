@@ -1,0 +1,35 @@
+//! The HTTP service of the pricing engine.
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use mimalloc::MiMalloc;
+use pricing_api::config::{Command, Config};
+use pricing_api::{Service, metrics, run};
+use pricing_core::{admin, shutdown, telemetry};
+use tokio::net::TcpListener;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let config = Config::parse();
+    if let Some(Command::Healthcheck) = config.command {
+        return Ok(admin::check_health(config.api_addr)?);
+    }
+    config.check()?;
+    let telemetry = telemetry::start("pricing-api-service")?;
+    let outcome = serve(&config).await;
+    telemetry.flush().await;
+    outcome
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    let shutdown = shutdown::on_signal()?;
+    let service = Service::connect(config, metrics::install()?).await?;
+    let listener = TcpListener::bind(config.api_addr)
+        .await
+        .with_context(|| format!("API_ADDR: cannot listen on {}", config.api_addr))?;
+    tracing::info!(address = %listener.local_addr()?, "serving");
+    Ok(run(listener, service, shutdown).await?)
+}

@@ -1,0 +1,184 @@
+//! The document that describes the service, generated from the code.
+
+use utoipa::OpenApi as _;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, Response, ResponseBuilder};
+
+use crate::problem::{FieldError, PROBLEM_JSON, Problem};
+
+/// What any call of the API may answer besides what it says itself.
+const ALWAYS: &[(&str, &str)] = &[
+    ("500", "A fault of the service"),
+    ("503", "Something the service depends on is away, or the request took too long: try again"),
+];
+/// What a call with a body may answer.
+const WITH_BODY: &[(&str, &str)] = &[
+    ("400", "The body is not JSON"),
+    ("413", "The body is longer than 64 KiB"),
+    ("415", "The body is not declared as application/json"),
+    ("422", "Fields of the body are missing or wrong"),
+];
+/// What a call with parameters may answer.
+const WITH_PARAMETERS: &[(&str, &str)] =
+    &[("400", "The path is not UTF-8"), ("422", "Parameters are missing or wrong")];
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Pricing API",
+        description = "Prices on the fast path, market events and recalculations on the slow one. \
+                       Errors are problem documents (RFC 9457)."
+    ),
+    paths(live, ready, metrics),
+    components(schemas(Problem, FieldError))
+)]
+struct Document;
+
+/// The document without the calls of the API.
+pub fn document() -> OpenApi {
+    Document::openapi()
+}
+
+/// Adds the problems that calls have in common to each call of the API.
+pub fn with_problems(mut document: OpenApi) -> OpenApi {
+    let calls = document.paths.paths.iter_mut().filter(|(path, _)| path.starts_with("/api/"));
+    for (_, item) in calls {
+        item.get.iter_mut().chain(&mut item.post).for_each(add_problems);
+    }
+    document
+}
+
+fn add_problems(call: &mut Operation) {
+    let body = call.request_body.as_ref().map_or(&[][..], |_| WITH_BODY);
+    let parameters = call.parameters.as_ref().map_or(&[][..], |_| WITH_PARAMETERS);
+    for (status, description) in ALWAYS.iter().chain(body).chain(parameters) {
+        let responses = &mut call.responses.responses;
+        responses.entry((*status).to_owned()).or_insert_with(|| problem(status, description).into());
+    }
+}
+
+fn problem(status: &str, description: &str) -> Response {
+    let schema = Ref::from_schema_name("Problem");
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    let response = ResponseBuilder::new().description(description).content(PROBLEM_JSON, content);
+    match status {
+        "503" => {
+            let seconds = HeaderBuilder::new().description(Some("Seconds until it is worth trying again"));
+            response.header("Retry-After", seconds.build()).build()
+        }
+        _ => response.build(),
+    }
+}
+
+/// Is the process alive
+#[utoipa::path(
+    get, path = "/health/live", tag = "operation",
+    responses((status = 200, description = "It is", body = String, content_type = "text/plain"))
+)]
+#[expect(dead_code, reason = "describes a call that pricing_core::admin serves")]
+fn live() {}
+
+/// Should the process get traffic
+#[utoipa::path(
+    get, path = "/health/ready", tag = "operation",
+    responses(
+        (status = 200, description = "It should, even if something it depends on is down", body = Readiness),
+        (status = 503, description = "It is starting or ending", body = Readiness),
+    )
+)]
+#[expect(dead_code, reason = "describes a call that pricing_core::admin serves")]
+fn ready() {}
+
+/// The metrics of the process, for Prometheus
+#[utoipa::path(
+    get, path = "/metrics", tag = "operation",
+    responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain"))
+)]
+#[expect(dead_code, reason = "describes a call that pricing_core::admin serves")]
+fn metrics() {}
+
+/// How ready the process is.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "describes pricing_core::admin::HealthReport")]
+struct Readiness {
+    /// `starting`, `ready` or `draining`.
+    #[schema(pattern = "^(starting|ready|draining)$")]
+    status: String,
+    /// `up` or `down`.
+    #[schema(pattern = "^(up|down)$")]
+    redis: String,
+    /// `up` or `down`.
+    #[schema(pattern = "^(up|down)$")]
+    database: String,
+    /// Whether something the process depends on is down.
+    degraded: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn described() -> Value {
+        serde_json::to_value(with_problems(crate::router::api(document()).1)).unwrap()
+    }
+
+    #[test]
+    fn every_call_is_described() {
+        let document = described();
+        let mut paths: Vec<_> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+        paths.sort_unstable();
+        assert_eq!(
+            paths,
+            [
+                "/api/v1/price",
+                "/api/v1/price/{product_id}",
+                "/api/v1/prices",
+                "/api/v1/publish-market-event",
+                "/api/v1/recalculate",
+                "/api/v1/tasks/{task_id}",
+                "/health/live",
+                "/health/ready",
+                "/metrics",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_call_lists_every_status_it_may_answer() {
+        let document = described();
+        let statuses = |path: &str, method: &str| -> Vec<String> {
+            let responses = &document["paths"][path][method]["responses"];
+            responses.as_object().unwrap().keys().cloned().collect()
+        };
+        let all = ["200", "400", "404", "413", "415", "422", "500", "503"];
+        assert_eq!(statuses("/api/v1/price", "post"), all);
+        assert_eq!(statuses("/api/v1/price/{product_id}", "get"), ["200", "400", "404", "422", "500", "503"]);
+        assert_eq!(
+            statuses("/api/v1/recalculate", "post"),
+            ["200", "400", "413", "415", "422", "500", "503"]
+        );
+    }
+
+    #[test]
+    fn bounds_are_part_of_the_description() {
+        let document = described();
+        let schemas = &document["components"]["schemas"];
+        assert_eq!(schemas["Identifier"]["pattern"], "^[A-Za-z0-9._-]{1,64}$");
+        let ids = &schemas["PricesRequest"]["properties"]["product_ids"];
+        assert_eq!((&ids["minItems"], &ids["maxItems"]), (&Value::from(1), &Value::from(500)));
+        let optional = &document["paths"]["/api/v1/recalculate"]["post"]["requestBody"];
+        assert_ne!(optional["required"], true, "{optional}");
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = described();
+        let text = document.to_string();
+        for reference in text.split(r##""$ref":"#"##).skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(document.pointer(reference).is_some(), "{reference}");
+        }
+    }
+}

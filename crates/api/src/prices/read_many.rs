@@ -1,0 +1,114 @@
+//! The read path of many products: that of one, with one round trip and one statement for all of them.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+
+use pricing_core::cache::{Cached, Entry};
+use pricing_core::ids::{Location, ProductId};
+use pricing_core::price::{Market, Product, price};
+
+use super::answer::{PriceAnswer, PricesAnswer, Source};
+use super::inputs::{fresh, of_any_age};
+use super::lookup::{self, FoundMarket, Input, unless_cached};
+use super::read::ReadError;
+use super::request::Customer;
+use crate::state::AppState;
+
+/// Prices many products for a customer, in order.
+///
+/// # Errors
+///
+/// When neither the database nor the cache can be asked about one of them: whether it exists is unknown
+/// then, so leaving it out would be a lie.
+pub async fn read_prices<'a>(
+    state: &AppState,
+    ids: &'a [ProductId],
+    customer: &Customer,
+) -> Result<PricesAnswer<'a>, ReadError> {
+    // The cache, in one round trip; in a second one when the location is known to have no market.
+    let mut location = Cow::Borrowed(&customer.location);
+    let nothing = || (vec![Cached::Absent; ids.len()], Cached::Absent);
+    let (products, mut market) = state.inputs.of_many(ids, &location).await.unwrap_or_else(nothing);
+    if market == Cached::Unknown {
+        location = Cow::Owned(Location::fallback());
+        market = state.inputs.of_market(&location).await.unwrap_or(Cached::Absent);
+    }
+    let cached = || ids.iter().zip(&products);
+
+    let missed: BTreeSet<&ProductId> =
+        cached().filter(|(_, product)| fresh(product).is_none()).map(|(id, _)| id).collect();
+    let missed: Vec<ProductId> = missed.into_iter().cloned().collect();
+    let is_hit = missed.is_empty() && fresh(&market).is_some();
+
+    // While the database is away, older data will do. One read a second tries it all the same.
+    if !is_hit
+        && !state.database.admits()
+        && let Some(answer) = stale_prices(state, customer, cached(), &market)
+    {
+        return Ok(answer);
+    }
+
+    // What is missing, from the database, at once, and each product once.
+    let (catalogue, simulation) = (&state.catalogue, &state.simulation);
+    let lookup_products = simulation.product_lookup(lookup::products(catalogue, &missed));
+    let lookup_market = simulation.market_lookup(lookup::market(catalogue, &location));
+    let cached_market = fresh(&market).map(|market| FoundMarket::of(&location, market));
+    let lookups = lookup::both(
+        &state.database,
+        unless_cached(missed.is_empty().then(HashMap::new), lookup_products),
+        unless_cached(cached_market, lookup_market),
+    );
+    let (loaded, priced_by) = match lookups.await {
+        Ok(inputs) => inputs,
+        Err(error) => {
+            return stale_prices(state, customer, cached(), &market).ok_or(ReadError::Unavailable(error));
+        }
+    };
+
+    // The prices; and the cache learns what it did not know.
+    let mut answer = PricesAnswer { prices: Vec::with_capacity(ids.len()), missing: Vec::new() };
+    for (id, entry) in cached() {
+        let product = match fresh(entry) {
+            Some(product) => Some(Input::Cached(product)),
+            None => loaded.value().get(id).copied().map(Input::Loaded),
+        };
+        let Some(product) = product else {
+            answer.missing.push(id.as_str());
+            continue;
+        };
+        let source = match (&product, &priced_by) {
+            (Input::Cached(_), Input::Cached(_)) => Source::Cache,
+            _ => Source::Database,
+        };
+        if product.loaded().is_none() {
+            state.inputs.metrics.served(entry);
+        }
+        let price = price(product.value(), &priced_by.value().market, customer.membership, &state.policy);
+        answer.prices.push(PriceAnswer::new(id, &price, source, false));
+    }
+    let learnt = loaded.value().iter().map(|(id, product)| Entry::Product(id, product));
+    let learnt = learnt.chain(priced_by.loaded().into_iter().flat_map(|market| market.entries(&location)));
+    state.inputs.fill(&learnt.collect::<Vec<_>>()).await;
+    Ok(answer)
+}
+
+/// The prices by what the cache still holds, if that is enough: for when the database is away.
+fn stale_prices<'a, 'c>(
+    state: &AppState,
+    customer: &Customer,
+    cached: impl Iterator<Item = (&'a ProductId, &'c Cached<Product>)>,
+    market: &Cached<Market>,
+) -> Option<PricesAnswer<'a>> {
+    let value = of_any_age(market)?;
+    let prices: Option<Vec<_>> = cached
+        .map(|(id, entry)| {
+            let price = price(&of_any_age(entry)?, &value, customer.membership, &state.policy);
+            state.inputs.metrics.served(entry);
+            let stale = fresh(entry).is_none() || fresh(market).is_none();
+            Some(PriceAnswer::new(id, &price, Source::Cache, stale))
+        })
+        .collect();
+    let prices = prices?;
+    state.inputs.metrics.without_database.increment(1);
+    Some(PricesAnswer { prices, missing: Vec::new() })
+}

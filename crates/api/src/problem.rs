@@ -1,0 +1,247 @@
+//! Errors as clients see them: RFC 9457 problem documents.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::error::Error;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+use validator::{ValidationError, ValidationErrors, ValidationErrorsKind};
+
+/// Media type of a problem document.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// After how many seconds it is worth trying again what could not be served.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// An error as it is answered. It says what the client can act on, and of a fault of the service nothing
+/// but that there is one: its cause goes to the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Problem {
+    /// Kind of the problem; `about:blank`: the status says it all.
+    #[schema(example = "about:blank")]
+    r#type: &'static str,
+    /// The phrase of the status.
+    #[schema(example = "Unprocessable Entity")]
+    title: &'static str,
+    /// The status of the answer.
+    #[schema(minimum = 400, maximum = 599, example = 422)]
+    status: u16,
+    /// What is wrong with this request.
+    detail: Cow<'static, str>,
+    /// The fields that are wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    errors: Vec<FieldError>,
+}
+
+/// A field of the request that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+pub struct FieldError {
+    /// The field, or `body`, `query` or `path` when it is not known.
+    #[schema(example = "product_id")]
+    pub field: Cow<'static, str>,
+    /// What is wrong with it.
+    #[schema(example = "must not be empty")]
+    pub message: Cow<'static, str>,
+}
+
+impl Problem {
+    /// A problem of this status.
+    pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// 400: the request cannot be read.
+    pub fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// 404: there is no such thing.
+    pub fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// 422: the request can be read, but these fields are wrong.
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        let detail = "The request has invalid fields.";
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+    }
+
+    /// 422: this field is wrong.
+    pub fn invalid_field(field: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::invalid(vec![FieldError { field: field.into(), message: message.into() }])
+    }
+
+    /// 503: something the service depends on failed. The cause is logged, here and nowhere else.
+    pub fn unavailable(detail: &'static str, cause: &(dyn Error + 'static)) -> Self {
+        tracing::error!(error = cause, detail, "answering 503");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
+    fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl From<ValidationErrors> for Problem {
+    fn from(errors: ValidationErrors) -> Self {
+        let messages = |(field, kind): (Cow<'static, str>, ValidationErrorsKind)| {
+            match kind {
+                ValidationErrorsKind::Field(errors) => errors,
+                ValidationErrorsKind::Struct(_) | ValidationErrorsKind::List(_) => {
+                    vec![ValidationError::new("holds an invalid value")]
+                }
+            }
+            .into_iter()
+            .map(move |error| FieldError {
+                field: field.clone(),
+                message: error.message.unwrap_or(error.code),
+            })
+            .collect::<Vec<_>>()
+        };
+        let mut errors: Vec<FieldError> = errors.into_errors().into_iter().flat_map(messages).collect();
+        errors.sort();
+        Self::invalid(errors)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = sonic_rs::to_vec(&self).unwrap_or_default(); // strings and numbers always serialize
+        let mut response = (self.status(), [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
+        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        response
+    }
+}
+
+/// Gives a problem document to an error that comes without one, such as the router's own 404 and 405.
+/// Other headers, such as `Allow`, stay.
+pub fn complete(response: impl IntoResponse) -> Response {
+    let response = response.into_response();
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let media = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if !is_error || media.is_some_and(|media| !media.starts_with(b"text/plain")) {
+        return response;
+    }
+    let detail = match status {
+        StatusCode::NOT_FOUND => "There is nothing at this path.",
+        StatusCode::METHOD_NOT_ALLOWED => "The method is not allowed here; see the Allow header.",
+        _ => "The request was not served.",
+    };
+    let (mut head, _) = response.into_parts();
+    let (problem_head, body) = Problem::new(status, detail).into_response().into_parts();
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.extend(problem_head.headers);
+    Response::from_parts(head, body)
+}
+
+/// Answers a panic with a 500, and logs what it said.
+pub fn of_panic(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
+    tracing::error!(panic = text, "a request handler panicked");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "The service failed.").into_response()
+}
+
+/// Answers 503 unless the request is answered within the limit.
+pub async fn unless_in_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(elapsed) => Problem::unavailable("The request took too long.", &elapsed).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::to_bytes;
+    use axum::middleware::from_fn_with_state;
+    use axum::routing::get;
+    use tower::{ServiceBuilder, ServiceExt as _};
+    use tower_http::catch_panic::CatchPanicLayer;
+
+    use super::*;
+
+    async fn answer(method: &str, path: &str) -> (Response<()>, String) {
+        let layers = ServiceBuilder::new()
+            .map_response(complete)
+            .layer(CatchPanicLayer::custom(of_panic))
+            .layer(from_fn_with_state(Duration::from_secs(5), unless_in_time));
+        let router = Router::new()
+            .route("/ok", get(|| async { "fine" }))
+            .route("/slow", get(std::future::pending::<()>))
+            .route("/panic", get(async || -> () { panic!("secret {}", 7) }))
+            .route("/report", get(|| async { (StatusCode::SERVICE_UNAVAILABLE, axum::Json("{}")) }))
+            .layer(layers);
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let (head, body) = router.oneshot(request).await.unwrap().into_parts();
+        let body = String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap();
+        (Response::from_parts(head, ()), body)
+    }
+
+    #[test]
+    fn a_problem_lists_its_fields_if_it_has_any() {
+        let errors = ["b", "a"].map(|field| FieldError { field: field.into(), message: "wrong".into() });
+        let problem = sonic_rs::to_string(&Problem::invalid(errors[..1].to_vec())).unwrap();
+        assert_eq!(
+            problem,
+            r#"{"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"The request has invalid fields.","errors":[{"field":"b","message":"wrong"}]}"#
+        );
+        let plain = sonic_rs::to_string(&Problem::not_found("No.")).unwrap();
+        assert_eq!(plain, r#"{"type":"about:blank","title":"Not Found","status":404,"detail":"No."}"#);
+    }
+
+    #[tokio::test]
+    async fn what_the_router_refuses_is_a_problem() {
+        let (head, body) = answer("GET", "/nowhere").await;
+        assert_eq!(
+            (head.status(), &head.headers()["content-type"]),
+            (StatusCode::NOT_FOUND, &HeaderValue::from_static(PROBLEM_JSON))
+        );
+        assert!(body.contains(r#""status":404"#), "{body}");
+
+        let (head, body) = answer("DELETE", "/ok").await;
+        assert_eq!(head.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(head.headers()["allow"], "GET,HEAD");
+        assert!(body.contains(r#""status":405"#), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_that_reveals_nothing() {
+        let (head, body) = answer("GET", "/panic").await;
+        assert_eq!(head.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(body.contains(r#""status":500"#) && !body.contains("secret"), "{body}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_request_is_a_503_to_be_tried_again() {
+        let (head, body) = answer("GET", "/slow").await;
+        assert_eq!(
+            (head.status(), &head.headers()["retry-after"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &RETRY_AFTER_SECONDS)
+        );
+        assert!(body.contains(r#""status":503"#), "{body}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_error_or_says_more_stays_as_it_is() {
+        assert_eq!(answer("GET", "/ok").await.1, "fine");
+        assert_eq!(answer("GET", "/report").await.1, r#""{}""#);
+    }
+}

@@ -1,0 +1,77 @@
+//! Publishing a market event.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use pricing_core::events::{CHANNEL, EventError, EventLog, MarketEvent};
+use pricing_core::telemetry::current_traceparent;
+use serde::Serialize;
+use tracing::{Instrument as _, field, info_span};
+use utoipa::ToSchema;
+
+use super::reason::ReasonRequest;
+use crate::body::{JsonBody, json};
+use crate::identifier::Identifier;
+use crate::metrics;
+use crate::problem::Problem;
+use crate::state::AppState;
+
+/// A market event that was published.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PublishedEvent<'a> {
+    /// Always `Event published`.
+    #[schema(example = "Event published")]
+    status: &'static str,
+    /// The Pub/Sub channel it was published on.
+    #[schema(example = "market_events")]
+    channel: &'static str,
+    /// The event.
+    #[schema(value_type = Identifier)]
+    event_id: &'a str,
+    /// The task that it causes: the same id.
+    #[schema(value_type = Identifier)]
+    task_id: &'a str,
+}
+
+/// Publish a market event
+///
+/// The event is logged and published in one step before this answers; the listener turns it into a task
+/// that recalculates all prices. The body may be left out.
+#[utoipa::path(
+    post, path = "/api/v1/publish-market-event", tag = "recalculation", request_body = Option<ReasonRequest>,
+    responses((status = 200, description = "The event is in the log", body = PublishedEvent))
+)]
+pub async fn publish_market_event(
+    State(state): State<Arc<AppState>>,
+    body: Option<JsonBody<ReasonRequest>>,
+) -> Result<Response, Problem> {
+    let event = publish(&state.events, ReasonRequest::or(body, "market event")).await.map_err(|error| {
+        let detail = match error {
+            EventError::LogFull => "The event log is full.",
+            EventError::Redis(_) | EventError::Pool(_) => "Events cannot be published just now.",
+        };
+        Problem::unavailable(detail, &error)
+    })?;
+    metrics::event_published();
+    let id = event.id.as_str();
+    Ok(json(&PublishedEvent { status: "Event published", channel: CHANNEL, event_id: id, task_id: id }))
+}
+
+/// Publishes an event that continues the current trace.
+async fn publish(events: &EventLog, reason: String) -> Result<MarketEvent, EventError> {
+    let span = info_span!(
+        "publish",
+        otel.name = "publish market_events",
+        otel.kind = "producer",
+        messaging.system = "redis",
+        messaging.operation.name = "publish",
+        messaging.operation.type = "send",
+        messaging.destination.name = CHANNEL,
+        messaging.message.id = field::Empty,
+    );
+    let event = span.in_scope(|| MarketEvent::new(reason, current_traceparent()));
+    span.record("messaging.message.id", event.id.as_str());
+    events.publish(&event).instrument(span).await?;
+    Ok(event)
+}

@@ -1,0 +1,52 @@
+//! Why prices should be recalculated.
+
+use pricing_core::job::MAX_REASON;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use validator::{Validate, ValidationError};
+
+use crate::body::JsonBody;
+
+/// A request to recalculate.
+#[derive(Debug, Default, Deserialize, Validate, ToSchema)]
+pub struct ReasonRequest {
+    /// Why, for the record: at most 256 bytes of UTF-8.
+    #[validate(custom(function = within_bounds))]
+    #[schema(max_length = 256, example = "competitor changed prices")]
+    reason: Option<String>,
+}
+
+impl ReasonRequest {
+    /// The reason of an optional body, `otherwise` when it gives none.
+    pub fn or(body: Option<JsonBody<Self>>, otherwise: &str) -> String {
+        body.and_then(|JsonBody(request)| request.reason).unwrap_or_else(|| otherwise.to_owned())
+    }
+}
+
+fn within_bounds(reason: &str) -> Result<(), ValidationError> {
+    if reason.len() > MAX_REASON {
+        return Err(ValidationError::new("length").with_message("must be at most 256 bytes long".into()));
+    }
+    Ok(())
+}
+
+const _: () = assert!(MAX_REASON == 256, "the description and the message above say so");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_bounded_in_bytes() {
+        assert_eq!(within_bounds(&"x".repeat(256)), Ok(()));
+        assert!(within_bounds(&"é".repeat(129)).is_err());
+    }
+
+    #[test]
+    fn a_reason_is_optional() {
+        let given = ReasonRequest { reason: Some("storm".into()) };
+        assert_eq!(ReasonRequest::or(Some(JsonBody(given)), "none"), "storm");
+        assert_eq!(ReasonRequest::or(Some(JsonBody(ReasonRequest::default())), "none"), "none");
+        assert_eq!(ReasonRequest::or(None, "none"), "none");
+    }
+}

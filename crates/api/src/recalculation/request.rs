@@ -1,0 +1,73 @@
+//! Asking for a recalculation directly, without an event.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use pricing_core::ids::TaskId;
+use pricing_core::job::{QUEUE, Recalculation};
+use pricing_core::telemetry::current_traceparent;
+use pricing_queue::{NewTask, Queue, QueueError};
+use serde::Serialize;
+use tracing::{Instrument as _, info_span};
+use utoipa::ToSchema;
+
+use super::reason::ReasonRequest;
+use crate::body::{JsonBody, json};
+use crate::identifier::Identifier;
+use crate::metrics;
+use crate::problem::Problem;
+use crate::state::AppState;
+
+/// A task that waits for a worker.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QueuedTask<'a> {
+    /// Always `queued`.
+    #[schema(example = "queued")]
+    status: &'static str,
+    /// The task; ask for its record.
+    #[schema(value_type = Identifier)]
+    task_id: &'a str,
+}
+
+/// Recalculate all prices
+///
+/// Answers at once, whatever the workers do. The body may be left out.
+#[utoipa::path(
+    post, path = "/api/v1/recalculate", tag = "recalculation", request_body = Option<ReasonRequest>,
+    responses((status = 200, description = "The task is queued", body = QueuedTask))
+)]
+pub async fn recalculate(
+    State(state): State<Arc<AppState>>,
+    body: Option<JsonBody<ReasonRequest>>,
+) -> Result<Response, Problem> {
+    let task = TaskId::generate();
+    enqueue(&state.queue, &task, ReasonRequest::or(body, "requested")).await.map_err(|error| {
+        let detail = match error {
+            QueueError::Full => "The queue is full.",
+            _ => "Tasks cannot be queued just now.",
+        };
+        Problem::unavailable(detail, &error)
+    })?;
+    metrics::task_enqueued();
+    Ok(json(&QueuedTask { status: "queued", task_id: task.as_str() }))
+}
+
+/// Enqueues a task that continues the current trace.
+async fn enqueue(queue: &Queue, task: &TaskId, reason: String) -> Result<(), QueueError> {
+    let span = info_span!(
+        "publish",
+        otel.name = "publish recalculate",
+        otel.kind = "producer",
+        messaging.system = "redis",
+        messaging.operation.name = "publish",
+        messaging.operation.type = "send",
+        messaging.destination.name = QUEUE,
+        messaging.message.id = task.as_str(),
+    );
+    let traceparent = span.in_scope(current_traceparent);
+    let payload = Recalculation::now(reason).encode();
+    let new = NewTask { id: task.as_str(), payload: &payload, traceparent: traceparent.as_deref() };
+    queue.enqueue(new).instrument(span).await?;
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! The record of a task.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use pricing_core::ids::TaskId;
+use pricing_queue::TaskRecord;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use utoipa::{IntoParams, ToSchema};
+use validator::Validate;
+
+use crate::identifier::{Identifier, invalid_id, valid_id};
+use crate::parameters::PathOf;
+use crate::problem::{PROBLEM_JSON, Problem};
+use crate::state::AppState;
+
+/// The task, in the path.
+#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct TaskPath {
+    /// The task, or the market event that caused it: they share their id.
+    #[validate(custom(function = valid_id))]
+    #[param(value_type = Identifier)]
+    task_id: String,
+}
+
+/// What is known of a task. Times are RFC 3339 in UTC.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TaskAnswer {
+    /// The task.
+    #[schema(value_type = Identifier)]
+    task_id: String,
+    /// Where it is in its life: `queued`, `running`, `retrying`, `succeeded` or `dead`.
+    #[schema(pattern = "^(queued|running|retrying|succeeded|dead)$", example = "succeeded")]
+    state: &'static str,
+    /// Runs begun.
+    attempts: u32,
+    /// How much is done; null before the first batch.
+    #[schema(required = true)]
+    progress: Option<TaskProgress>,
+    /// What came of it; null until it succeeded.
+    #[schema(required = true, value_type = Option<TaskResult>)]
+    result: Option<Box<RawValue>>,
+    /// Why the latest run that failed did so.
+    #[schema(required = true)]
+    error: Option<String>,
+    /// The trace that it belongs to.
+    #[schema(required = true, pattern = "^[0-9a-f]{32}$")]
+    trace_id: Option<String>,
+    /// When it was queued.
+    #[schema(required = true, format = DateTime)]
+    created_at: Option<String>,
+    /// When its latest run began.
+    #[schema(required = true, format = DateTime)]
+    started_at: Option<String>,
+    /// When it succeeded or died.
+    #[schema(required = true, format = DateTime)]
+    finished_at: Option<String>,
+}
+
+/// How much of a task is done.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TaskProgress {
+    /// Products done.
+    done: u64,
+    /// Products in all.
+    total: u64,
+}
+
+/// What came of a recalculation, as its worker reported it. It is passed on as it is.
+#[derive(Debug, ToSchema)]
+pub struct TaskResult {
+    /// `updated` or `skipped`.
+    #[schema(example = "updated")]
+    pub status: String,
+    /// How many products were updated.
+    #[schema(example = 900)]
+    pub updated_count: Option<u64>,
+    /// Why it was skipped.
+    pub reason: Option<String>,
+}
+
+impl From<TaskRecord> for TaskAnswer {
+    fn from(record: TaskRecord) -> Self {
+        Self {
+            trace_id: record.trace_id().map(str::to_owned),
+            task_id: record.id,
+            state: record.state.as_str(),
+            attempts: record.attempts,
+            progress: record.progress.map(|p| TaskProgress { done: p.done, total: p.total }),
+            result: record.result.and_then(|json| RawValue::from_string(json).ok()),
+            error: record.error,
+            created_at: rfc3339(record.created_at_ms),
+            started_at: record.started_at_ms.and_then(rfc3339),
+            finished_at: record.finished_at_ms.and_then(rfc3339),
+        }
+    }
+}
+
+/// Milliseconds since 1970 in RFC 3339, `None` beyond the year 9999.
+fn rfc3339(ms: i64) -> Option<String> {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok()?;
+    time.format(&Rfc3339).ok()
+}
+
+/// Ask how far a task is
+///
+/// The record of a task is kept until a day after it succeeded.
+#[utoipa::path(
+    get, path = "/api/v1/tasks/{task_id}", tag = "recalculation", params(TaskPath),
+    responses(
+        (status = 200, description = "What is known of the task", body = TaskAnswer),
+        (status = 404, description = "No such task (any more)", body = Problem, content_type = PROBLEM_JSON),
+    )
+)]
+pub async fn task(
+    State(state): State<Arc<AppState>>,
+    PathOf(path): PathOf<TaskPath>,
+) -> Result<Json<TaskAnswer>, Problem> {
+    let task = TaskId::parse(path.task_id).map_err(invalid_id("task_id"))?;
+    let record = state.queue.task(task.as_str()).await;
+    let record = record.map_err(|error| Problem::unavailable("Tasks cannot be read just now.", &error))?;
+    let record = record.ok_or_else(|| Problem::not_found("The task does not exist (any more)."))?;
+    Ok(Json(record.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use pricing_queue::{Progress, TaskState};
+
+    use super::*;
+
+    fn record() -> TaskRecord {
+        TaskRecord {
+            id: "T-1".into(),
+            number: 1,
+            state: TaskState::Queued,
+            attempts: 0,
+            retries: 0,
+            payload: "{}".into(),
+            progress: None,
+            result: None,
+            error: None,
+            traceparent: None,
+            created_at_ms: 1_795_375_221_123,
+            ready_at_ms: 0,
+            started_at_ms: None,
+            finished_at_ms: None,
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_null() {
+        let json = serde_json::to_string(&TaskAnswer::from(record())).unwrap();
+        assert_eq!(
+            json,
+            r#"{"task_id":"T-1","state":"queued","attempts":0,"progress":null,"result":null,"error":null,"trace_id":null,"created_at":"2026-11-22T19:20:21.123Z","started_at":null,"finished_at":null}"#
+        );
+    }
+
+    #[test]
+    fn a_result_is_passed_on_as_it_is() {
+        let done = TaskRecord {
+            state: TaskState::Succeeded,
+            progress: Some(Progress { done: 9, total: 9 }),
+            result: Some(r#"{"status":"updated","updated_count":9}"#.into()),
+            traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
+            ..record()
+        };
+        let json = serde_json::to_string(&TaskAnswer::from(done)).unwrap();
+        assert!(
+            json.contains(
+                r#""progress":{"done":9,"total":9},"result":{"status":"updated","updated_count":9},"#
+            )
+        );
+        assert!(json.contains(r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736""#));
+        let broken = TaskRecord { result: Some("{".into()), ..record() };
+        assert!(serde_json::to_string(&TaskAnswer::from(broken)).unwrap().contains(r#""result":null"#));
+    }
+}

@@ -1,0 +1,159 @@
+//! An entry that breaks its contract is never served, is removed, and does not keep a good one out.
+
+use pricing_core::cache::{Cached, Entry};
+
+use crate::{Bench, NOTHING, fresh, location, market, product, product_id};
+
+const GOOD: &[u8] = br#"{"base_price_minor":5499,"currency":"USD"}"#;
+const HIGHEST: &str = "9007199254740992";
+
+/// What somebody wrote in place of an entry.
+enum Damage {
+    /// A hash of these fields that expires.
+    Hash(Vec<(&'static str, Vec<u8>)>),
+    /// A hash that never expires.
+    Eternal(&'static str, &'static [u8]),
+    /// A command that makes something else.
+    Other(&'static str, Vec<&'static str>),
+}
+
+fn damages() -> Vec<Damage> {
+    let data: [&[u8]; 19] = [
+        b"",
+        b"{",
+        br#"{"base_price_minor":5499,"curr"#,
+        br#"{"base_price_minor":"5499","currency":"USD"}"#,
+        br#"{"base_price_minor":54.99,"currency":"USD"}"#,
+        br#"{"base_price_minor":null,"currency":"USD"}"#,
+        br#"{"base_price_minor":-1,"currency":"USD"}"#,
+        br#"{"base_price_minor":NaN,"currency":"USD"}"#,
+        br#"{"base_price_minor":1e999,"currency":"USD"}"#,
+        br#"{"base_price_minor":1000000000000,"currency":"USD"}"#,
+        br#"{"base_price_minor":99999999999999999999,"currency":"USD"}"#,
+        br#"{"base_price_minor":5499,"currency":"usd"}"#,
+        br#"{"base_price_minor":5499,"currency":840}"#,
+        br#"{"base_price_minor":5499}"#,
+        br#"{"base_price_minor":5499,"currency":"USD"} {}"#,
+        br#"{"multiplier_ppm":-1}"#,
+        br#"{"multiplier_ppm":100000001}"#,
+        b"5499",
+        &[0xff; 40],
+    ];
+    let hash = |version: &str, data: &[u8]| Damage::Hash(vec![("v", version.into()), ("d", data.to_vec())]);
+    let too_long = [GOOD, &b" ".repeat(2_000)].concat();
+    let deep_arrays = b"[".repeat(100_000);
+    let deep_unknown_field = [br#"{"x":"#.as_slice(), &b"[".repeat(100_000)].concat();
+    let mut damages: Vec<Damage> = data.iter().map(|data| hash(HIGHEST, data)).collect();
+    damages.extend([too_long, deep_arrays, deep_unknown_field].map(|data| hash(HIGHEST, &data)));
+    for version in
+        ["", "0", "-1", "x", "1.5", "1e3", "inf", "nan", "9007199254740993", "99999999999999999999"]
+    {
+        damages.push(hash(version, GOOD));
+    }
+    damages.push(Damage::Hash(vec![("v", HIGHEST.into())]));
+    damages.push(Damage::Hash(vec![("d", GOOD.to_vec())]));
+    damages.push(Damage::Eternal("1", GOOD));
+    damages.push(Damage::Eternal("1", br#"{"multiplier_ppm":950000}"#));
+    damages.push(Damage::Eternal("0", b""));
+    damages.push(Damage::Other("SET", vec!["{\"base_price_minor\":5499,\"currency\":\"USD\"}"]));
+    damages.push(Damage::Other("RPUSH", vec!["v", "d"]));
+    damages.push(Damage::Other("SADD", vec!["v", "d"]));
+    damages.push(Damage::Other("XADD", vec!["*", "v", "1"]));
+    damages
+}
+
+impl Bench {
+    async fn damage(&self, name: &str, damage: &Damage) {
+        self.command::<()>("DEL", name, NOTHING).await;
+        match damage {
+            Damage::Hash(fields) => {
+                self.command::<()>("HSET", name, fields).await;
+                self.command::<()>("PEXPIRE", name, 650_000).await;
+            }
+            Damage::Eternal(version, data) => {
+                self.command::<()>("HSET", name, &[("v", version.as_bytes()), ("d", data)]).await;
+            }
+            Damage::Other(command, arguments) => {
+                self.command::<redis::Value>(command, name, arguments).await;
+            }
+        }
+    }
+}
+
+impl Damage {
+    fn describe(&self) -> String {
+        match self {
+            Self::Hash(fields) => {
+                let field = |(name, text): &(&str, Vec<u8>)| {
+                    format!("{name} = {:.60}", String::from_utf8_lossy(text))
+                };
+                fields.iter().map(field).collect::<Vec<_>>().join(", ")
+            }
+            Self::Eternal(version, data) => {
+                format!("eternal v = {version}, d = {}", String::from_utf8_lossy(data))
+            }
+            Self::Other(command, arguments) => format!("{command} {arguments:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_corrupt_entry_is_never_served_is_removed_and_a_fill_takes_its_place() {
+    let bench = Bench::start().await;
+    let (good_product, good_market) = (product(1, 100), market(1, 950_000));
+    for damage in damages() {
+        let what = damage.describe();
+        bench.damage("product:P-1", &damage).await;
+        bench.damage("market:NY", &damage).await;
+
+        let inputs = bench.inputs("P-1", "NY").await;
+        assert_eq!((inputs.product, inputs.market), (Cached::Corrupt, Cached::Corrupt), "{what}");
+        for name in ["product:P-1", "market:NY"] {
+            assert!(!bench.command::<bool>("EXISTS", name, NOTHING).await, "{name} is still there: {what}");
+        }
+
+        let (id, name) = (product_id("P-1"), location("NY"));
+        let entries = [Entry::Product(&id, &good_product), Entry::Market(&name, &good_market)];
+        assert_eq!(bench.cache.store(&entries).await.unwrap(), 2, "{what}");
+        let inputs = bench.inputs("P-1", "NY").await;
+        assert_eq!(fresh(inputs.product), Some(good_product), "{what}");
+        assert_eq!(fresh(inputs.market), Some(good_market), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_corrupt_entry_is_found_by_each_way_to_read_it() {
+    let bench = Bench::start().await;
+    for damage in damages() {
+        let what = damage.describe();
+        bench.damage("product:P-1", &damage).await;
+        bench.damage("market:NY", &damage).await;
+        let (products, market) =
+            bench.cache.inputs_of_many(&[product_id("P-1")], &location("NY")).await.unwrap();
+        assert_eq!((products, market), (vec![Cached::Corrupt], Cached::Corrupt), "{what}");
+        bench.damage("market:NY", &damage).await;
+        assert_eq!(bench.cache.market(&location("NY")).await.unwrap(), Cached::Corrupt, "{what}");
+    }
+}
+
+/// A recalculation writes without reading first: what stands in the way of one entry must not keep the
+/// others from being written.
+#[tokio::test]
+async fn a_corrupt_entry_does_not_keep_its_neighbours_from_being_written() {
+    let bench = Bench::start().await;
+    let (ids, good) = (["P-0", "P-1", "P-2"].map(product_id), product(7, 700));
+    let entries: Vec<_> = ids.iter().map(|id| Entry::Product(id, &good)).collect();
+    for damage in damages() {
+        let what = damage.describe();
+        for id in &ids {
+            bench.command::<()>("DEL", &format!("product:{id}"), NOTHING).await;
+        }
+        bench.damage("product:P-1", &damage).await;
+        let stored = bench.cache.store(&entries).await;
+        assert!(stored.is_ok_and(|written| written >= 2), "{what}");
+        assert_eq!(fresh(bench.product("P-0").await), Some(good), "{what}");
+        assert_eq!(fresh(bench.product("P-2").await), Some(good), "{what}");
+        let served = bench.product("P-1").await;
+        assert!(served == Cached::Corrupt || fresh(served) == Some(good), "{what}: {served:?}");
+    }
+}

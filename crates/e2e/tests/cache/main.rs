@@ -1,0 +1,136 @@
+//! What the price cache promises: the newest version wins, every entry ends, nothing corrupt is served.
+
+#![expect(clippy::unwrap_used, reason = "where a test unwraps, the panic is the report")]
+
+mod corruption;
+mod life;
+mod round_trips;
+mod versions;
+
+use pricing_core::cache::{CacheSettings, Cached, CachedInputs, Entry, PriceCache};
+use pricing_core::connections::Redis;
+use pricing_core::ids::{Location, ProductId};
+use pricing_core::money::{Currency, Money, Ppm};
+use pricing_core::price::{Market, Product};
+use pricing_e2e::redis_server::RedisServer;
+use redis::aio::MultiplexedConnection;
+use redis::{FromRedisValue, ToRedisArgs};
+
+/// No arguments.
+const NOTHING: &[&str] = &[];
+
+const SETTINGS: CacheSettings = CacheSettings { cache_ttl_seconds: 60, stale_ttl_seconds: 600 };
+
+/// A cache in a Redis of its own, and a way behind its back.
+struct Bench {
+    server: RedisServer,
+    cache: PriceCache,
+    connection: MultiplexedConnection,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        Self::start_with(SETTINGS).await
+    }
+
+    async fn start_with(settings: CacheSettings) -> Self {
+        let server = RedisServer::start().await;
+        let redis: Redis = server.connect();
+        Self { cache: PriceCache::new(&redis, settings), connection: server.connection().await, server }
+    }
+
+    /// Runs a command on the entry `name`, such as `product:P-1`.
+    async fn command<T: FromRedisValue>(&self, command: &str, name: &str, arguments: impl ToRedisArgs) -> T {
+        let mut cmd = redis::cmd(command);
+        cmd.arg(self.server.key(name)).arg(arguments);
+        cmd.query_async(&mut self.connection.clone()).await.unwrap()
+    }
+
+    async fn inputs(&self, id: &str, name: &str) -> CachedInputs {
+        self.cache.inputs(&product_id(id), &location(name)).await.unwrap()
+    }
+
+    async fn product(&self, id: &str) -> Cached<Product> {
+        self.inputs(id, "nowhere").await.product
+    }
+
+    async fn store_product(&self, id: &str, product: &Product) -> u64 {
+        self.cache.store(&[Entry::Product(&product_id(id), product)]).await.unwrap()
+    }
+}
+
+fn product_id(text: &str) -> ProductId {
+    ProductId::parse(text).unwrap()
+}
+
+fn location(text: &str) -> Location {
+    Location::parse(text).unwrap()
+}
+
+fn product(version: u64, minor: i64) -> Product {
+    Product { base_price: Money::base(minor).unwrap(), currency: Currency::USD, version }
+}
+
+fn market(version: u64, ppm: i64) -> Market {
+    Market { multiplier: Ppm::multiplier(ppm).unwrap(), version }
+}
+
+/// What is served as fresh, if anything is.
+fn fresh<T>(cached: Cached<T>) -> Option<T> {
+    match cached {
+        Cached::Fresh { value, .. } => Some(value),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn what_is_stored_is_read_back() {
+    let bench = Bench::start().await;
+    assert_eq!(
+        bench.inputs("P-1", "NY").await,
+        CachedInputs { product: Cached::Absent, market: Cached::Absent }
+    );
+
+    let (product, market) = (product(3, 5_499), market(7, 950_000));
+    let (id, name) = (product_id("P-1"), location("NY"));
+    let entries = [Entry::Product(&id, &product), Entry::Market(&name, &market)];
+    assert_eq!(bench.cache.store(&entries).await.unwrap(), 2);
+    let inputs = bench.inputs("P-1", "NY").await;
+    assert_eq!((fresh(inputs.product), fresh(inputs.market)), (Some(product), Some(market)));
+    assert_eq!(fresh(bench.cache.market(&name).await.unwrap()), Some(market));
+    assert_eq!(bench.product("P-2").await, Cached::Absent);
+}
+
+#[tokio::test]
+async fn many_are_read_in_the_order_they_are_asked_for() {
+    let bench = Bench::start().await;
+    for number in 1..=3 {
+        bench.store_product(&format!("P-{number}"), &product(1, number)).await;
+    }
+    bench.cache.store(&[Entry::Market(&location("NY"), &market(1, 1))]).await.unwrap();
+    bench.command::<()>("SET", "product:bad", "x").await;
+
+    let ids = ["P-3", "absent", "P-1", "bad", "P-2", "P-1"].map(product_id);
+    let (products, found) = bench.cache.inputs_of_many(&ids, &location("NY")).await.unwrap();
+    let prices: Vec<_> =
+        products.iter().map(|cached| fresh(*cached).map(|product| product.base_price.minor())).collect();
+    assert_eq!(prices, [Some(3), None, Some(1), None, Some(2), Some(1)]);
+    assert_eq!((products[1], products[3]), (Cached::Absent, Cached::Corrupt));
+    assert_eq!(fresh(found), Some(market(1, 1)));
+
+    let (none, found) = bench.cache.inputs_of_many(&[], &location("NY")).await.unwrap();
+    assert_eq!((none, fresh(found)), (vec![], Some(market(1, 1))));
+}
+
+#[tokio::test]
+async fn a_store_of_a_whole_catalogue_writes_every_entry() {
+    let bench = Bench::start().await;
+    assert_eq!(bench.cache.store(&[]).await.unwrap(), 0);
+    let all: Vec<_> =
+        (0..950).map(|number| (product_id(&format!("P-{number}")), product(1, number))).collect();
+    let entries: Vec<_> = all.iter().map(|(id, product)| Entry::Product(id, product)).collect();
+    assert_eq!(bench.cache.store(&entries).await.unwrap(), 950);
+    let ids: Vec<_> = all.iter().map(|(id, _)| id.clone()).collect();
+    let (products, _) = bench.cache.inputs_of_many(&ids, &location("NY")).await.unwrap();
+    assert!(products.iter().zip(&all).all(|(cached, (_, product))| fresh(*cached) == Some(*product)));
+}

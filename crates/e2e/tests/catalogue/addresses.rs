@@ -1,0 +1,101 @@
+//! Addresses of databases, good and bad.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use pricing_core::catalogue::{Catalogue, DatabaseSettings};
+
+use crate::{cents, product_id};
+
+fn settings(url: &str) -> DatabaseSettings {
+    DatabaseSettings { database_url: Some(url.to_owned()), database_url_file: None, demo_catalogue: false }
+}
+
+/// The error with its causes, as a log shows it.
+async fn refusal(settings: &DatabaseSettings) -> String {
+    let opened = Catalogue::open(settings).await;
+    let Err(error) = opened else { panic!("{:?} is accepted", settings.database_url) };
+    let (mut text, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_bad_address_is_refused_by_the_name_of_its_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let a_folder = format!("sqlite://{}", folder.path().display());
+    let below_a_file = "sqlite:///dev/null/pricing.db";
+    let unreachable = "postgres://someone:hush@127.0.0.1:1/pricing";
+    for url in [
+        "",
+        "pricing.db",
+        "mysql://localhost/pricing",
+        "sqlite::memory:",
+        "sqlite://",
+        &a_folder,
+        below_a_file,
+        "postgres://",
+        "postgres://some one:hush@[/pricing",
+        "postgres://someone:hush@127.0.0.1:99999/pricing",
+        "postgres://someone:hush@no-such-host.invalid/pricing",
+        unreachable,
+    ] {
+        let message = refusal(&settings(url)).await;
+        assert!(message.contains("DATABASE_URL"), "{url}: {message}");
+        assert!(!message.contains("hush"), "{url}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_given_twice_or_in_a_missing_file_is_refused() {
+    let file = PathBuf::from("/no/such/file");
+    let twice = DatabaseSettings { database_url_file: Some(file.clone()), ..settings("sqlite://x") };
+    assert!(refusal(&twice).await.contains("DATABASE_URL and DATABASE_URL_FILE are both set"));
+    let missing =
+        DatabaseSettings { database_url: None, database_url_file: Some(file), demo_catalogue: false };
+    assert!(refusal(&missing).await.contains("DATABASE_URL_FILE: cannot read /no/such/file"));
+}
+
+#[tokio::test]
+async fn an_sqlite_address_is_the_path_of_the_file_whatever_its_characters() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in
+        ["plain.db", "with space.db", "ünïcödé.db", "per%20cent.db", "a?mode=ro", "#1.db", "new/sub/x.db"]
+    {
+        let path = folder.path().join(name);
+        let settings = settings(&format!("sqlite://{}", path.display()));
+        let catalogue = Catalogue::open(&settings).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        catalogue.set_base_price(&product_id("mine"), cents(1)).await.unwrap();
+        catalogue.close().await;
+        assert!(path.is_file(), "{name}");
+        let again = Catalogue::open(&settings).await.unwrap();
+        assert_eq!(again.count_products().await.unwrap(), 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_sqlite_address_may_be_relative_to_the_working_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = std::env::current_dir().unwrap();
+    let up = "../".repeat(here.components().count() - 1);
+    let below_root = folder.path().join("sub/../Relative.db");
+    let relative = format!("{up}{}", below_root.strip_prefix("/").unwrap().display());
+    std::fs::create_dir(folder.path().join("sub")).unwrap();
+    let catalogue = Catalogue::open(&settings(&format!("sqlite://{relative}"))).await.unwrap();
+    catalogue.set_base_price(&product_id("mine"), cents(1)).await.unwrap();
+    assert!(folder.path().join("Relative.db").is_file());
+}
+
+#[tokio::test]
+async fn the_address_may_stand_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (secret, path) = (folder.path().join("secret"), folder.path().join("pricing.db"));
+    std::fs::write(&secret, format!("sqlite://{}\n", path.display())).unwrap();
+    let settings =
+        DatabaseSettings { database_url: None, database_url_file: Some(secret), demo_catalogue: true };
+    assert_eq!(Catalogue::open(&settings).await.unwrap().count_products().await.unwrap(), 900);
+    assert!(path.is_file());
+}

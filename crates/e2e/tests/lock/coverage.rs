@@ -1,0 +1,109 @@
+//! Which requests a scan covers, and who must see to the others.
+
+use pricing_core::lock::{Acquire, Release};
+
+use crate::{Bench, LONG, task};
+
+#[tokio::test]
+async fn a_scan_covers_the_requests_made_before_it_began_and_no_others() {
+    let bench = Bench::start(LONG).await;
+    for _ in 0..3 {
+        bench.request().await;
+    }
+    let held = bench.hold("scanner", 1, 1).await;
+    assert_eq!(held.numbers_given().await.unwrap(), 3);
+    assert_eq!(held.release_if_covered(3).await.unwrap(), Release::Released);
+    for number in 1..=3 {
+        assert!(matches!(bench.acquire("other", 1, number).await, Acquire::Covered), "{number}");
+    }
+    let number = bench.request().await;
+    let _held = bench.hold("other", 1, number).await;
+}
+
+#[tokio::test]
+async fn a_request_made_during_a_scan_keeps_the_lock_until_it_is_covered_too() {
+    let bench = Bench::start(LONG).await;
+    let held = bench.hold("scanner", 1, bench.request().await).await;
+    let covers = held.numbers_given().await.unwrap();
+    let during = bench.request().await;
+    assert!(matches!(bench.acquire("skipped", 1, during).await, Acquire::HeldByAnother));
+
+    assert_eq!(held.release_if_covered(covers).await.unwrap(), Release::Moved);
+    assert!(matches!(bench.acquire("skipped", 2, during).await, Acquire::HeldByAnother), "still held");
+    let covers = held.numbers_given().await.unwrap();
+    assert_eq!(held.release_if_covered(covers).await.unwrap(), Release::Released);
+    assert!(matches!(bench.acquire("skipped", 3, during).await, Acquire::Covered));
+}
+
+#[tokio::test]
+async fn what_a_scan_covered_is_covered_while_the_next_one_runs() {
+    let bench = Bench::start(LONG).await;
+    let first = bench.request().await;
+    let held = bench.hold("scanner", 1, first).await;
+    bench.request().await;
+    assert_eq!(held.release_if_covered(first).await.unwrap(), Release::Moved);
+    assert!(matches!(bench.acquire("other", 1, first).await, Acquire::Covered));
+}
+
+#[tokio::test]
+async fn a_holder_may_leave_newer_requests_to_a_follow_up() {
+    let bench = Bench::start(LONG).await;
+    let held = bench.hold("scanner", 1, bench.request().await).await;
+    let newer = bench.request().await;
+    assert_eq!(held.release_anyway(1).await.unwrap(), Release::Released);
+    assert!(matches!(bench.acquire("first", 1, 1).await, Acquire::Covered));
+    let _held = bench.hold("follow-up", 1, newer).await;
+}
+
+#[tokio::test]
+async fn an_abandoned_scan_covers_nothing() {
+    let bench = Bench::start(LONG).await;
+    let number = bench.request().await;
+    bench.hold("scanner", 1, number).await.abandon().await.unwrap();
+    assert_eq!(bench.lock_value().await, None);
+    bench.hold("scanner", 2, number).await.release_if_covered(number).await.unwrap();
+    assert!(matches!(bench.acquire("other", 1, number).await, Acquire::Covered));
+}
+
+#[tokio::test]
+async fn what_is_covered_never_shrinks() {
+    let bench = Bench::start(LONG).await;
+    for _ in 0..5 {
+        bench.request().await;
+    }
+    bench.hold("fast", 1, 5).await.release_if_covered(5).await.unwrap();
+    let number = bench.request().await;
+    let held = bench.hold("slow", 1, number).await;
+    held.release_anyway(2).await.unwrap();
+    assert!(matches!(bench.acquire("other", 1, 5).await, Acquire::Covered));
+}
+
+#[tokio::test]
+async fn a_task_that_forfeits_frees_its_own_lock_only() {
+    let bench = Bench::start(LONG).await;
+    let number = bench.request().await;
+    let held = bench.hold("scanner", 1, number).await;
+    bench.lock.forfeit(&task("other"), number).await.unwrap();
+    bench.lock.forfeit(&task("scan"), number).await.unwrap();
+    assert!(bench.lock_value().await.is_some(), "it belongs to neither");
+    bench.lock.forfeit(&task("scanner"), number).await.unwrap();
+    assert_eq!(bench.lock_value().await, None);
+    assert_eq!(held.release_if_covered(number).await.unwrap(), Release::Lost);
+    let _held = bench.hold("next", 1, number).await;
+}
+
+#[tokio::test]
+async fn a_task_that_forfeits_is_told_whether_newer_requests_are_open() {
+    let bench = Bench::start(LONG).await;
+    let own = bench.request().await;
+    let _held = bench.hold("scanner", 1, own).await;
+    assert!(!bench.lock.forfeit(&task("scanner"), own).await.unwrap(), "its own request dies with it");
+
+    let _held = bench.hold("scanner", 2, own).await;
+    let newer = bench.request().await;
+    for _ in 0..2 {
+        assert!(bench.lock.forfeit(&task("scanner"), own).await.unwrap(), "somebody trusted it");
+    }
+    bench.hold("next", 1, newer).await.release_if_covered(newer).await.unwrap();
+    assert!(!bench.lock.forfeit(&task("scanner"), own).await.unwrap(), "they are covered by now");
+}

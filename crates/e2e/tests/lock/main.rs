@@ -1,0 +1,119 @@
+//! What the recalculation lock promises: one holder at a time, and no request is lost.
+
+#![expect(clippy::unwrap_used, reason = "where a test unwraps, the panic is the report")]
+
+mod coverage;
+mod expiry;
+mod takeover;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use pricing_core::ids::TaskId;
+use pricing_core::lock::{Acquire, Held, RecalculationLock, Release};
+use pricing_e2e::redis_server::RedisServer;
+use redis::aio::MultiplexedConnection;
+
+/// Life of a lock that no test waits to expire.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A lock in a Redis of its own, and the counter that numbers requests.
+struct Bench {
+    server: RedisServer,
+    lock: RecalculationLock,
+    connection: MultiplexedConnection,
+}
+
+impl Bench {
+    async fn start(life: Duration) -> Self {
+        let server = RedisServer::start().await;
+        let lock = RecalculationLock::new(&server.connect(), server.key("numbers"), life);
+        Self { lock, connection: server.connection().await, server }
+    }
+
+    /// Takes a number, as a request does when it is queued.
+    async fn request(&self) -> u64 {
+        let mut incr = redis::cmd("INCR");
+        incr.arg(self.server.key("numbers")).query_async(&mut self.connection.clone()).await.unwrap()
+    }
+
+    async fn acquire(&self, id: &str, attempt: u32, number: u64) -> Acquire {
+        self.lock.acquire(&task(id), attempt, number).await.unwrap()
+    }
+
+    async fn hold(&self, id: &str, attempt: u32, number: u64) -> Held {
+        match self.acquire(id, attempt, number).await {
+            Acquire::Acquired(held) => held,
+            other => panic!("{id} was to acquire the lock: {other:?}"),
+        }
+    }
+
+    async fn lock_value(&self) -> Option<String> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.server.key("recalculate_global_lock"));
+        get.query_async(&mut self.connection.clone()).await.unwrap()
+    }
+}
+
+fn task(id: &str) -> TaskId {
+    TaskId::parse(id).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_who_ask_at_once_one_acquires_and_the_others_are_told_so() {
+    let bench = Bench::start(LONG).await;
+    let asking = (1..=64).map(|number| {
+        let lock = bench.lock.clone();
+        tokio::spawn(async move { lock.acquire(&TaskId::generate(), 1, number).await.unwrap() })
+    });
+    let answers: Vec<Acquire> = join_all(asking).await.into_iter().map(Result::unwrap).collect();
+    let acquired = answers.iter().filter(|answer| matches!(answer, Acquire::Acquired(_))).count();
+    let held = answers.iter().filter(|answer| matches!(answer, Acquire::HeldByAnother)).count();
+    assert_eq!((acquired, held), (1, 63));
+}
+
+/// Twelve workers, two hundred requests: never two scans at once, and at the end each request is covered by
+/// a scan that began after it was made, although most of them were skipped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scans_exclude_each_other_and_cover_every_request() {
+    let bench = Bench::start(LONG).await;
+    let (scanning, scans) = (AtomicU32::new(0), AtomicU32::new(0));
+    join_all((0..12).map(async |_| {
+        for _ in 0..16 {
+            let number = bench.request().await;
+            let answer = bench.lock.acquire(&TaskId::generate(), 1, number).await.unwrap();
+            let Acquire::Acquired(held) = answer else { continue };
+            assert_eq!(scanning.fetch_add(1, Ordering::SeqCst), 0, "another scan is under way");
+            loop {
+                let covers = held.numbers_given().await.unwrap();
+                assert!(covers >= number);
+                scans.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                scanning.fetch_sub(1, Ordering::SeqCst);
+                match held.release_if_covered(covers).await.unwrap() {
+                    Release::Released => break,
+                    Release::Moved => assert_eq!(scanning.fetch_add(1, Ordering::SeqCst), 0),
+                    Release::Lost => panic!("nobody else may have it"),
+                }
+            }
+        }
+    }))
+    .await;
+    assert_eq!(bench.lock_value().await, None);
+    assert!(matches!(bench.acquire("late", 1, 192).await, Acquire::Covered), "all 192 are covered");
+    assert!(scans.into_inner() < 192, "a burst costs fewer scans than requests");
+}
+
+#[tokio::test]
+async fn locks_of_different_prefixes_are_different_locks() {
+    let bench = Bench::start(LONG).await;
+    let _held = bench.hold("one", 1, 1).await;
+    let elsewhere = pricing_core::connections::RedisSettings {
+        redis_prefix: "other:".to_owned(),
+        ..bench.server.settings()
+    };
+    let redis = pricing_core::connections::Redis::new(&elsewhere).unwrap();
+    let other = RecalculationLock::new(&redis, "other:numbers".to_owned(), LONG);
+    assert!(matches!(other.acquire(&task("two"), 1, 1).await.unwrap(), Acquire::Acquired(_)));
+}

@@ -1,0 +1,155 @@
+//! Reading prices over HTTP, with everything in place and with parts missing.
+
+use std::time::Duration;
+
+use pricing_e2e::stack::Stack;
+use pricing_e2e::waiting::eventually;
+use redis::AsyncCommands as _;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+/// `round(base × 0.95 × (1 − discount), 2)` in cents, half to even.
+fn expected_cents(answer: &Value, prime: bool) -> i64 {
+    let base = (answer["base_price"].as_f64().expect("a number") * 100.0).round() as i64;
+    let scaled = base * 95 * if prime { 95 } else { 100 };
+    let (cents, rest) = (scaled / 10_000, scaled % 10_000);
+    cents + i64::from(rest > 5_000 || (rest == 5_000 && cents % 2 == 1))
+}
+
+fn cents(answer: &Value) -> i64 {
+    (answer["final_price"].as_f64().expect("a number") * 100.0).round() as i64
+}
+
+#[tokio::test]
+async fn the_first_read_is_from_the_database_and_the_second_from_the_cache() {
+    let stack = Stack::builder().start().await;
+    let (first, second) = (stack.price("P-100", "NY", true).await, stack.price("P-100", "NY", true).await);
+    assert_eq!(
+        first,
+        json!({"product_id": "P-100", "final_price": 45.12, "base_price": 49.99, "discount_rate": 0.05,
+               "source": "database", "currency": "USD", "version": 1})
+    );
+    assert_eq!(second["source"], "cache");
+    assert_eq!(second["final_price"], first["final_price"]);
+    let (status, got) = stack.get("/api/v1/price/P-100?user_location=NY&is_prime_member=true").await;
+    assert_eq!((status, got), (StatusCode::OK, second));
+}
+
+#[tokio::test]
+async fn every_customer_gets_their_own_price_whoever_asked_before() {
+    let stack = Stack::builder().start().await;
+    // The markets must differ for the prices to.
+    let changes = ["UPDATE markets SET multiplier_ppm = 1100000 WHERE location = 'LA'"];
+    stack.database.execute(&changes).await;
+    for _ in 0..2 {
+        for (location, prime) in [("NY", true), ("LA", false), ("NY", false), ("MIA", true), ("LA", true)] {
+            let answer = stack.price("P-107", location, prime).await;
+            let expected = match location {
+                "LA" => {
+                    let discounted = 5_699 * 110 * if prime { 95 } else { 100 };
+                    (discounted + 5_000) / 10_000 // none of these is a half cent
+                }
+                _ => expected_cents(&answer, prime),
+            };
+            assert_eq!(cents(&answer), expected, "{location} {prime}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn membership_defaults_to_none() {
+    let stack = Stack::builder().start().await;
+    let body = json!({"product_id": "P-100", "user_location": "NY"});
+    let (_, answer) = stack.post("/api/v1/price", &body).await;
+    assert_eq!(answer["discount_rate"], 0.0);
+}
+
+#[tokio::test]
+async fn many_prices_come_in_the_order_they_were_asked_for() {
+    let stack = Stack::builder().start().await;
+    let ids = ["P-300", "P-none", "P-100", "P-300", "P-200"];
+    let body = json!({"user_location": "NY", "is_prime_member": false, "product_ids": ids});
+    for source in ["database", "cache"] {
+        let (status, answer) = stack.post("/api/v1/prices", &body).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        let prices = answer["prices"].as_array().expect("a list");
+        let found: Vec<_> = prices.iter().map(|price| price["product_id"].as_str().unwrap()).collect();
+        assert_eq!(found, ["P-300", "P-100", "P-300", "P-200"]);
+        assert_eq!(answer["missing"], json!(["P-none"]));
+        assert_eq!(prices[0]["source"], source, "{answer}");
+        assert!(prices.iter().all(|price| cents(price) == expected_cents(price, false)));
+    }
+    let all: Vec<String> = (100..600).map(|n| format!("P-{n}")).collect();
+    let body = json!({"user_location": "LA", "is_prime_member": true, "product_ids": all});
+    let (status, answer) = stack.post("/api/v1/prices", &body).await;
+    assert_eq!((status, answer["prices"].as_array().map(Vec::len)), (StatusCode::OK, Some(500)));
+}
+
+#[tokio::test]
+async fn an_unknown_location_is_priced_by_the_default_market_and_remembered() {
+    let stack = Stack::builder().start().await;
+    stack.database.execute(&["UPDATE markets SET multiplier_ppm = 2000000 WHERE location = 'default'"]).await;
+    let first = stack.price("P-100", "Atlantis", false).await;
+    assert_eq!((first["source"].as_str(), cents(&first)), (Some("database"), 9_998));
+    let second = stack.price("P-100", "Atlantis", false).await;
+    assert_eq!((second["source"].as_str(), cents(&second)), (Some("cache"), 9_998));
+
+    // A market that is created is used after the next event, although the location is remembered as unknown.
+    stack
+        .database
+        .execute(&["INSERT INTO markets (location, multiplier_ppm) VALUES ('Atlantis', 1000000)"])
+        .await;
+    let id = stack.publish().await;
+    stack.wait_for_task(&id).await;
+    let third = stack.price("P-100", "Atlantis", false).await;
+    assert_eq!((third["source"].as_str(), cents(&third)), (Some("cache"), 4_999));
+}
+
+#[tokio::test]
+async fn a_corrupt_entry_is_replaced_and_never_served() {
+    let stack = Stack::builder().start().await;
+    let mut redis = stack.redis.connection().await;
+    let key = stack.redis.key("product:P-100");
+    let corrupt = [
+        ("1", r#"{"base_price_minor":49"#),
+        ("1", r#"{"base_price_minor":"1","currency":"USD"}"#),
+        ("9", r#"{"base_price_minor":-1,"currency":"USD"}"#),
+        ("99999", r#"{"base_price_minor":NaN,"currency":"USD"}"#),
+        ("newest", r#"{"base_price_minor":1,"currency":"USD"}"#),
+    ];
+    for (version, data) in corrupt {
+        stack.price("P-100", "NY", false).await;
+        let _: () = redis.hset_multiple(&key, &[("v", version), ("d", data)]).await.unwrap();
+        let answer = stack.price("P-100", "NY", false).await;
+        assert_eq!(
+            (answer["source"].as_str(), cents(&answer)),
+            (Some("database"), 4_749),
+            "{version} {data}"
+        );
+        assert_eq!(stack.price("P-100", "NY", false).await["source"], "cache", "replaced: {version} {data}");
+    }
+}
+
+#[tokio::test]
+async fn reads_go_on_without_redis_and_come_back_to_the_cache() {
+    let mut stack = Stack::builder().start().await;
+    stack.price("P-100", "NY", false).await;
+    stack.redis.stop();
+    for product in ["P-100", "P-101"] {
+        let answer = stack.price(product, "NY", false).await;
+        assert_eq!(
+            (answer["source"].as_str(), cents(&answer)),
+            (Some("database"), expected_cents(&answer, false))
+        );
+    }
+    let (status, health) = stack.get("/health/ready").await;
+    assert_eq!(
+        (status, health["redis"].as_str(), health["degraded"].as_bool()),
+        (StatusCode::OK, Some("down"), Some(true))
+    );
+    stack.redis.restart().await;
+    eventually(Duration::from_secs(10), "a read from the cache", async || {
+        (stack.price("P-100", "NY", false).await["source"] == "cache").then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,178 @@
+//! From events and requests to prices.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use pricing_e2e::databases::TestDatabase;
+use pricing_e2e::process::Binary;
+use pricing_e2e::stack::Stack;
+use pricing_e2e::waiting::eventually;
+use redis::AsyncCommands as _;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn a_change_is_in_the_cache_when_the_task_of_its_event_has_ended() {
+    for database in [TestDatabase::sqlite(), TestDatabase::postgres().await] {
+        let stack = Stack::builder().database(database).start().await;
+        assert_eq!(stack.price("P-100", "NY", false).await["final_price"], 47.49);
+        stack.database.execute(&["UPDATE products SET base_price_minor = 10000 WHERE id = 'P-100'"]).await;
+        let id = stack.publish().await;
+        let task = stack.wait_for_task(&id).await;
+        assert_eq!(task["state"], "succeeded", "{task}");
+        assert_eq!(task["result"], json!({"status": "updated", "updated_count": 900}));
+        assert_eq!(task["progress"], json!({"done": 900, "total": 900}));
+        assert_eq!((task["attempts"].as_u64(), &task["error"]), (Some(1), &Value::Null));
+        let answer = stack.price("P-100", "NY", false).await;
+        assert_eq!((&answer["source"], &answer["final_price"]), (&json!("cache"), &json!(95.0)));
+        assert_eq!(answer["version"], 2);
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_answered_at_once_whatever_the_workers_do() {
+    let stack = Stack::builder().workers(0).listeners(0).start().await;
+    let (status, answer) = stack.post("/api/v1/recalculate", &json!({})).await;
+    assert_eq!((status, &answer["status"]), (StatusCode::OK, &json!("queued")));
+    let task = stack.task(answer["task_id"].as_str().unwrap()).await.unwrap();
+    assert_eq!((&task["state"], task["attempts"].as_u64()), (&json!("queued"), Some(0)));
+    assert_eq!(
+        (&task["started_at"], &task["result"], &task["progress"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
+
+    // An event without a listener waits in the log; its task is not known yet.
+    let (status, event) = stack.post("/api/v1/publish-market-event", &json!({"reason": "flash sale"})).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!((&event["status"], &event["channel"]), (&json!("Event published"), &json!("market_events")));
+    assert_eq!(event["event_id"], event["task_id"]);
+    assert_eq!(stack.task(event["task_id"].as_str().unwrap()).await, None);
+    let _listener = stack.start_another(Binary::Listener).await;
+    eventually(DEADLINE, "the event to be a task", async || stack.task(event["task_id"].as_str()?).await)
+        .await;
+}
+
+#[tokio::test]
+async fn of_two_recalculations_at_once_one_is_updated_and_one_skipped() {
+    let stack = Stack::builder().workers(2).set_for(Binary::Worker, "SIMULATE_IO", true).start().await;
+    let ids = join_all((0..2).map(|_| stack.recalculate())).await;
+    let tasks = join_all(ids.iter().map(|id| stack.wait_for_task(id))).await;
+    let mut results: Vec<&str> = tasks.iter().filter_map(|task| task["result"]["status"].as_str()).collect();
+    results.sort_unstable();
+    assert_eq!(results, ["skipped", "updated"], "{tasks:?}");
+}
+
+#[tokio::test]
+async fn a_burst_of_events_costs_few_scans_and_every_task_ends() {
+    let stack = Stack::builder().workers(2).listeners(2).start().await;
+    let ids = join_all((0..200).map(|_| stack.publish())).await;
+    let tasks = join_all(ids.iter().map(|id| stack.wait_for_task(id))).await;
+    assert!(tasks.iter().all(|task| task["state"] == "succeeded"));
+    let updated = tasks.iter().filter(|task| task["result"]["status"] == "updated").count();
+    assert!((1..=40).contains(&updated), "{updated} of 200 were scans");
+    let lock: bool =
+        stack.redis.connection().await.exists(stack.redis.key("recalculate_global_lock")).await.unwrap();
+    assert!(!lock, "the lock is free");
+}
+
+#[tokio::test]
+async fn whoever_can_publish_can_ask_for_a_recalculation() {
+    let stack = Stack::builder().start().await;
+    let mut redis = stack.redis.connection().await;
+    // The listener subscribes after it is ready to be asked for its health.
+    eventually(DEADLINE, "a subscriber", async || {
+        let heard: u64 = redis.publish("market_events", "Recalculate_Triggered_v1").await.ok()?;
+        (heard > 0).then_some(())
+    })
+    .await;
+    let event = r#"{"specversion":"1.0","id":"erp-17","source":"erp","type":"price.changed"}"#;
+    for _ in 0..3 {
+        let _: u64 = redis.publish("market_events", event).await.unwrap();
+    }
+    let task = eventually(DEADLINE, "the task of the event", async || stack.task("erp-17").await).await;
+    assert_eq!(task["task_id"], "erp-17", "the same event thrice is one task");
+    assert_eq!(stack.wait_for_task("erp-17").await["state"], "succeeded");
+    let count: u64 = redis.get(stack.redis.key("queue:{recalculate}:numbers")).await.unwrap();
+    eventually(DEADLINE, "both tasks to have ended, and no third", async || {
+        let keys: Vec<String> = redis.keys(stack.redis.key("queue:{recalculate}:task:*")).await.ok()?;
+        (keys.len() == 2 && count <= 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_that_fails_is_retried_and_then_dead_and_can_be_replayed() {
+    let mut stack = Stack::builder()
+        .set_for(Binary::Worker, "SIMULATE_FAILURE_RATE", 1)
+        .set_for(Binary::Worker, "RETRY_DELAY_SECONDS", 0)
+        .start()
+        .await;
+    let id = stack.recalculate().await;
+    let task = stack.wait_for_task(&id).await;
+    assert_eq!((&task["state"], task["attempts"].as_u64()), (&json!("dead"), Some(6)));
+    assert!(task["error"].as_str().unwrap().contains("ExternalApiTimeout"), "{task}");
+
+    let environment = stack.environment(Binary::Worker);
+    let run = |arguments: &[&str]| {
+        let mut command = Binary::Worker.command(&environment);
+        let output = command.arg("tasks").args(arguments).stderr(Stdio::piped()).output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr),
+        )
+    };
+    let (listed, list) = run(&["list"]);
+    assert!(listed && list.contains(&id) && list.contains("1 dead"), "{list}");
+    let (shown, record) = run(&["show", &id]);
+    assert!(shown && record.contains("dead") && record.contains("ExternalApiTimeout"), "{record}");
+    assert!(!run(&["show", "nobody"]).0 && !run(&["replay", "nobody"]).0);
+
+    // The cause goes away, and the operator replays.
+    stack.workers.clear();
+    let mut mended = environment.clone();
+    mended.insert("SIMULATE_FAILURE_RATE".to_owned(), "0".to_owned());
+    let worker = pricing_e2e::process::Service::start(Binary::Worker, &mended).await;
+    assert!(run(&["replay", &id]).0);
+    let task = eventually(DEADLINE, "the replayed task to succeed", async || {
+        stack.task(&id).await.filter(|task| task["state"] == "succeeded")
+    })
+    .await;
+    assert_eq!((task["attempts"].as_u64(), &task["error"]), (Some(7), &Value::Null));
+    drop(worker);
+}
+
+#[tokio::test]
+async fn payloads_that_do_not_decode_are_dead_with_a_clear_error_and_the_worker_lives() {
+    let stack = Stack::builder().start().await;
+    let redis = stack.redis.connect();
+    let queue = pricing_queue::Queue::new(
+        &redis.prefix,
+        "recalculate",
+        redis.commands.clone(),
+        redis.pool.clone(),
+        pricing_queue::QueueOptions::default(),
+    );
+    for (id, payload) in [("newer", r#"{"schema":2}"#), ("garbage", "\0\u{1}"), ("deep", &"[".repeat(4_000))]
+    {
+        let task = pricing_queue::NewTask { id, payload, traceparent: None };
+        queue.enqueue(task).await.unwrap();
+        let task = stack.wait_for_task(id).await;
+        assert_eq!((&task["state"], task["attempts"].as_u64()), (&json!("dead"), Some(1)), "{task}");
+        assert!(task["error"].as_str().unwrap().starts_with("the job cannot be read"), "{task}");
+    }
+    let id = stack.publish().await;
+    assert_eq!(stack.wait_for_task(&id).await["result"]["status"], "updated");
+}
+
+#[tokio::test]
+async fn services_end_on_sigterm_with_success() {
+    let mut stack = Stack::builder().start().await;
+    let id = stack.publish().await;
+    stack.wait_for_task(&id).await;
+    assert!(stack.api.terminate(DEADLINE).await.success());
+    assert!(stack.listeners[0].terminate(DEADLINE).await.success());
+    assert!(stack.workers[0].terminate(DEADLINE).await.success());
+}
