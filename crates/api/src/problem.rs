@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use pricing_core::telemetry::causes;
 use serde::Serialize;
 use utoipa::ToSchema;
 use validator::{ValidationError, ValidationErrors, ValidationErrorsKind};
@@ -87,7 +88,7 @@ impl Problem {
 
     /// 503: something the service depends on failed. The cause is logged, here and nowhere else.
     pub fn unavailable(detail: &'static str, cause: &(dyn Error + 'static)) -> Self {
-        tracing::error!(error = cause, detail, "answering 503");
+        tracing::error!(error = %causes(cause), detail, "answering 503");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 

@@ -35,9 +35,9 @@ impl TestDatabase {
     ///
     /// When `TEST_POSTGRES_URL` is not set or the server refuses.
     pub async fn postgres() -> Self {
-        let server = std::env::var("TEST_POSTGRES_URL").expect(
-            "TEST_POSTGRES_URL is set: run the tests with `cargo xtask test`, which starts PostgreSQL",
-        );
+        let Ok(server) = std::env::var("TEST_POSTGRES_URL") else {
+            panic!("TEST_POSTGRES_URL is not set: run `cargo xtask test`, which starts PostgreSQL");
+        };
         let name = format!("pricing_{:032x}", rand::random::<u128>());
         administer(&server, &format!("CREATE DATABASE {name}")).await;
         let (address, _) = server.rsplit_once('/').expect("TEST_POSTGRES_URL ends in /postgres");

@@ -22,7 +22,7 @@ fn ancestry(spans: &[Span], from: &Span) -> Vec<String> {
     std::iter::successors(Some(from), parent).map(|span| span.name.clone()).collect()
 }
 
-fn trace<'a>(spans: &'a [Span], id: &str) -> Vec<Span> {
+fn trace(spans: &[Span], id: &str) -> Vec<Span> {
     spans.iter().filter(|span| span.trace_id == id).cloned().collect::<Vec<Span>>()
 }
 

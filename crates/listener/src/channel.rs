@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use backon::ExponentialBackoff;
 use futures_util::StreamExt as _;
 use pricing_core::events::{CHANNEL, MarketEvent};
+use pricing_core::telemetry::causes;
 use tokio_util::sync::CancellationToken;
 
 use crate::bridge::{Listener, pause, pauses};
@@ -18,10 +19,7 @@ pub(crate) async fn follow(listener: &Listener, shutdown: &CancellationToken) {
     while !shutdown.is_cancelled() {
         if let Err(error) = session(listener, &mut backoff, shutdown).await {
             metrics::reconnect("channel");
-            tracing::warn!(
-                error = error.as_ref() as &dyn std::error::Error,
-                "the channel broke; subscribing again"
-            );
+            tracing::warn!(error = format!("{error:#}"), "the channel broke; subscribing again");
             pause(&mut backoff, shutdown).await;
         }
     }
@@ -47,7 +45,7 @@ async fn session(
         // Nobody keeps the message for us: try until it is a job.
         let mut backoff = pauses();
         while let Err(error) = listener.enqueue("channel", &event).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a message is not queued yet");
+            tracing::warn!(error = %causes(&error), "a message is not queued yet");
             if shutdown.is_cancelled() {
                 return Ok(());
             }

@@ -22,10 +22,7 @@ pub(crate) async fn follow(listener: &Listener, shutdown: &CancellationToken) {
     while !shutdown.is_cancelled() {
         if let Err(error) = session(listener, &consumer, &mut backoff, shutdown).await {
             metrics::reconnect("log");
-            tracing::warn!(
-                error = error.as_ref() as &dyn std::error::Error,
-                "the event log broke; reconnecting"
-            );
+            tracing::warn!(error = format!("{error:#}"), "the event log broke; reconnecting");
             pause(&mut backoff, shutdown).await;
         }
     }

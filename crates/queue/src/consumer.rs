@@ -18,6 +18,7 @@ use crate::backoff::Backoff;
 use crate::lease::Lease;
 use crate::queue::{GROUP, Queue, QueueError};
 use crate::record::TaskRecord;
+use crate::settle::causes;
 
 /// Longest a blocking read waits; also how often retries and abandoned tasks are looked for.
 const BLOCK: Duration = Duration::from_secs(1);
@@ -243,5 +244,5 @@ pub(crate) async fn give_up(lease: Lease, running: &Running) {
 }
 
 fn warn_of(error: &QueueError, what: &str) {
-    tracing::warn!(error = error as &dyn std::error::Error, "{what}");
+    tracing::warn!(error = causes(error), "{what}");
 }

@@ -97,7 +97,9 @@ impl Lease {
         &self.inner.entry
     }
 
-    pub(crate) fn token(&self) -> &str {
+    /// The lease's name: while it is current, it is the field `lease` of [`Lease::record_key`]. For scripts
+    /// of others that must act for the current run only.
+    pub fn token(&self) -> &str {
         &self.inner.token
     }
 
@@ -105,7 +107,8 @@ impl Lease {
         &self.inner.queue
     }
 
-    pub(crate) fn record_key(&self) -> String {
+    /// The key of the task's record.
+    pub fn record_key(&self) -> String {
         self.inner.queue.keys.record(&self.inner.record.id)
     }
 

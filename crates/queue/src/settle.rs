@@ -139,7 +139,7 @@ impl SettleLayer {
                 Ok(true) => return,
                 Ok(false) => break,
                 Err(error) => {
-                    tracing::warn!(task_id, error = &*error, "the end of a run is not recorded yet")
+                    tracing::warn!(task_id, error = causes(&*error), "the end of a run is not recorded yet")
                 }
             }
             backoff.pause().await;
@@ -165,7 +165,7 @@ impl SettleLayer {
 }
 
 /// An error with all its causes on one line, without the wrapper that only says how to treat it.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let wrapped = error.is::<AbortError>() || error.is::<RetryAfterError>();
     let first = error.source().filter(|_| wrapped).unwrap_or(error);
     let chain = std::iter::successors(Some(first), |error| error.source());

@@ -6,7 +6,7 @@ use std::time::Instant;
 use apalis::prelude::{AbortError, BoxDynError, Data};
 use pricing_core::ids::TaskId;
 use pricing_core::job::{QUEUE, Recalculation, now_ms};
-use pricing_core::telemetry::continue_trace;
+use pricing_core::telemetry::{causes, continue_trace};
 use pricing_queue::{Lease, OnDead};
 use serde::Serialize;
 use tracing::{Instrument as _, info_span};
@@ -90,7 +90,7 @@ async fn attempt(payload: &str, lease: &Lease, recalculator: &Recalculator) -> R
 /// Logs a failure, here and nowhere else, and says how the task goes on.
 fn report(failure: Failure, lease: &Lease) -> BoxDynError {
     let (task_id, attempt) = (lease.record().id.as_str(), lease.record().attempts);
-    let error = &failure as &dyn std::error::Error;
+    let error = causes(&failure).to_string();
     tracing::Span::current().record("otel.status_code", "ERROR");
     if failure.is_transient() {
         tracing::warn!(

@@ -93,6 +93,7 @@ pub(crate) fn acquired(answer: &Acquire) {
         Acquire::Acquired(_) => "acquired",
         Acquire::HeldByAnother => "held",
         Acquire::Covered => "covered",
+        Acquire::Superseded => "superseded",
     };
     counter!(LOCK, "answer" => answer).increment(1);
 }

@@ -3,9 +3,9 @@
 use pricing_core::catalogue::CatalogueError;
 use pricing_core::ids::{InvalidId, TaskId};
 use pricing_core::job::{InvalidJob, Recalculation};
-use pricing_core::lock::{Acquire, Held, LockError, RecalculationLock, Release};
+use pricing_core::lock::{Acquire, Claim, Held, LockError, RecalculationLock, Release};
 use pricing_core::simulation::ExternalApiTimeout;
-use pricing_core::telemetry::current_traceparent;
+use pricing_core::telemetry::{causes, current_traceparent};
 use pricing_queue::{Lease, NewTask, Queue, QueueError};
 use tracing::{Instrument as _, info_span};
 
@@ -85,8 +85,10 @@ impl Recalculator {
     ///
     /// See [`Failure`].
     pub async fn run(&self, task: &TaskId, lease: &Lease) -> Result<Outcome, Failure> {
-        let (attempt, number) = (lease.record().attempts, lease.record().number);
-        let acquire = self.lock.acquire(task, attempt, number);
+        let (record, key) = (lease.record(), lease.record_key());
+        let (attempt, number) = (record.attempts, record.number);
+        let claim = Claim { task, attempt, number, record: &key, lease: lease.token() };
+        let acquire = self.lock.acquire(claim);
         let acquired = acquire.instrument(info_span!("acquire lock", otel.kind = "client")).await?;
         metrics::acquired(&acquired);
         let held = match acquired {
@@ -95,6 +97,7 @@ impl Recalculator {
                 return Ok(Outcome::Skipped { reason: Reason::LockHeldByAnotherWorker });
             }
             Acquire::Covered => return Ok(Outcome::Skipped { reason: Reason::CoveredByANewerRecalculation }),
+            Acquire::Superseded => return Err(Failure::LeaseLost),
         };
         let ended = tokio::select! {
             ended = self.scan_until_covered(&held, task, lease) => ended,
@@ -107,7 +110,7 @@ impl Recalculator {
                     metrics::lock_lost();
                 } else if let Err(error) = held.abandon().await {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = %causes(&error),
                         "the lock is held until it expires"
                     );
                 }

@@ -60,6 +60,7 @@ fn check_all(stack: &Stack, jaeger: Option<&str>, report: &mut Report) {
     }
     let task = report.check("market event ends in an updated catalogue", events::update(stack));
     report.check("read after it from the cache", reads::after_recalculation(stack));
+    report.check("a job starts within 20 ms", events::start(stack));
     report.check("concurrent recalculations do not overlap", concurrency::exclusive(stack));
     for refusal in refusals::ALL {
         report.check(refusal.title, refusal.check(stack));

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use pricing_core::telemetry::causes;
 use tokio::time::{Instant, timeout};
 
 /// Milliseconds between two tries of what failed.
@@ -67,7 +68,7 @@ impl Breaker {
     /// Opens the breaker, after a failure. The first one of an absence is logged.
     pub fn open(&self, cause: &(dyn Error + 'static)) {
         if self.retry_at.swap(self.now() + PAUSE_MS, Ordering::Relaxed) == 0 {
-            tracing::warn!(error = cause, "{} failed: reads do without until it works again", self.name);
+            tracing::warn!(error = %causes(cause), "{} failed: reads do without until it works again", self.name);
         }
     }
 

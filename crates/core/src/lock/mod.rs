@@ -20,7 +20,7 @@ use tracing::Span;
 
 use crate::connections::Redis;
 use crate::ids::TaskId;
-use crate::telemetry::{current_traceparent, link_trace};
+use crate::telemetry::{causes, current_traceparent, link_trace};
 
 static ACQUIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("acquire.lua")));
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("renew.lua")));
@@ -47,6 +47,24 @@ pub enum Acquire {
     HeldByAnother,
     /// A scan that started after this request was made has ended.
     Covered,
+    /// The run that asks has been taken over by another one.
+    Superseded,
+}
+
+/// Who asks for the lock, and by what right.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// The task.
+    pub task: &'a TaskId,
+    /// Which attempt of it, for whoever looks at the lock.
+    pub attempt: u32,
+    /// Number of its request.
+    pub number: u64,
+    /// Key of the task's record, whose field `lease` names the run that is current.
+    pub record: &'a str,
+    /// The lease of the run that asks. Only the current one may hold the lock: others are skipped trusting
+    /// the holder, so it must be one that is tried again when it fails.
+    pub lease: &'a str,
 }
 
 /// What came of ending a scan.
@@ -89,24 +107,26 @@ impl RecalculationLock {
         }
     }
 
-    /// Asks for the lock on behalf of one attempt of a task, whose request has `number`.
+    /// Asks for the lock on behalf of one attempt of a task.
     ///
     /// # Errors
     ///
     /// When Redis is away.
-    pub async fn acquire(&self, task: &TaskId, attempt: u32, number: u64) -> Result<Acquire, LockError> {
+    pub async fn acquire(&self, claim: Claim<'_>) -> Result<Acquire, LockError> {
+        let Claim { task, attempt, number, record, lease } = claim;
         let token = format!("{task}:{attempt}:{:016x}", rand::rng().random::<u64>());
         let [lock, _, covered, waiting] = &self.keys;
-        let mut call = ACQUIRE.key(lock);
-        call.key(covered).key(waiting);
-        call.arg(task.as_str()).arg(attempt).arg(&token).arg(millis(self.life)).arg(number);
-        call.arg(current_traceparent().unwrap_or_default());
         let asked = Instant::now();
+        let mut call = ACQUIRE.key(lock);
+        call.key(covered).key(waiting).key(record);
+        call.arg(task.as_str()).arg(&token).arg(millis(self.life)).arg(number);
+        call.arg(current_traceparent().unwrap_or_default()).arg(lease);
         let answer: String = self.invoke(&call).await?;
         Ok(match answer.as_str() {
             "acquired" => Acquire::Acquired(Held { lock: self.clone(), token, asked }),
             "covered" => Acquire::Covered,
-            _ => Acquire::HeldByAnother,
+            "held" => Acquire::HeldByAnother,
+            _ => Acquire::Superseded,
         })
     }
 
@@ -163,7 +183,7 @@ impl Held {
                 Ok(Ok(true)) => renewed = asked,
                 Ok(Ok(false)) | Err(_) => return,
                 Ok(Err(error)) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot renew the lock")
+                    tracing::warn!(error = %causes(&error), "cannot renew the lock")
                 }
             }
         }

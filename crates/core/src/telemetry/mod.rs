@@ -1,5 +1,6 @@
 //! Logs, traces and metrics of a process.
 
+mod causes;
 mod metrics;
 mod trace_context;
 
@@ -15,6 +16,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
+pub use causes::causes;
 pub use metrics::{LATENCY_BUCKETS, install_metrics};
 pub use trace_context::{continue_trace, current_trace_id, current_traceparent, link_trace};
 

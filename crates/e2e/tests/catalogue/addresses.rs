@@ -26,7 +26,8 @@ async fn refusal(settings: &DatabaseSettings) -> String {
 #[tokio::test]
 async fn a_bad_address_is_refused_by_the_name_of_its_setting() {
     let folder = tempfile::tempdir().unwrap();
-    let a_folder = format!("sqlite://{}", folder.path().display());
+    let a_folder = format!("sqlite://{}", folder.path().join("sub").display());
+    std::fs::create_dir(folder.path().join("sub")).unwrap();
     let below_a_file = "sqlite:///dev/null/pricing.db";
     let unreachable = "postgres://someone:hush@127.0.0.1:1/pricing";
     for url in [

@@ -6,12 +6,13 @@ mod coverage;
 mod expiry;
 mod takeover;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use pricing_core::ids::TaskId;
-use pricing_core::lock::{Acquire, Held, RecalculationLock, Release};
+use pricing_core::lock::{Acquire, Claim, Held, RecalculationLock, Release};
 use pricing_e2e::redis_server::RedisServer;
 use redis::aio::MultiplexedConnection;
 
@@ -38,8 +39,24 @@ impl Bench {
         incr.arg(self.server.key("numbers")).query_async(&mut self.connection.clone()).await.unwrap()
     }
 
+    /// Begins an attempt of a task, as the queue does, and asks for the lock.
     async fn acquire(&self, id: &str, attempt: u32, number: u64) -> Acquire {
-        self.lock.acquire(&task(id), attempt, number).await.unwrap()
+        let lease = format!("lease {attempt}");
+        let mut begin = redis::cmd("HSET");
+        begin.arg(self.record(id)).arg("lease").arg(&lease);
+        let _: u64 = begin.query_async(&mut self.connection.clone()).await.unwrap();
+        self.claim(&self.lock, id, attempt, number).await
+    }
+
+    /// Asks for a lock under the lease of an attempt that may have been taken over.
+    async fn claim(&self, lock: &RecalculationLock, id: &str, attempt: u32, number: u64) -> Acquire {
+        let (lease, record) = (format!("lease {attempt}"), self.record(id));
+        let claim = Claim { task: &task(id), attempt, number, record: &record, lease: &lease };
+        lock.acquire(claim).await.unwrap()
+    }
+
+    fn record(&self, id: &str) -> String {
+        self.server.key(&format!("task:{id}"))
     }
 
     async fn hold(&self, id: &str, attempt: u32, number: u64) -> Held {
@@ -63,9 +80,10 @@ fn task(id: &str) -> TaskId {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_who_ask_at_once_one_acquires_and_the_others_are_told_so() {
     let bench = Bench::start(LONG).await;
+    let bench = Arc::new(bench);
     let asking = (1..=64).map(|number| {
-        let lock = bench.lock.clone();
-        tokio::spawn(async move { lock.acquire(&TaskId::generate(), 1, number).await.unwrap() })
+        let bench = bench.clone();
+        tokio::spawn(async move { bench.acquire(TaskId::generate().as_str(), 1, number).await })
     });
     let answers: Vec<Acquire> = join_all(asking).await.into_iter().map(Result::unwrap).collect();
     let acquired = answers.iter().filter(|answer| matches!(answer, Acquire::Acquired(_))).count();
@@ -82,7 +100,7 @@ async fn scans_exclude_each_other_and_cover_every_request() {
     join_all((0..12).map(async |_| {
         for _ in 0..16 {
             let number = bench.request().await;
-            let answer = bench.lock.acquire(&TaskId::generate(), 1, number).await.unwrap();
+            let answer = bench.acquire(TaskId::generate().as_str(), 1, number).await;
             let Acquire::Acquired(held) = answer else { continue };
             assert_eq!(scanning.fetch_add(1, Ordering::SeqCst), 0, "another scan is under way");
             loop {
@@ -115,5 +133,6 @@ async fn locks_of_different_prefixes_are_different_locks() {
     };
     let redis = pricing_core::connections::Redis::new(&elsewhere).unwrap();
     let other = RecalculationLock::new(&redis, "other:numbers".to_owned(), LONG);
-    assert!(matches!(other.acquire(&task("two"), 1, 1).await.unwrap(), Acquire::Acquired(_)));
+    bench.acquire("two", 1, 1).await;
+    assert!(matches!(bench.claim(&other, "two", 1, 1).await, Acquire::Acquired(_)));
 }

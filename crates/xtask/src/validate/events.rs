@@ -5,8 +5,12 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::validate::report::Finding;
+use crate::validate::report::{Finding, passed};
 use crate::validate::stack::{Stack, Task};
+
+/// The promise: the median time from a queued job to its start on an idle stack.
+const START_LIMIT_MS: f64 = 20.0;
+const JOBS: usize = 5;
 
 /// The answer to a published event.
 #[derive(Deserialize)]
@@ -26,7 +30,7 @@ pub(crate) fn update(stack: &Stack) -> Result<Finding<Task>> {
         if task.status() == "updated" {
             let count = task.result.as_ref().and_then(|result| result.updated_count);
             let count = count.context("the result has no updated_count")?;
-            let milliseconds = duration(&task)?.as_seconds_f64() * 1000.0;
+            let milliseconds = milliseconds(&task, &task.finished_at)?;
             let figure = format!("updated_count={count} {milliseconds:.0} ms from request to end");
             return Ok(Finding { figure, value: task });
         }
@@ -47,10 +51,24 @@ fn publish(stack: &Stack) -> Result<String> {
     Ok(published.task_id)
 }
 
-fn duration(task: &Task) -> Result<time::Duration> {
-    let finished = task.finished_at.as_ref().context("the finished task has no finished_at")?;
+/// Jobs that nothing else waits for start at once: the median time from request to start.
+pub(crate) fn start(stack: &Stack) -> Result<Finding> {
+    let mut waits = Vec::with_capacity(JOBS);
+    for _ in 0..JOBS {
+        let task = stack.finished_task(&publish(stack)?)?;
+        waits.push(milliseconds(&task, &task.started_at)?);
+    }
+    waits.sort_unstable_by(f64::total_cmp);
+    let figure = format!("p50 {:.0} ms, slowest {:.0} ms, of {JOBS} jobs", waits[JOBS / 2], waits[JOBS - 1]);
+    ensure!(waits[JOBS / 2] < START_LIMIT_MS, "{figure}");
+    passed(figure)
+}
+
+/// From the creation of a task until `end`.
+fn milliseconds(task: &Task, end: &Option<String>) -> Result<f64> {
+    let end = end.as_ref().context("the finished task lacks started_at or finished_at")?;
     let parse = |text: &str| {
         OffsetDateTime::parse(text, &Rfc3339).with_context(|| format!("{text:?} is not an RFC 3339 time"))
     };
-    Ok(parse(finished)? - parse(&task.created_at)?)
+    Ok((parse(end)? - parse(&task.created_at)?).as_seconds_f64() * 1000.0)
 }

@@ -45,6 +45,7 @@ pub(crate) struct Task {
     pub(crate) error: Option<String>,
     pub(crate) trace_id: Option<String>,
     pub(crate) created_at: String,
+    pub(crate) started_at: Option<String>,
     pub(crate) finished_at: Option<String>,
 }
 
