@@ -4,9 +4,8 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
-use pricing_core::telemetry::current_trace_id;
 use tokio::time::Instant;
-use tracing::{Span, field};
+use tracing::Span;
 use ulid::Ulid;
 
 use crate::metrics;
@@ -21,17 +20,14 @@ pub fn is_traced(path: &str) -> bool {
     path != "/metrics" && !path.starts_with("/health/")
 }
 
-/// Gives the request an id, the client's own if it sent a sane one; puts it and the trace's id on the span
-/// and so on every log line; and returns it to the client.
+/// Gives the request an id, the client's own if it sent a sane one; puts it on the span, and returns it to
+/// the client.
 pub async fn identify(request: Request, next: Next) -> Response {
     let sent = request.headers().get(&REQUEST_ID).filter(|id| is_sane(id.as_bytes())).cloned();
     let id = sent.or_else(|| HeaderValue::try_from(Ulid::generate().to_string()).ok());
     let span = Span::current();
     if let Some(id) = id.as_ref().and_then(|id| id.to_str().ok()) {
         span.record("request_id", id);
-    }
-    if let Some(trace_id) = current_trace_id() {
-        span.record("trace_id", field::display(trace_id));
     }
     let mut response = next.run(request).await;
     response.headers_mut().extend(id.map(|id| (REQUEST_ID.clone(), id)));

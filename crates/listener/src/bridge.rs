@@ -51,7 +51,6 @@ impl Listener {
             messaging.message.id = %event.id,
             way,
             new = tracing::field::Empty,
-            trace_id = tracing::field::Empty,
         );
         continue_trace(&process, event.traceparent.as_deref());
         async {

@@ -62,7 +62,6 @@ pub async fn recalculate(
         messaging.message.id = record.id,
         attempt = record.attempts,
         queue_wait_ms = u64::try_from(lease.waited().as_millis()).unwrap_or(u64::MAX),
-        trace_id = tracing::field::Empty,
     );
     continue_trace(&span, record.traceparent.as_deref());
     metrics::started(lease.waited());

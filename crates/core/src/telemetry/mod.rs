@@ -1,6 +1,7 @@
 //! Logs, traces and metrics of a process.
 
 mod causes;
+mod log_lines;
 mod metrics;
 mod trace_context;
 
@@ -11,14 +12,18 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
+use tracing_subscriber::fmt::format;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
+use log_lines::{Ending, WithTraceId};
+
 pub use causes::causes;
 pub use metrics::{LATENCY_BUCKETS, install_metrics};
-pub use trace_context::{continue_trace, current_trace_id, current_traceparent, link_trace};
+pub use trace_context::{continue_trace, current_traceparent, link_trace};
 
 /// Longest to wait for the last spans to be exported at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -46,7 +51,8 @@ pub struct Telemetry {
 }
 
 /// Starts logging to standard error, as JSON unless that is a terminal, and exporting spans by OTLP/gRPC
-/// to `OTEL_EXPORTER_OTLP_ENDPOINT`. Without that setting nothing is exported and no span is recorded.
+/// to `OTEL_EXPORTER_OTLP_ENDPOINT`. Without that setting no span is made at all. Lines carry the id of the
+/// trace that they belong to.
 ///
 /// Spans are exported in batches by a thread of their own: an exporter that is away or slow costs spans,
 /// never time. Must be called inside the Tokio runtime.
@@ -58,17 +64,21 @@ pub fn start(service: &'static str) -> Result<Telemetry, TelemetryError> {
     let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
     let filter = EnvFilter::try_new(filter.as_deref().unwrap_or(DEFAULT_FILTER))?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = match std::io::stderr().is_terminal() {
-        true => lines.boxed(),
-        false => lines.json().flatten_event(true).boxed(),
+    let lines = if std::io::stderr().is_terminal() {
+        lines.event_format(WithTraceId { inner: format(), ending: Ending::Text }).boxed()
+    } else {
+        let inner = format().json().flatten_event(true).with_current_span(false).with_span_list(false);
+        let format = WithTraceId { inner, ending: Ending::Json };
+        lines.fmt_fields(JsonFields::new()).event_format(format).boxed()
     };
+    let lines = lines.with_filter(filter.and(filter_fn(|metadata| metadata.is_event())));
 
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     let provider = exporting_provider(service)?;
     let spans = provider.as_ref().map(|provider| {
         tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(LevelFilter::INFO)
     });
-    tracing_subscriber::registry().with(lines.with_filter(filter)).with(spans).try_init()?;
+    tracing_subscriber::registry().with(lines).with(spans).try_init()?;
     Ok(Telemetry { provider })
 }
 

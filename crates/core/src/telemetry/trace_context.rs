@@ -19,25 +19,12 @@ pub fn current_traceparent() -> Option<String> {
     carrier.remove(TRACEPARENT)
 }
 
-/// The id of the current trace in hexadecimal, `None` when nothing is traced.
-pub fn current_trace_id() -> Option<String> {
-    let context = Span::current().context();
-    let span = context.span().span_context().clone();
-    span.is_valid().then(|| span.trace_id().to_string())
-}
-
-/// Makes `span` a child of the remote span that `traceparent` names, and records its `trace_id` field, so
-/// that log lines inside it carry the id. Call it before the span is entered; a `traceparent` that does
-/// not parse starts a new trace.
+/// Makes `span` a child of the remote span that `traceparent` names. Call it before the span is entered; a
+/// `traceparent` that does not parse starts a new trace.
 pub fn continue_trace(span: &Span, traceparent: Option<&str>) {
     if let Some(parent) = traceparent.and_then(remote) {
         // Fails only for a span that is not recorded at all, which then has nothing to continue.
         let _ = span.set_parent(parent);
-    }
-    let context = span.context();
-    let own = context.span().span_context().clone();
-    if own.is_valid() {
-        span.record("trace_id", tracing::field::display(own.trace_id()));
     }
 }
 

@@ -1,0 +1,54 @@
+//! The form of log lines.
+
+use std::fmt;
+
+use opentelemetry::trace::TraceContextExt as _;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::registry::LookupSpan;
+
+/// How a line ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ending {
+    /// As a JSON object.
+    Json,
+    /// As text.
+    Text,
+}
+
+/// Appends the id of the current trace to each line of another format.
+///
+/// The id comes from the active OpenTelemetry context and not from fields of spans, so log lines need no
+/// spans: what is not exported costs nothing, and formatting the fields of every span would cost more than
+/// a read of a price.
+pub(super) struct WithTraceId<F> {
+    pub(super) inner: F,
+    pub(super) ending: Ending,
+}
+
+impl<S, N, F> FormatEvent<S, N> for WithTraceId<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        self.inner.format_event(context, Writer::new(&mut line), event)?;
+        let trace = opentelemetry::Context::current();
+        let (trace, line) = (trace.span().span_context().clone(), line.trim_end());
+        match (trace.is_valid(), self.ending, line.strip_suffix('}')) {
+            (true, Ending::Json, Some(open)) => {
+                writeln!(writer, r#"{open},"trace_id":"{}"}}"#, trace.trace_id())
+            }
+            (true, Ending::Text, _) => writeln!(writer, "{line} trace_id={}", trace.trace_id()),
+            _ => writeln!(writer, "{line}"),
+        }
+    }
+}
