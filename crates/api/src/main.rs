@@ -19,14 +19,14 @@ async fn main() -> anyhow::Result<()> {
     }
     config.check()?;
     let telemetry = telemetry::start("pricing-api-service")?;
-    let outcome = serve(&config).await;
+    let outcome = serve(&config, telemetry.is_exporting()).await;
     telemetry.flush().await;
     outcome
 }
 
-async fn serve(config: &Config) -> anyhow::Result<()> {
+async fn serve(config: &Config, traced: bool) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal()?;
-    let service = Service::connect(config, metrics::install()?).await?;
+    let service = Service::connect(config, metrics::install()?, traced).await?;
     let listener = TcpListener::bind(config.api_addr)
         .await
         .with_context(|| format!("API_ADDR: cannot listen on {}", config.api_addr))?;

@@ -8,6 +8,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum_tracing_opentelemetry::middleware::OtelAxumLayer;
 use pricing_core::admin;
 use tower::ServiceBuilder;
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -26,7 +27,7 @@ use crate::{body, observe, openapi, prices, problem, recalculation};
 pub fn router(service: Service) -> Router {
     let (calls, document) = api(openapi::document());
     let layers = ServiceBuilder::new()
-        .layer(OtelAxumLayer::default().filter(observe::is_traced))
+        .layer(option_layer(service.traced.then(|| OtelAxumLayer::default().filter(observe::is_traced))))
         .layer(from_fn(observe::identify))
         .layer(from_fn(observe::measure))
         .map_response(problem::complete)

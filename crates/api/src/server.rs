@@ -25,6 +25,8 @@ pub struct Service {
     pub health: Health,
     /// The metrics it serves.
     pub metrics: PrometheusHandle,
+    /// Whether requests are traced.
+    pub traced: bool,
     /// Longest time for a request.
     pub request_timeout: Duration,
     /// Longest time for requests under way to finish at the end.
@@ -37,7 +39,11 @@ impl Service {
     /// # Errors
     ///
     /// When a setting is wrong or the database cannot be opened.
-    pub async fn connect(config: &Config, metrics: PrometheusHandle) -> Result<Self, StartError> {
+    pub async fn connect(
+        config: &Config,
+        metrics: PrometheusHandle,
+        traced: bool,
+    ) -> Result<Self, StartError> {
         let redis = Redis::new(&config.redis)?;
         let catalogue = Catalogue::open(&config.database).await?;
         let inputs = PriceInputs::new(PriceCache::new(&redis, config.cache));
@@ -45,6 +51,7 @@ impl Service {
             health: Health::new(redis.cache.clone(), Some(catalogue.clone())),
             state: Arc::new(AppState::new(&redis, catalogue, inputs, config.simulation)),
             metrics,
+            traced,
             request_timeout: config.request_timeout(),
             drain_timeout: config.drain_timeout(),
         })

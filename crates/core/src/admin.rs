@@ -23,6 +23,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
 /// Longest to wait for the answer of the own process to a health check.
 const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Longest that an answer may take at the end of the process.
+const CUT_OFF: Duration = Duration::from_secs(1);
+
 /// How far a process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -122,7 +125,7 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
     (status, Json(report))
 }
 
-/// Serves [`router`] on a port of its own until `shutdown`.
+/// Serves [`router`] on a port of its own until `shutdown`, and answers under way for a second more.
 ///
 /// # Errors
 ///
@@ -133,7 +136,15 @@ pub async fn serve(
     metrics: PrometheusHandle,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(health, metrics)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let cut_off = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(CUT_OFF).await;
+    };
+    let ending = shutdown.clone().cancelled_owned();
+    tokio::select! {
+        ended = axum::serve(listener, router(health, metrics)).with_graceful_shutdown(ending).into_future() => ended,
+        () = cut_off => Ok(()), // a client that sends half a request would hold up the end
+    }
 }
 
 /// The process that listens on `addr` is not ready.

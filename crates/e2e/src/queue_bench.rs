@@ -110,6 +110,7 @@ impl QueueBench {
             async { Ok(()) }.boxed()
         });
         let backend = queue.backend(name, closing.clone(), Some(on_dead));
+        let cut_off = backend.cut_off();
         let worker = WorkerBuilder::new(name).backend(backend).data(self.script.clone()).build(job);
         let stopping = closing.clone();
         let run = worker.run_until(async move {
@@ -118,6 +119,7 @@ impl QueueBench {
         });
         BenchWorker {
             closing,
+            cut_off,
             task: tokio::spawn(async { run.await.expect("no error of Redis ends a worker") }),
         }
     }
@@ -158,6 +160,7 @@ fn queue_of(redis: &Redis, options: QueueOptions) -> Queue {
 /// A worker in this process.
 pub struct BenchWorker {
     closing: CancellationToken,
+    cut_off: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -166,6 +169,13 @@ impl BenchWorker {
     pub async fn stop(self) {
         self.closing.cancel();
         tokio::time::timeout(DEADLINE, self.task).await.expect("a worker ends").expect("it does not panic");
+    }
+
+    /// Ends it as the end of the drain timeout would: its runs stop here and are handed back.
+    pub async fn cut_off(self) {
+        self.closing.cancel();
+        self.cut_off.cancel();
+        self.stop().await;
     }
 
     /// Ends it as SIGKILL would: everything it does stops here.

@@ -156,3 +156,42 @@ async fn a_worker_that_stops_finishes_its_runs_and_leaves_the_rest() {
         .unwrap();
     assert!(consumers.is_empty(), "it has left the group: {consumers:?}");
 }
+
+#[tokio::test]
+async fn a_run_that_is_cut_off_is_handed_back_at_once_and_costs_nothing() {
+    let bench =
+        QueueBench::start(QueueOptions { visibility_timeout: Duration::from_secs(60), ..quick() }).await;
+    for cut_off in 1..=4 {
+        let worker = bench.worker(&format!("w{cut_off}"));
+        if cut_off == 1 {
+            bench.enqueue("t", "wait").await;
+        }
+        bench.wait_for_runs("t", cut_off).await;
+        worker.cut_off().await;
+        assert_eq!(bench.record("t").await.state, TaskState::Queued);
+    }
+    bench.script.gate.add_permits(1);
+    let worker = bench.worker("last");
+    let record = bench.wait_for("t", TaskState::Succeeded).await;
+    assert_eq!((record.attempts, record.retries), (5, 0), "neither retries nor deliveries are used up");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_task_whose_record_is_gone_troubles_nobody() {
+    let bench = QueueBench::start(QueueOptions { max_retries: 1, ..quick() }).await;
+    bench.enqueue("ready", "ok").await;
+    bench.enqueue("waiting", "fail 9").await;
+    let mut redis = bench.redis.connection().await;
+    let record = |id: &str| bench.redis.key(&format!("queue:{{bench}}:task:{id}"));
+    let _: u64 = redis.del(record("ready")).await.unwrap();
+    let worker = bench.worker("w");
+    bench.wait_for("waiting", TaskState::Dead).await;
+    let _: u64 = redis.del(record("waiting")).await.unwrap();
+    assert!(!bench.queue.replay("waiting").await.unwrap());
+    eventually(Duration::from_secs(10), "an empty queue", async || {
+        (bench.queue.depths().await.unwrap() == pricing_queue::Depths::default()).then_some(())
+    })
+    .await;
+    worker.stop().await;
+}

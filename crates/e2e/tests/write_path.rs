@@ -176,3 +176,56 @@ async fn services_end_on_sigterm_with_success() {
     assert!(stack.listeners[0].terminate(DEADLINE).await.success());
     assert!(stack.workers[0].terminate(DEADLINE).await.success());
 }
+
+#[tokio::test]
+async fn jobs_that_fail_for_good_do_not_breed() {
+    let stack = Stack::builder().set_for(Binary::Worker, "WORKER_CONCURRENCY", 1).start().await;
+    stack.database.execute(&["DELETE FROM markets WHERE location = 'default'"]).await;
+    let ids = join_all((0..10).map(|_| stack.recalculate())).await;
+    for id in &ids {
+        let task = stack.wait_for_task(id).await;
+        assert!(task["error"].as_str().is_some_and(|error| error.contains("no market `default`")), "{task}");
+    }
+    let numbers = stack.redis.key("queue:{recalculate}:numbers");
+    let numbers: u64 = stack.redis.connection().await.get(numbers).await.unwrap();
+    assert_eq!(numbers, 10, "nobody was skipped trusting them, so nothing takes their place");
+}
+
+#[tokio::test]
+async fn a_long_job_is_handed_back_at_sigterm_and_goes_on_elsewhere() {
+    let mut stack = Stack::builder()
+        .set_for(Binary::Worker, "SIMULATE_IO", true)
+        .set_for(Binary::Worker, "DRAIN_TIMEOUT_SECONDS", 0)
+        .start()
+        .await;
+    let id = stack.recalculate().await;
+    eventually(DEADLINE, "the job to run", async || {
+        stack.task(&id).await.filter(|task| task["state"] == "running")
+    })
+    .await;
+    stack.workers[0].terminate(Duration::from_secs(5)).await;
+    let task = stack.task(&id).await.unwrap();
+    assert_eq!(
+        (&task["state"], task["attempts"].as_u64()),
+        (&json!("queued"), Some(1)),
+        "handed back at once"
+    );
+    let _other = stack.start_another(Binary::Worker).await;
+    let task = stack.wait_for_task(&id).await;
+    assert_eq!((&task["result"]["status"], task["attempts"].as_u64()), (&json!("updated"), Some(2)));
+}
+
+#[tokio::test]
+async fn a_half_sent_request_does_not_hold_up_the_end() {
+    use std::io::Write as _;
+    let mut stack = Stack::builder().start().await;
+    let half = |service: &pricing_e2e::process::Service| {
+        let address = service.url("").trim_start_matches("http://").to_owned();
+        let mut connection = std::net::TcpStream::connect(address).unwrap();
+        connection.write_all(b"GET /metrics HTTP/1.1\r\nHo").unwrap();
+        connection
+    };
+    let _connections = [half(&stack.listeners[0]), half(&stack.workers[0])];
+    assert!(stack.listeners[0].terminate(Duration::from_secs(5)).await.success());
+    assert!(stack.workers[0].terminate(Duration::from_secs(5)).await.success());
+}

@@ -46,6 +46,7 @@ impl Listener {
             "process market_events",
             otel.kind = "consumer",
             messaging.system = "redis",
+            messaging.operation.name = "process",
             messaging.operation.type = "process",
             messaging.destination.name = "market_events",
             messaging.message.id = %event.id,
@@ -72,7 +73,8 @@ impl Listener {
             "publish recalculate",
             otel.kind = "producer",
             messaging.system = "redis",
-            messaging.operation.type = "publish",
+            messaging.operation.name = "publish",
+            messaging.operation.type = "send",
             messaging.destination.name = QUEUE,
             messaging.message.id = %event.id,
         );

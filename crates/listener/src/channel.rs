@@ -5,6 +5,7 @@ use backon::ExponentialBackoff;
 use futures_util::StreamExt as _;
 use pricing_core::events::{CHANNEL, MarketEvent};
 use pricing_core::telemetry::causes;
+use pricing_queue::QueueError;
 use tokio_util::sync::CancellationToken;
 
 use crate::bridge::{Listener, pause, pauses};
@@ -45,6 +46,12 @@ async fn session(
         // Nobody keeps the message for us: try until it is a job.
         let mut backoff = pauses();
         while let Err(error) = listener.enqueue("channel", &event).await {
+            if matches!(error, QueueError::Full) {
+                // Each of the requests that wait covers this one as well: all recalculate all prices, and
+                // none of them has started. To wait for room would pile up messages in memory.
+                tracing::warn!(error = %causes(&error), "a message adds nothing to a full queue");
+                break;
+            }
             tracing::warn!(error = %causes(&error), "a message is not queued yet");
             if shutdown.is_cancelled() {
                 return Ok(());

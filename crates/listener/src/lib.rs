@@ -34,7 +34,8 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let health = Health::new(listener.redis.commands.clone(), None);
     let mut parts: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
-    let (admin_health, ending) = (health.clone(), shutdown.clone());
+    let ended = CancellationToken::new();
+    let (admin_health, ending) = (health.clone(), ended.clone());
     parts.spawn(async move {
         let served = admin::serve(port, admin_health, metrics, ending).await;
         ("the metrics port", served.context("cannot serve"))
@@ -51,14 +52,22 @@ pub async fn run(
     });
     health.enter(Phase::Ready);
     tracing::info!("listening for market events");
+    let (draining, asked) = (health, shutdown.clone());
+    parts.spawn(async move {
+        asked.cancelled().await;
+        draining.enter(Phase::Draining);
+        ("the watch for the end", Ok(()))
+    });
 
-    while let Some(ended) = parts.join_next().await {
-        let (part, result) = ended.context("a part of the listener panicked")?;
+    while let Some(ended_part) = parts.join_next().await {
+        let (part, result) = ended_part.context("a part of the listener panicked")?;
         result.context(part)?;
         if !shutdown.is_cancelled() {
             bail!("{part} ended by itself");
         }
-        health.enter(Phase::Draining);
+        if parts.len() == 1 {
+            ended.cancel(); // only the port is left, which answers until the end
+        }
     }
     Ok(())
 }

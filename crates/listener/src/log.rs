@@ -38,16 +38,9 @@ async fn session(
 ) -> Result<()> {
     let mut reader = listener.events.reader(consumer).await?;
     let mut next_look = Instant::now();
+    let mut events = reader.unfinished().await?;
     while !shutdown.is_cancelled() {
-        let mut events = Vec::new();
-        if Instant::now() >= next_look {
-            next_look = Instant::now() + LOOK_PERIOD;
-            metrics::backlog(listener.events.backlog().await?);
-            events = reader.abandoned().await?;
-        }
-        if events.is_empty() {
-            events = reader.next_batch().await?;
-        }
+        let was_busy = !events.is_empty();
         for logged in events {
             if shutdown.is_cancelled() {
                 break;
@@ -56,6 +49,17 @@ async fn session(
             reader.acknowledge(&logged).await?;
         }
         *backoff = pauses();
+
+        events = Vec::new();
+        if was_busy || Instant::now() >= next_look {
+            // What dead listeners left behind comes first, as long as there is any.
+            next_look = Instant::now() + LOOK_PERIOD;
+            metrics::backlog(listener.events.backlog().await?);
+            events = reader.abandoned().await?;
+        }
+        if events.is_empty() {
+            events = reader.next_batch().await?;
+        }
     }
     Ok(reader.leave().await?)
 }

@@ -78,10 +78,18 @@ impl Queue {
         };
         RedisBackend {
             options: self.options.clone(),
-            layer: SettleLayer { running, on_dead },
+            layer: SettleLayer { running, cut_off: CancellationToken::new(), on_dead },
             closing,
             source: Source::Open { deliveries, consumer: AbortOnDrop(tokio::spawn(consumer.run())) },
         }
+    }
+}
+
+impl RedisBackend {
+    /// A token that cuts off all runs when it is cancelled: each stops where it is, and its task is handed
+    /// back for another worker to run at once.
+    pub fn cut_off(&self) -> CancellationToken {
+        self.layer.cut_off.clone()
     }
 }
 

@@ -152,14 +152,19 @@ impl Consumer {
     async fn deliver(&self, entry: StreamId, free: &mut Vec<OwnedSemaphorePermit>) -> Result<(), QueueError> {
         let Some(slot) = free.pop() else { return Ok(()) }; // more than asked for: taken over later
         let id: String = entry.get("task").unwrap_or_default();
+        if self.closing.is_cancelled() {
+            let mut call = self.queue.scripts.pass_on.key(self.queue.keys.record(&id));
+            call.key(&self.queue.keys.stream).arg(GROUP).arg(&entry.id).arg(&id);
+            return Ok(call.invoke_async(&mut self.queue.commands.clone()).await?);
+        }
         let token = format!("{}:{:016x}", self.name, rand::rng().random::<u64>());
         let mut call = self.queue.scripts.begin.key(self.queue.keys.record(&id));
         call.key(&self.queue.keys.stream).arg(GROUP).arg(&entry.id).arg(&token);
-        call.arg(self.queue.options.max_deliveries);
+        call.arg(self.queue.options.max_deliveries).arg(&self.name);
         let begun: Option<(bool, HashMap<String, String>)> =
             call.invoke_async(&mut self.queue.commands.clone()).await?;
         let Some((run, hash)) = begun else {
-            tracing::warn!(task_id = id, "dropped an entry that is no longer its task's");
+            tracing::debug!(task_id = id, "an entry is no longer ours or its task's");
             return Ok(());
         };
         let Some(record) = TaskRecord::from_hash(&id, hash) else {
@@ -168,9 +173,7 @@ impl Consumer {
         };
         let lease = Lease::new(self.queue.clone(), record, entry.id, token.clone(), !run, slot);
         self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), lease.clone());
-        if self.closing.is_cancelled() {
-            give_up(lease, &self.running).await;
-        } else if let Err(undelivered) = self.deliveries.send(lease).await {
+        if let Err(undelivered) = self.deliveries.send(lease).await {
             give_up(undelivered.0, &self.running).await;
         }
         Ok(())

@@ -143,6 +143,20 @@ impl Queue {
     /// When the queue is full, the task breaks a bound, or Redis is away. After a time-out it is unknown
     /// whether the task was enqueued; enqueueing it again does no harm.
     pub async fn enqueue(&self, task: NewTask<'_>) -> Result<Enqueued, QueueError> {
+        self.enqueue_within(self.options.capacity, task).await
+    }
+
+    /// Puts a task in the queue even when it is full: for a task that a run must leave behind before it can
+    /// end and make room.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::enqueue`], but never [`QueueError::Full`].
+    pub async fn enqueue_beyond_capacity(&self, task: NewTask<'_>) -> Result<Enqueued, QueueError> {
+        self.enqueue_within(u64::MAX, task).await
+    }
+
+    async fn enqueue_within(&self, capacity: u64, task: NewTask<'_>) -> Result<Enqueued, QueueError> {
         if task.id.is_empty() || task.id.len() > MAX_TASK_ID {
             return Err(QueueError::Bounds("id"));
         }
@@ -151,7 +165,7 @@ impl Queue {
         }
         let mut call = self.scripts.enqueue.key(self.keys.record(task.id));
         call.key(&self.keys.stream).key(&self.keys.numbers);
-        call.arg(task.id).arg(task.payload).arg(task.traceparent.unwrap_or("")).arg(self.options.capacity);
+        call.arg(task.id).arg(task.payload).arg(task.traceparent.unwrap_or("")).arg(capacity);
         let (created, number): (i8, u64) = call.invoke_async(&mut self.commands.clone()).await?;
         match created {
             -1 => Err(QueueError::Full),
@@ -177,10 +191,8 @@ impl Queue {
     pub async fn depths(&self) -> Result<Depths, QueueError> {
         let mut pipe = redis::pipe();
         pipe.xlen(&self.keys.stream).zcard(&self.keys.delayed).zcard(&self.keys.dead);
-        pipe.cmd("EXISTS").arg(&self.keys.stream);
-        let (all, retrying, dead, exists): (u64, u64, u64, bool) =
-            pipe.query_async(&mut self.commands.clone()).await?;
-        let running = if exists { self.pending().await? } else { 0 };
+        let (all, retrying, dead): (u64, u64, u64) = pipe.query_async(&mut self.commands.clone()).await?;
+        let running = self.pending().await?;
         Ok(Depths { queued: all.saturating_sub(running), running, retrying, dead })
     }
 
@@ -208,6 +220,9 @@ impl Queue {
     ///
     /// When Redis is away.
     pub async fn dead(&self, limit: usize) -> Result<Vec<TaskRecord>, QueueError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
         let mut redis = self.commands.clone();
         let last = isize::try_from(limit).unwrap_or(isize::MAX).saturating_sub(1);
         let ids: Vec<String> = redis.zrevrange(&self.keys.dead, 0, last).await?;

@@ -10,6 +10,7 @@ use apalis_core::task::Task;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service};
 
 use crate::backend::OnDead;
@@ -32,6 +33,7 @@ use crate::queue::QueueError;
 #[derive(Clone)]
 pub struct SettleLayer {
     pub(crate) running: Running,
+    pub(crate) cut_off: CancellationToken,
     pub(crate) on_dead: Option<OnDead>,
 }
 
@@ -91,6 +93,7 @@ where
                 Some(run) => tokio::select! {
                     ended = AssertUnwindSafe(run).catch_unwind() => judge(&lease, ended),
                     () = lease.lost() => Outcome::Lost,
+                    () = layer.cut_off.cancelled() => Outcome::HandBack,
                 },
                 None => Outcome::Dead(format!(
                     "delivered {} times without a run ending: it may have ended its workers",

@@ -14,6 +14,9 @@ use pricing_queue::{Queue, QueueOptions};
 
 use crate::tasks::TasksCommand;
 
+/// Longest, in seconds, from the end of the visibility timeout to the run that takes over.
+const TAKEOVER_SECONDS: u64 = 2;
+
 /// Runs recalculation jobs: one at a time over all workers, each at least once, tried again when it fails.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(version)]
@@ -34,7 +37,7 @@ pub struct Config {
     #[arg(long, env, default_value_t = 30, value_parser = value_parser!(u64).range(0..=86_400))]
     pub retry_delay_seconds: u64,
     /// Seconds that a worker may be silent before its jobs are taken over
-    #[arg(long, env, default_value_t = 30, value_parser = value_parser!(u64).range(1..=3_600))]
+    #[arg(long, env, default_value_t = 30, value_parser = value_parser!(u64).range(3..=3_600))]
     pub visibility_timeout_seconds: u64,
     /// Seconds after which the recalculation lock of a dead worker expires
     #[arg(long, env, default_value_t = 60, value_parser = value_parser!(u64).range(1..=3_600))]
@@ -73,12 +76,13 @@ impl Config {
     ///
     /// When they do not, naming the ones to change.
     pub fn check(&self) -> Result<()> {
+        let (lock, visibility) = (self.lock_ttl_seconds, self.visibility_timeout_seconds);
         ensure!(
-            self.lock_ttl_seconds > self.visibility_timeout_seconds,
-            "LOCK_TTL_SECONDS ({}) must be greater than VISIBILITY_TIMEOUT_SECONDS ({}): a job that is taken \
-             over must find the lock of its dead run, or another job could start a second recalculation",
-            self.lock_ttl_seconds,
-            self.visibility_timeout_seconds,
+            2 * lock >= 3 * (visibility + TAKEOVER_SECONDS),
+            "LOCK_TTL_SECONDS ({lock}) must be at least 1.5 × (VISIBILITY_TIMEOUT_SECONDS + \
+             {TAKEOVER_SECONDS}) = {}: the lock of a dead run has two thirds of its life left at worst, and \
+             the run that takes over should still find it",
+            (3 * (visibility + TAKEOVER_SECONDS)).div_ceil(2),
         );
         Ok(())
     }
@@ -117,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_lock_shorter_than_the_visibility_timeout_is_refused_by_name() {
-        let config = Config::parse_from(["pricing-worker", "--lock-ttl-seconds", "30"]);
+        let config = Config::parse_from(["pricing-worker", "--lock-ttl-seconds", "47"]);
         let message = config.check().unwrap_err().to_string();
         assert!(message.contains("LOCK_TTL_SECONDS") && message.contains("VISIBILITY_TIMEOUT_SECONDS"));
         assert!(Config::parse_from(["pricing-worker"]).check().is_ok());

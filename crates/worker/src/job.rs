@@ -57,6 +57,7 @@ pub async fn recalculate(
         otel.kind = "consumer",
         otel.status_code = tracing::field::Empty,
         messaging.system = "redis",
+        messaging.operation.name = "process",
         messaging.operation.type = "process",
         messaging.destination.name = QUEUE,
         messaging.message.id = record.id,
@@ -118,7 +119,7 @@ pub fn on_dead(recalculator: Arc<Recalculator>) -> OnDead {
             );
             // What was never a recalculation never held the lock, and nobody trusted it.
             if let (Ok(_), Ok(task)) = (Recalculation::decode(&record.payload), TaskId::parse(record.id)) {
-                recalculator.forfeit(&task, record.number).await?;
+                recalculator.forfeit(&task, record.attempts, record.number).await?;
             }
             metrics::dead();
             Ok(())

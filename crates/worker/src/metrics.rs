@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::PrometheusHandle;
 use pricing_core::lock::Acquire;
-use pricing_core::telemetry::{LATENCY_BUCKETS, install_metrics};
+use pricing_core::telemetry::install_metrics;
 use pricing_queue::Depths;
 
 use crate::job::{Outcome, Reason};
@@ -24,8 +24,10 @@ const LOCK: &str = "pricing_lock_requests_total";
 const LOCK_LOST: &str = "pricing_lock_lost_total";
 
 /// Buckets in seconds for what takes up to minutes.
-const SLOW_BUCKETS: &[f64] =
-    &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0];
+const SLOW_BUCKETS: &[f64] = &[
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 120.0,
+    300.0, 600.0,
+];
 
 /// Installs the recorder and describes the metrics.
 ///
@@ -36,7 +38,7 @@ pub fn install() -> anyhow::Result<PrometheusHandle> {
     let handle = install_metrics(&[
         (DURATION, SLOW_BUCKETS),
         (EVENT_TO_PRICE, SLOW_BUCKETS),
-        (QUEUE_WAIT, LATENCY_BUCKETS),
+        (QUEUE_WAIT, SLOW_BUCKETS),
     ])
     .context("metrics")?;
     describe_counter!(RECALCULATIONS, "Runs that ended, by outcome");

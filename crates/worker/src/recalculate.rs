@@ -89,7 +89,9 @@ impl Recalculator {
         let (attempt, number) = (record.attempts, record.number);
         let claim = Claim { task, attempt, number, record: &key, lease: lease.token() };
         let acquire = self.lock.acquire(claim);
-        let acquired = acquire.instrument(info_span!("acquire lock", otel.kind = "client")).await?;
+        let acquired = acquire
+            .instrument(info_span!("acquire lock", otel.kind = "client", db.system.name = "redis"))
+            .await?;
         metrics::acquired(&acquired);
         let held = match acquired {
             Acquire::Acquired(held) => held,
@@ -99,8 +101,12 @@ impl Recalculator {
             Acquire::Covered => return Ok(Outcome::Skipped { reason: Reason::CoveredByANewerRecalculation }),
             Acquire::Superseded => return Err(Failure::LeaseLost),
         };
+        let work = async {
+            self.scanner.simulation.external_call()?;
+            self.scan_until_covered(&held, task, lease).await
+        };
         let ended = tokio::select! {
-            ended = self.scan_until_covered(&held, task, lease) => ended,
+            ended = work => ended,
             () = held.renew_until_lost() => Err(Failure::LockLost),
         };
         match ended {
@@ -129,7 +135,12 @@ impl Recalculator {
             let products = self.scanner.scan(task, lease).instrument(span).await?;
             let release = match scans {
                 MAX_SCANS.. => {
-                    self.queue_follow_up("requests went on during three scans").await?;
+                    self.queue_follow_up(
+                        task,
+                        lease.record().attempts,
+                        "requests went on during three scans",
+                    )
+                    .await?;
                     held.release_anyway(covers).await?
                 }
                 _ => held.release_if_covered(covers).await?,
@@ -148,18 +159,21 @@ impl Recalculator {
     /// # Errors
     ///
     /// When Redis is away.
-    pub async fn forfeit(&self, task: &TaskId, number: u64) -> Result<(), Failure> {
+    pub async fn forfeit(&self, task: &TaskId, attempt: u32, number: u64) -> Result<(), Failure> {
         if self.lock.forfeit(task, number).await? {
-            self.queue_follow_up("in place of a dead task").await?;
+            self.queue_follow_up(task, attempt, "in place of a dead task").await?;
         }
         Ok(())
     }
 
-    async fn queue_follow_up(&self, reason: &str) -> Result<(), Failure> {
-        let (id, payload) = (TaskId::generate(), Recalculation::now(reason).encode());
+    /// Queues a job that covers what this attempt leaves uncovered, once however often it is called, and
+    /// even when the queue is full: this attempt must end for the queue to drain.
+    async fn queue_follow_up(&self, task: &TaskId, attempt: u32, reason: &str) -> Result<(), Failure> {
+        let id = TaskId::parse(format!("{task}.{attempt}")).unwrap_or_else(|_| TaskId::generate());
+        let payload = Recalculation::now(reason).encode();
         let traceparent = current_traceparent();
         let task = NewTask { id: id.as_str(), payload: &payload, traceparent: traceparent.as_deref() };
-        self.queue.enqueue(task).await?;
+        self.queue.enqueue_beyond_capacity(task).await?;
         tracing::info!(task_id = %id, reason, "follow-up job queued");
         Ok(())
     }

@@ -26,6 +26,9 @@ use crate::scan::Scanner;
 
 /// How often the depths of the queue are measured.
 const DEPTH_PERIOD: Duration = Duration::from_secs(5);
+/// Longest to wait for tasks to be handed back.
+const HAND_BACK: Duration = Duration::from_secs(3);
+const JOB_RUNNER: &str = "the job runner";
 
 /// A worker that is ready to run.
 pub struct Worker {
@@ -49,7 +52,7 @@ impl Worker {
         let lock = RecalculationLock::new(&redis, queue.numbers_key().to_owned(), lock_ttl);
         let scanner = Scanner {
             catalogue: catalogue.clone(),
-            cache: PriceCache::new(&redis, config.cache),
+            cache: PriceCache::new(&redis, config.cache).patient(&redis),
             simulation: config.simulation,
             policy: Policy::default(),
         };
@@ -63,11 +66,11 @@ impl Worker {
 }
 
 /// Runs jobs and reports on `port` until `shutdown`; then fetches no more and lets the runs under way end,
-/// for as long as `DRAIN_TIMEOUT_SECONDS` says. A run that is cut off is taken over by another worker.
+/// for as long as `DRAIN_TIMEOUT_SECONDS` says. A run that is cut off is handed back.
 ///
 /// # Errors
 ///
-/// When one of the parts ends by itself, or runs had to be cut off.
+/// When one of the parts ends by itself.
 pub async fn run(
     port: TcpListener,
     worker: Worker,
@@ -87,46 +90,56 @@ pub async fn run(
         ("the measuring of depths", Ok(()))
     });
 
-    let jobs = run_jobs(queue, recalculator, shutdown.clone());
-    parts.spawn(async move { ("the job runner", jobs.await) });
+    let jobs = run_jobs(queue, recalculator, drain, shutdown.clone());
+    parts.spawn(async move { (JOB_RUNNER, jobs.await) });
 
     health.enter(Phase::Ready);
     tracing::info!("waiting for jobs");
-    let cut_off = async {
-        shutdown.cancelled().await;
-        health.enter(Phase::Draining);
-        tokio::time::sleep(drain).await;
-    };
-    let first = tokio::select! {
-        part = parts.join_next() => part,
-        () = cut_off => bail!("runs were cut off after DRAIN_TIMEOUT_SECONDS ({})", drain.as_secs()),
-    };
-    let (part, result) = first.context("no parts")?.context("a part of the worker panicked")?;
-    result.context(part)?;
-    if !shutdown.is_cancelled() {
-        bail!("{part} ended by itself");
-    }
-    ended.cancel();
-    while let Some(ended) = parts.join_next().await {
-        let (part, result) = ended.context("a part of the worker panicked")?;
+    let draining = health.clone();
+    let asked = shutdown.clone();
+    parts.spawn(async move {
+        asked.cancelled().await;
+        draining.enter(Phase::Draining);
+        ("the watch for the end", Ok(()))
+    });
+
+    // The first part to end by being asked to is the watch, then the job runner; then the others may end.
+    while let Some(ended_part) = parts.join_next().await {
+        let (part, result) = ended_part.context("a part of the worker panicked")?;
         result.context(part)?;
+        if !shutdown.is_cancelled() {
+            bail!("{part} ended by itself");
+        }
+        if part == JOB_RUNNER {
+            ended.cancel();
+        }
     }
     Ok(())
 }
 
-async fn run_jobs(queue: Queue, recalculator: Arc<Recalculator>, shutdown: CancellationToken) -> Result<()> {
+/// Runs jobs until `shutdown`, and those under way for `drain` more; then cuts them off, which hands their
+/// tasks back.
+async fn run_jobs(
+    queue: Queue,
+    recalculator: Arc<Recalculator>,
+    drain: Duration,
+    shutdown: CancellationToken,
+) -> Result<()> {
     // Redis knows who runs a task by the worker's name, so no two workers ever share one.
     let context = WorkerContext::new(&format!("worker-{}", TaskId::generate()));
     let backend = queue.backend(context.name(), shutdown.clone(), Some(job::on_dead(recalculator.clone())));
+    let cut_off = backend.cut_off();
     let worker = WorkerBuilder::new(&context).backend(backend).data(recalculator).build(recalculate);
-    let stop = async {
+    let end = async {
         shutdown.cancelled().await;
         let _ = context.stop(); // fails only if it has not started, and then it ends by the closed queue
-        std::future::pending().await
+        tokio::time::sleep(drain).await;
+        cut_off.cancel();
+        tokio::time::sleep(HAND_BACK).await;
     };
     tokio::select! {
         ended = worker.run() => Ok(ended?),
-        () = stop => Ok(()),
+        () = end => bail!("runs did not end within DRAIN_TIMEOUT_SECONDS ({}); others take them over", drain.as_secs()),
     }
 }
 

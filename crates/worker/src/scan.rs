@@ -39,7 +39,6 @@ impl Scanner {
     ///
     /// See [`Failure`].
     pub async fn scan(&self, task: &TaskId, lease: &Lease) -> Result<u64, Failure> {
-        self.simulation.external_call()?;
         self.simulation.full_scan().await;
         let default = self.write_markets().await?;
 

@@ -44,6 +44,12 @@ pub struct CachedInputs {
     pub market: Cached<Market>,
 }
 
+/// An entry that does not decode, as it was found.
+struct Corrupt<'k> {
+    key: &'k str,
+    data: Vec<u8>,
+}
+
 /// The price cache in Redis.
 ///
 /// An entry is a hash of version `v` and data `d` that Redis itself expires; how fresh it is follows
@@ -74,6 +80,12 @@ impl PriceCache {
         }
     }
 
+    /// The same cache with the patience of a background job: what a read gives up after 200 ms may take 2 s.
+    #[must_use]
+    pub fn patient(self, redis: &Redis) -> Self {
+        Self { redis: redis.commands.clone(), ..self }
+    }
+
     /// Reads the entries of a product and of a market, in one round trip.
     ///
     /// # Errors
@@ -86,10 +98,13 @@ impl PriceCache {
         read(&mut pipe, &market_key);
         let (product, product_left, market, market_left): (Reply, i64, Reply, i64) =
             pipe.ignore_errors().query_async(&mut self.redis.clone()).await?;
-        Ok(CachedInputs {
-            product: self.judge(&product_key, &product, product_left).await?,
-            market: self.judge(&market_key, &market, market_left).await?,
-        })
+        let mut corrupt = Vec::new();
+        let inputs = CachedInputs {
+            product: self.judge(&product_key, &product, product_left, &mut corrupt),
+            market: self.judge(&market_key, &market, market_left, &mut corrupt),
+        };
+        self.discard(corrupt).await;
+        Ok(inputs)
     }
 
     /// Reads the entries of many products and of one market, in one round trip. The products come in the
@@ -115,13 +130,15 @@ impl PriceCache {
             let left = redis::from_redis_value(replies.next().unwrap_or(redis::Value::Nil))?;
             Ok((reply, left))
         };
-        let mut cached = Vec::with_capacity(keys.len());
+        let (mut cached, mut corrupt) = (Vec::with_capacity(keys.len()), Vec::new());
         for key in &keys {
             let (reply, left) = next()?;
-            cached.push(self.judge(key, &reply, left).await?);
+            cached.push(self.judge(key, &reply, left, &mut corrupt));
         }
         let (reply, left) = next()?;
-        Ok((cached, self.judge(&market_key, &reply, left).await?))
+        let market = self.judge(&market_key, &reply, left, &mut corrupt);
+        self.discard(corrupt).await;
+        Ok((cached, market))
     }
 
     /// Reads the entry of one market.
@@ -134,7 +151,10 @@ impl PriceCache {
         let mut pipe = redis::pipe();
         read(&mut pipe, &key);
         let (reply, left): (Reply, i64) = pipe.ignore_errors().query_async(&mut self.redis.clone()).await?;
-        self.judge(&key, &reply, left).await
+        let mut corrupt = Vec::new();
+        let market = self.judge(&key, &reply, left, &mut corrupt);
+        self.discard(corrupt).await;
+        Ok(market)
     }
 
     /// Writes entries, in one burst, each except where a newer version is stored already. Returns how
@@ -159,20 +179,31 @@ impl PriceCache {
         Ok(try_join_all(writes).await?.into_iter().sum())
     }
 
-    /// Decodes an entry, and removes it when it is corrupt, so that the fill after this miss takes its
-    /// place whatever version it claims.
-    async fn judge<T: entry::Decode>(
+    /// Removes entries that were found corrupt, so that the fills after these misses take their place
+    /// whatever version they claim. One that stays is found corrupt again.
+    async fn discard(&self, corrupt: Vec<Corrupt<'_>>) {
+        let discards = corrupt.into_iter().map(async |Corrupt { key, data }| -> RedisResult<u64> {
+            self.discard.key(key).arg(data).invoke_async(&mut self.redis.clone()).await
+        });
+        if let Err(error) = try_join_all(discards).await {
+            tracing::warn!(%error, "corrupt cache entries are not removed yet");
+        }
+    }
+
+    /// Decodes an entry; notes it when it is corrupt.
+    fn judge<'k, T: entry::Decode>(
         &self,
-        key: &str,
+        key: &'k str,
         reply: &Reply,
         left_ms: i64,
-    ) -> RedisResult<Cached<T>> {
+        corrupt: &mut Vec<Corrupt<'k>>,
+    ) -> Cached<T> {
         let cached = self.lives.decode(key, reply, left_ms);
         if matches!(cached, Cached::Corrupt) {
-            let data = reply.as_ref().ok().and_then(|(_, data)| data.as_deref()).unwrap_or_default();
-            let _: u64 = self.discard.key(key).arg(data).invoke_async(&mut self.redis.clone()).await?;
+            let data = reply.as_ref().ok().and_then(|(_, data)| data.clone()).unwrap_or_default();
+            corrupt.push(Corrupt { key, data });
         }
-        Ok(cached)
+        cached
     }
 
     fn product_key(&self, id: &ProductId) -> String {

@@ -42,6 +42,7 @@ pub struct EventLog {
     commands: ConnectionManager,
     key: String,
     publish: Script,
+    leave: Script,
 }
 
 impl EventLog {
@@ -52,6 +53,7 @@ impl EventLog {
             commands: redis.commands.clone(),
             redis: redis.clone(),
             publish: Script::new(include_str!("publish.lua")),
+            leave: Script::new(include_str!("leave.lua")),
         }
     }
 

@@ -50,18 +50,30 @@ impl EventLog {
 }
 
 impl EventReader {
+    /// Entries that this listener read before its connection broke and has not acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away.
+    pub async fn unfinished(&mut self) -> Result<Vec<LoggedEvent>, EventError> {
+        let options = StreamReadOptions::default().group(GROUP, &self.consumer).count(BATCH);
+        self.read("0", options).await
+    }
+
     /// Waits for new entries, for at most [`BLOCK`].
     ///
     /// # Errors
     ///
     /// When Redis is away.
     pub async fn next_batch(&mut self) -> Result<Vec<LoggedEvent>, EventError> {
-        let options = StreamReadOptions::default()
-            .group(GROUP, &self.consumer)
-            .count(BATCH)
-            .block(usize::try_from(BLOCK.as_millis()).unwrap_or(usize::MAX));
+        let block = usize::try_from(BLOCK.as_millis()).unwrap_or(usize::MAX);
+        let options = StreamReadOptions::default().group(GROUP, &self.consumer).count(BATCH).block(block);
+        self.read(">", options).await
+    }
+
+    async fn read(&mut self, from: &str, options: StreamReadOptions) -> Result<Vec<LoggedEvent>, EventError> {
         let reply: Option<StreamReadReply> =
-            self.connection.xread_options(&[&self.log.key], &[">"], &options).await?;
+            self.connection.xread_options(&[&self.log.key], &[from], &options).await?;
         let entries = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
         Ok(entries.map(logged).collect())
     }
@@ -99,16 +111,8 @@ impl EventReader {
     ///
     /// When Redis is away.
     pub async fn leave(mut self) -> Result<(), EventError> {
-        let pending: Vec<redis::Value> = redis::cmd("XPENDING")
-            .arg(&self.log.key)
-            .arg(GROUP)
-            .arg(&["-", "+", "1"])
-            .arg(&self.consumer)
-            .query_async(&mut self.connection)
-            .await?;
-        if pending.is_empty() {
-            let _: u64 = self.connection.xgroup_delconsumer(&self.log.key, GROUP, &self.consumer).await?;
-        }
+        let mut call = self.log.leave.key(&self.log.key);
+        let _: u64 = call.arg(GROUP).arg(&self.consumer).invoke_async(&mut self.connection).await?;
         Ok(())
     }
 }

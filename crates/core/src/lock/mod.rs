@@ -7,8 +7,11 @@
 //! - a request that finds the lock held needs none either, *provided that the holder scans again* when
 //!   a number was given out after its scan started. [`Held::release_if_covered`] checks that and
 //!   releases in one script, so no request can slip in between;
-//! - a holder that fails for a while frees the lock and is retried; a holder that fails for good calls
-//!   [`RecalculationLock::forfeit`], which tells whether a fresh request must take its place.
+//! - whoever finds the lock free must cover all that were ever skipped, not its own request only: they may
+//!   have trusted a holder that failed. So a holder that fails for a while is made good by its own next
+//!   attempt, or by anybody else before that;
+//! - a holder that fails for good calls [`RecalculationLock::forfeit`], which tells whether a fresh request
+//!   must take its place.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -25,6 +28,7 @@ use crate::telemetry::{causes, current_traceparent, link_trace};
 static ACQUIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("acquire.lua")));
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("renew.lua")));
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("release.lua")));
+static ABANDON: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("abandon.lua")));
 static FORFEIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("forfeit.lua")));
 
 /// The lock could not be reached. It expires by itself.
@@ -78,6 +82,21 @@ pub enum Release {
     Lost,
 }
 
+/// The keys of the lock and of what is known about requests.
+#[derive(Clone)]
+struct Keys {
+    /// Task, attempt and a random token of the holder; expires.
+    lock: String,
+    /// The number of the latest request.
+    numbers: String,
+    /// The highest number that a scan covered.
+    covered: String,
+    /// The highest number that was skipped because the lock was held.
+    skipped: String,
+    /// `traceparent`s of the latest that were skipped so.
+    waiting: String,
+}
+
 /// The global lock `recalculate_global_lock`.
 ///
 /// **At most one task holds it.** It expires by itself after its time to live, by the clock of Redis, and
@@ -86,8 +105,7 @@ pub enum Release {
 #[derive(Clone)]
 pub struct RecalculationLock {
     pool: Pool,
-    /// Lock, numbers given out, covered, waiting.
-    keys: [String; 4],
+    keys: Keys,
     life: Duration,
 }
 
@@ -97,12 +115,13 @@ impl RecalculationLock {
         let key = |name: &str| format!("{}{name}", redis.prefix);
         Self {
             pool: redis.pool.clone(),
-            keys: [
-                key("recalculate_global_lock"),
+            keys: Keys {
+                lock: key("recalculate_global_lock"),
                 numbers,
-                key("recalculate_covered"),
-                key("recalculate_waiting"),
-            ],
+                covered: key("recalculate_covered"),
+                skipped: key("recalculate_skipped"),
+                waiting: key("recalculate_waiting"),
+            },
             life,
         }
     }
@@ -115,10 +134,10 @@ impl RecalculationLock {
     pub async fn acquire(&self, claim: Claim<'_>) -> Result<Acquire, LockError> {
         let Claim { task, attempt, number, record, lease } = claim;
         let token = format!("{task}:{attempt}:{:016x}", rand::rng().random::<u64>());
-        let [lock, _, covered, waiting] = &self.keys;
+        let Keys { lock, numbers, covered, skipped, waiting } = &self.keys;
         let asked = Instant::now();
         let mut call = ACQUIRE.key(lock);
-        call.key(covered).key(waiting).key(record);
+        call.key(numbers).key(covered).key(skipped).key(waiting).key(record);
         call.arg(task.as_str()).arg(&token).arg(millis(self.life)).arg(number);
         call.arg(current_traceparent().unwrap_or_default()).arg(lease);
         let answer: String = self.invoke(&call).await?;
@@ -131,18 +150,15 @@ impl RecalculationLock {
     }
 
     /// Gives up for good on behalf of a task whose request has `number`: frees the lock if it holds it.
-    /// Returns whether a fresh request must be queued, because newer ones may have been skipped trusting
-    /// this task. Harmless to repeat.
+    /// Returns whether a fresh request must be queued, because a newer one may have been skipped trusting
+    /// this task. An older one that was dies with it: the dead task is what to replay. Harmless to repeat.
     ///
     /// # Errors
     ///
     /// When Redis is away.
     pub async fn forfeit(&self, task: &TaskId, number: u64) -> Result<bool, LockError> {
-        let mut call = FORFEIT.prepare_invoke();
-        self.keys.iter().for_each(|key| {
-            call.key(key);
-        });
-        call.arg(task.as_str()).arg(number);
+        let mut call = FORFEIT.key(&self.keys.lock);
+        call.key(&self.keys.covered).key(&self.keys.skipped).arg(task.as_str()).arg(number);
         self.invoke(&call).await
     }
 
@@ -174,9 +190,11 @@ impl Held {
         let mut renewed = self.asked;
         loop {
             let left = self.lock.life.saturating_sub(renewed.elapsed());
-            tokio::time::sleep(left.min(self.lock.life / 3)).await;
+            // Renewed in time, it has two thirds of its life left; until it is, it is tried more often.
+            let pause = if left > self.lock.life * 2 / 3 { self.lock.life / 3 } else { self.lock.life / 15 };
+            tokio::time::sleep(left.min(pause)).await;
             let asked = Instant::now();
-            let mut call = RENEW.key(&self.lock.keys[0]);
+            let mut call = RENEW.key(&self.lock.keys.lock);
             call.arg(&self.token).arg(millis(self.lock.life));
             let left = self.lock.life.saturating_sub(renewed.elapsed());
             match tokio::time::timeout(left, self.lock.invoke::<bool>(&call)).await {
@@ -197,7 +215,7 @@ impl Held {
     pub async fn numbers_given(&self) -> Result<u64, LockError> {
         let mut connection = self.lock.pool.get().await?;
         let given: Option<u64> =
-            redis::cmd("GET").arg(&self.lock.keys[1]).query_async(&mut connection).await?;
+            redis::cmd("GET").arg(&self.lock.keys.numbers).query_async(&mut connection).await?;
         Ok(given.unwrap_or(0))
     }
 
@@ -208,7 +226,7 @@ impl Held {
     ///
     /// When Redis is away; then the lock is held until it expires or this task is tried again.
     pub async fn release_if_covered(&self, covers: u64) -> Result<Release, LockError> {
-        self.end_scan(covers, "").await
+        self.end_scan(covers, "if covered").await
     }
 
     /// Like [`Held::release_if_covered`], but releases even if newer requests are open. Queue one that
@@ -222,11 +240,15 @@ impl Held {
     }
 
     async fn end_scan(&self, covers: u64, mode: &str) -> Result<Release, LockError> {
-        let mut call = RELEASE.prepare_invoke();
-        self.lock.keys.iter().for_each(|key| {
-            call.key(key);
-        });
-        call.arg(&self.token).arg(covers).arg(millis(self.lock.life)).arg(mode);
+        let Keys { lock, numbers, covered, waiting, .. } = &self.lock.keys;
+        let mut call = RELEASE.key(lock);
+        call.key(numbers)
+            .key(covered)
+            .key(waiting)
+            .arg(&self.token)
+            .arg(covers)
+            .arg(millis(self.lock.life))
+            .arg(mode);
         let (answer, covered): (String, Vec<String>) = self.lock.invoke(&call).await?;
         covered.iter().for_each(|waiting| link_trace(&Span::current(), waiting));
         Ok(match answer.as_str() {
@@ -242,7 +264,9 @@ impl Held {
     ///
     /// When Redis is away; then the lock is held until it expires or this task is tried again.
     pub async fn abandon(&self) -> Result<(), LockError> {
-        self.end_scan(0, "anyway").await.map(|_| ())
+        let mut call = ABANDON.key(&self.lock.keys.lock);
+        call.arg(&self.token);
+        self.lock.invoke(&call).await
     }
 }
 

@@ -3,9 +3,11 @@
 use std::fmt;
 
 use opentelemetry::trace::TraceContextExt as _;
-use tracing::{Event, Subscriber};
+use tracing::subscriber::Interest;
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
 /// How a line ends.
@@ -50,5 +52,18 @@ where
             (true, Ending::Text, _) => writeln!(writer, "{line} trace_id={}", trace.trace_id()),
             _ => writeln!(writer, "{line}"),
         }
+    }
+}
+
+/// Lets events through and no spans, so that a span that nobody else wants is never made.
+pub(super) struct EventsOnly;
+
+impl<S> Filter<S> for EventsOnly {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        metadata.is_event()
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if metadata.is_event() { Interest::always() } else { Interest::never() }
     }
 }

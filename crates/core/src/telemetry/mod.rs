@@ -12,14 +12,14 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter};
 use tracing_subscriber::fmt::format;
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
-use log_lines::{Ending, WithTraceId};
+use log_lines::{Ending, EventsOnly, WithTraceId};
 
 pub use causes::causes;
 pub use metrics::{LATENCY_BUCKETS, install_metrics};
@@ -71,7 +71,7 @@ pub fn start(service: &'static str) -> Result<Telemetry, TelemetryError> {
         let format = WithTraceId { inner, ending: Ending::Json };
         lines.fmt_fields(JsonFields::new()).event_format(format).boxed()
     };
-    let lines = lines.with_filter(filter.and(filter_fn(|metadata| metadata.is_event())));
+    let lines = lines.with_filter(filter.and(EventsOnly));
 
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     let provider = exporting_provider(service)?;
@@ -93,6 +93,11 @@ fn exporting_provider(service: &'static str) -> Result<Option<SdkTracerProvider>
 }
 
 impl Telemetry {
+    /// Whether spans are exported.
+    pub fn is_exporting(&self) -> bool {
+        self.provider.is_some()
+    }
+
     /// Exports the spans that are left, for at most three seconds.
     pub async fn flush(self) {
         let Some(provider) = self.provider else { return };

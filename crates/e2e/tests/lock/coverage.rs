@@ -93,17 +93,54 @@ async fn a_task_that_forfeits_frees_its_own_lock_only() {
 }
 
 #[tokio::test]
-async fn a_task_that_forfeits_is_told_whether_newer_requests_are_open() {
+async fn a_task_that_forfeits_is_told_whether_a_newer_request_was_skipped_and_is_open() {
     let bench = Bench::start(LONG).await;
     let own = bench.request().await;
     let _held = bench.hold("scanner", 1, own).await;
-    assert!(!bench.lock.forfeit(&task("scanner"), own).await.unwrap(), "its own request dies with it");
+    let newer = bench.request().await;
+    assert!(!bench.lock.forfeit(&task("scanner"), own).await.unwrap(), "it has a task of its own yet");
 
     let _held = bench.hold("scanner", 2, own).await;
-    let newer = bench.request().await;
+    assert!(matches!(bench.acquire("skipped", 1, newer).await, Acquire::HeldByAnother));
     for _ in 0..2 {
-        assert!(bench.lock.forfeit(&task("scanner"), own).await.unwrap(), "somebody trusted it");
+        assert!(bench.lock.forfeit(&task("scanner"), own).await.unwrap(), "it was skipped trusting this one");
     }
-    bench.hold("next", 1, newer).await.release_if_covered(newer).await.unwrap();
-    assert!(!bench.lock.forfeit(&task("scanner"), own).await.unwrap(), "they are covered by now");
+    let follow_up = bench.request().await;
+    assert!(!bench.lock.forfeit(&task("follow-up"), follow_up).await.unwrap(), "or it would go on for ever");
+    bench.hold("next", 1, follow_up).await.release_if_covered(follow_up).await.unwrap();
+    assert!(!bench.lock.forfeit(&task("scanner"), own).await.unwrap(), "it is covered by now");
+}
+
+/// The request that was skipped trusted the holder to scan again, and the holder failed.
+#[tokio::test]
+async fn a_skipped_request_is_covered_although_the_holder_failed_in_its_second_scan() {
+    let bench = Bench::start(LONG).await;
+    let own = bench.request().await;
+    let held = bench.hold("scanner", 1, own).await;
+    let skipped = bench.request().await;
+    assert!(matches!(bench.acquire("skipped", 1, skipped).await, Acquire::HeldByAnother));
+    assert_eq!(held.release_if_covered(own).await.unwrap(), Release::Moved);
+    held.abandon().await.unwrap();
+
+    let again = bench.hold("scanner", 2, own).await;
+    let covers = again.numbers_given().await.unwrap();
+    assert!(covers >= skipped);
+    assert_eq!(again.release_if_covered(covers).await.unwrap(), Release::Released);
+    assert!(matches!(bench.acquire("scanner", 3, own).await, Acquire::Covered));
+}
+
+#[tokio::test]
+async fn a_counter_that_was_lost_and_starts_over_covers_nothing() {
+    let bench = Bench::start(LONG).await;
+    for _ in 0..5 {
+        bench.request().await;
+    }
+    bench.hold("scanner", 1, 5).await.release_if_covered(5).await.unwrap();
+    let mut delete = redis::cmd("DEL");
+    let _: u64 =
+        delete.arg(bench.server.key("numbers")).query_async(&mut bench.connection.clone()).await.unwrap();
+    let number = bench.request().await;
+    let held = bench.hold("next", 1, number).await;
+    assert_eq!(held.release_if_covered(number).await.unwrap(), Release::Released);
+    assert!(matches!(bench.acquire("other", 1, number).await, Acquire::Covered));
 }

@@ -1,7 +1,11 @@
 -- Begins a run of a delivered entry, under a new lease.
--- KEYS: record, stream; ARGV: group, entry, lease, most deliveries
+-- KEYS: record, stream; ARGV: group, entry, lease, most deliveries, consumer
 -- Returns {1 to run it | 0 when it was delivered too often, the record}, or false when the entry is no
--- longer that of its task: it is removed then.
+-- longer that of its task, and is removed, or has been taken over by another consumer meanwhile.
+local pending = redis.call('XPENDING', KEYS[2], ARGV[1], ARGV[2], ARGV[2], 1)[1]
+if pending and pending[2] ~= ARGV[5] then
+    return false
+end
 local state, current = unpack(redis.call('HMGET', KEYS[1], 'state', 'entry'))
 if current ~= ARGV[2] or (state ~= 'queued' and state ~= 'running') then
     redis.call('XACK', KEYS[2], ARGV[1], ARGV[2])

@@ -11,8 +11,11 @@ local function end_run(record, stream, group, lease)
     return true
 end
 
--- Makes a task ready to run.
+-- Makes a task ready to run. One whose record is gone is left alone: there is nothing to run.
 local function make_ready(record, stream, id)
+    if redis.call('HEXISTS', record, 'payload') == 0 then
+        return
+    end
     local entry = redis.call('XADD', stream, '*', 'task', id)
     redis.call('HSET', record, 'state', 'queued', 'entry', entry, 'deliveries', 0, 'ready_at', now())
 end

@@ -4,6 +4,9 @@
 if redis.call('ZREM', KEYS[4], ARGV[1]) == 0 then
     return 0
 end
+if redis.call('HEXISTS', KEYS[1], 'payload') == 0 then
+    return 0
+end
 redis.call('HSET', KEYS[1], 'number', redis.call('INCR', KEYS[3]), 'retries', 0)
 redis.call('HDEL', KEYS[1], 'error', 'finished_at', 'done', 'total')
 make_ready(KEYS[1], KEYS[2], ARGV[1])
