@@ -141,6 +141,7 @@ async fn a_dead_task_can_be_replayed_with_all_its_retries() {
 #[tokio::test]
 async fn the_dead_list_keeps_the_latest() {
     let bench = QueueBench::start(QueueOptions { dead_capacity: 3, ..quick() }).await;
+    assert_eq!(bench.queue.dead(10).await.unwrap(), []);
     let worker = bench.worker("w");
     for n in 0..6 {
         bench.enqueue(&format!("t{n}"), "abort").await;

@@ -226,6 +226,9 @@ impl Queue {
         let mut redis = self.commands.clone();
         let last = isize::try_from(limit).unwrap_or(isize::MAX).saturating_sub(1);
         let ids: Vec<String> = redis.zrevrange(&self.keys.dead, 0, last).await?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut pipe = redis::pipe();
         ids.iter().for_each(|id| {
             pipe.hgetall(self.keys.record(id));
