@@ -70,10 +70,8 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<ExitCode> {
 
 /// Builds the services and returns the directory that they are in.
 fn build(workspace: &Workspace, release: bool, interrupt: &Interrupt) -> Result<PathBuf> {
-    let mut arguments = vec!["build", "--locked", "--bins"];
-    for service in service::NAMES {
-        arguments.extend(["--package", service]);
-    }
+    // As `test` builds them: for single packages Cargo would choose other features, and build all again.
+    let mut arguments = vec!["build", "--workspace", "--bins", "--locked"];
     if release {
         arguments.push("--release");
     }

@@ -9,7 +9,8 @@ use crate::validate::report::{Finding, passed};
 use crate::validate::stack::{Stack, Task};
 
 /// How many requests are sent at once, in turn, until two of them are seen to meet: on an idle stack a
-/// recalculation may be over before the second request arrives, and both are right to update then.
+/// recalculation may be over before the second request arrives, and both are right to update then. Where
+/// others use the stack, a recalculation of theirs may cover all of them, and they are right to be skipped.
 const BURSTS: [usize; 4] = [2, 5, 10, 20];
 
 /// The answer to a request for a recalculation.
@@ -25,14 +26,14 @@ pub(crate) fn exclusive(stack: &Stack) -> Result<Finding> {
         let with = |status: &str| tasks.iter().filter(|task| task.status() == status).count();
         let (updated, skipped) = (with("updated"), with("skipped"));
         let figure = format!("{count} at once: {updated} updated, {skipped} skipped");
-        if updated == 0 || updated + skipped != count {
+        if updated + skipped != count {
             bail!("{figure}");
         }
-        if skipped > 0 {
+        if updated > 0 && skipped > 0 {
             return passed(figure);
         }
     }
-    bail!("none of {} requests at once was skipped", BURSTS[BURSTS.len() - 1])
+    bail!("{BURSTS:?} requests at once were never both updated and skipped")
 }
 
 /// Sends `count` requests from as many threads and returns their finished tasks.

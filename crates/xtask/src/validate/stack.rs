@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Number, json};
 
@@ -93,17 +93,23 @@ impl Stack {
         let path = format!("/api/v1/tasks/{id}");
         let deadline = Instant::now() + self.patience;
         loop {
-            let task: Task = self.http.get(&path)?.json().context("the task record")?;
-            match task.state.as_str() {
-                "succeeded" => return Ok(task),
-                "dead" => anyhow::bail!("task {id} is dead: {}", task.error.unwrap_or_default()),
-                _ => ensure!(
-                    Instant::now() < deadline,
-                    "task {id} is still {} after {:?}: does a worker run?",
-                    task.state,
-                    self.patience
-                ),
-            }
+            let answer = self.http.get(&path)?;
+            let state = match answer.status {
+                404 => "unknown".to_owned(), // an event that the listener has not made a task yet
+                _ => {
+                    let task: Task = answer.json().context("the task record")?;
+                    match task.state.as_str() {
+                        "succeeded" => return Ok(task),
+                        "dead" => bail!("task {id} is dead: {}", task.error.unwrap_or_default()),
+                        _ => task.state,
+                    }
+                }
+            };
+            ensure!(
+                Instant::now() < deadline,
+                "task {id} is still {state} after {:?}: do a listener and a worker run?",
+                self.patience
+            );
             thread::sleep(POLL);
         }
     }
