@@ -17,6 +17,9 @@ use crate::prices::PriceInputs;
 use crate::router::router;
 use crate::state::{AppState, StartError};
 
+/// Longest to wait for the database connections to close at the end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A service that is ready to be run.
 pub struct Service {
     /// What the handlers share.
@@ -94,6 +97,7 @@ pub async fn run(
         ended = server.into_future() => ended?,
         () = cut_off => tracing::warn!("DRAIN_TIMEOUT_SECONDS is over: requests are cut off"),
     }
-    catalogue.close().await;
+    // Waits for connections in use; those of requests that were cut off are not worth it.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, catalogue.close()).await;
     Ok(())
 }

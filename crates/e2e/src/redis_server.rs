@@ -3,6 +3,8 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pricing_core::connections::{Redis, RedisSettings};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client};
@@ -60,6 +62,12 @@ impl RedisServer {
         // Fails only when it has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+
+    /// Makes it hang (SIGSTOP): it accepts connections and never answers.
+    pub fn pause(&self) {
+        let id = i32::try_from(self.process.id()).expect("process ids fit");
+        kill(Pid::from_raw(id), Signal::SIGSTOP).expect("a child can be signalled");
     }
 
     /// Starts it again after [`RedisServer::stop`], on the same port and with what it kept on disk.

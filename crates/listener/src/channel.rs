@@ -1,15 +1,22 @@
 //! Hearing what is published on the channel, by others who need no more than `PUBLISH`.
 
-use anyhow::{Result, bail};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
 use backon::ExponentialBackoff;
 use futures_util::StreamExt as _;
 use pricing_core::events::{CHANNEL, MarketEvent};
 use pricing_core::telemetry::causes;
 use pricing_queue::QueueError;
+use redis::aio::PubSub;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::bridge::{Listener, pause, pauses};
 use crate::metrics;
+
+/// Longest to wait for a subscription.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Makes every message on the channel a job, through every failure of Redis, until `shutdown`.
 ///
@@ -32,10 +39,13 @@ async fn session(
     backoff: &mut ExponentialBackoff,
     shutdown: &CancellationToken,
 ) -> Result<()> {
-    let mut subscription = listener.redis.client.get_async_pubsub().await?;
-    subscription.subscribe(CHANNEL).await?;
+    let connected = tokio::select! {
+        connected = timeout(CONNECT_TIMEOUT, subscribe(listener)) => connected,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let subscription = connected.context("Redis did not answer in time")??;
     *backoff = pauses();
-    let mut messages = subscription.on_message();
+    let mut messages = subscription.into_on_message();
     loop {
         let message = tokio::select! {
             message = messages.next() => message,
@@ -59,4 +69,10 @@ async fn session(
             pause(&mut backoff, shutdown).await;
         }
     }
+}
+
+async fn subscribe(listener: &Listener) -> Result<PubSub> {
+    let mut subscription = listener.redis.client.get_async_pubsub().await?;
+    subscription.subscribe(CHANNEL).await?;
+    Ok(subscription)
 }

@@ -168,8 +168,11 @@ impl Consumer {
             return Ok(());
         };
         let Some(record) = TaskRecord::from_hash(&id, hash) else {
-            tracing::error!(task_id = id, "the record of a task is unreadable");
-            return Ok(());
+            tracing::error!(task_id = id, "dropped a task whose record is unreadable");
+            let mut pipe = redis::pipe();
+            pipe.xack(&self.queue.keys.stream, GROUP, &[&entry.id]).ignore();
+            pipe.xdel(&self.queue.keys.stream, &[&entry.id]).ignore();
+            return Ok(pipe.query_async(&mut self.queue.commands.clone()).await?);
         };
         let lease = Lease::new(self.queue.clone(), record, entry.id, token.clone(), !run, slot);
         self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), lease.clone());

@@ -57,6 +57,11 @@ impl Lease {
         &self.inner.record
     }
 
+    /// How often the task may still be tried again.
+    pub fn retries_left(&self) -> u32 {
+        self.inner.queue.options.max_retries.saturating_sub(self.inner.record.retries)
+    }
+
     /// How long the task waited for this run.
     pub fn waited(&self) -> Duration {
         let record = &self.inner.record;

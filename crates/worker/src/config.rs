@@ -120,6 +120,13 @@ mod tests {
     }
 
     #[test]
+    fn a_job_is_tried_again_five_times_thirty_seconds_apart() {
+        let config = Config::parse_from(["pricing-worker"]);
+        assert_eq!((config.retry_max, config.retry_delay_seconds), (5, 30));
+        assert_eq!(config.visibility_timeout_seconds, 30);
+    }
+
+    #[test]
     fn a_lock_shorter_than_the_visibility_timeout_is_refused_by_name() {
         let config = Config::parse_from(["pricing-worker", "--lock-ttl-seconds", "47"]);
         let message = config.check().unwrap_err().to_string();

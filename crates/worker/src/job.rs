@@ -93,12 +93,11 @@ fn report(failure: Failure, lease: &Lease) -> BoxDynError {
     let error = causes(&failure).to_string();
     tracing::Span::current().record("otel.status_code", "ERROR");
     if failure.is_transient() {
-        tracing::warn!(
-            task_id,
-            attempt,
-            error,
-            "recalculation failed; it is tried again unless its retries are used up"
-        );
+        let retries_left = lease.retries_left();
+        if retries_left > 0 {
+            metrics::retry();
+        }
+        tracing::warn!(task_id, attempt, retries_left, error, "recalculation failed");
         failure.into()
     } else {
         tracing::error!(task_id, attempt, error, "recalculation failed for good");

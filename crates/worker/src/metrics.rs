@@ -19,6 +19,7 @@ const EVENT_TO_PRICE: &str = "pricing_event_to_price_seconds";
 const QUEUE_WAIT: &str = "pricing_queue_wait_seconds";
 const QUEUE_DEPTH: &str = "pricing_queue_depth";
 const FAILURES: &str = "pricing_task_failures_total";
+const RETRIES: &str = "pricing_task_retries_total";
 const DEAD: &str = "pricing_tasks_dead_total";
 const LOCK: &str = "pricing_lock_requests_total";
 const LOCK_LOST: &str = "pricing_lock_lost_total";
@@ -52,6 +53,7 @@ pub fn install() -> anyhow::Result<PrometheusHandle> {
     describe_histogram!(QUEUE_WAIT, Unit::Seconds, "Time a task was ready before its run began");
     describe_gauge!(QUEUE_DEPTH, "Tasks, by state");
     describe_counter!(FAILURES, "Runs that failed, by whether trying again may help");
+    describe_counter!(RETRIES, "Runs that failed and are to be repeated");
     describe_counter!(DEAD, "Tasks that died");
     describe_counter!(LOCK, "Requests for the recalculation lock, by answer");
     describe_counter!(LOCK_LOST, "Runs that ended because the lock was lost");
@@ -84,6 +86,10 @@ pub(crate) fn event_to_price(millis: i64) {
 
 pub(crate) fn products(count: u64) {
     counter!(PRODUCTS).increment(count);
+}
+
+pub(crate) fn retry() {
+    counter!(RETRIES).increment(1);
 }
 
 pub(crate) fn dead() {

@@ -133,19 +133,14 @@ impl Recalculator {
             let covers = held.numbers_given().await?;
             let span = info_span!("scan", scan = scans, covers, products = tracing::field::Empty);
             let products = self.scanner.scan(task, lease).instrument(span).await?;
-            let release = match scans {
-                MAX_SCANS.. => {
-                    self.queue_follow_up(
-                        task,
-                        lease.record().attempts,
-                        "requests went on during three scans",
-                    )
-                    .await?;
-                    held.release_anyway(covers).await?
-                }
-                _ => held.release_if_covered(covers).await?,
-            };
-            match release {
+            if scans == MAX_SCANS {
+                let follow_up = Held::follow_up_id(task, lease.record().attempts);
+                self.queue_follow_up(&follow_up, "requests went on during three scans").await?;
+                // Lost to the follow-up, if it was begun already: then it covers what is left.
+                held.release_anyway(covers).await?;
+                return Ok(products);
+            }
+            match held.release_if_covered(covers).await? {
                 Release::Released => return Ok(products),
                 Release::Moved => scans += 1,
                 Release::Lost => return Err(Failure::LockLost),
@@ -161,15 +156,16 @@ impl Recalculator {
     /// When Redis is away.
     pub async fn forfeit(&self, task: &TaskId, attempt: u32, number: u64) -> Result<(), Failure> {
         if self.lock.forfeit(task, number).await? {
-            self.queue_follow_up(task, attempt, "in place of a dead task").await?;
+            // Not the id of a follow-up of the lock's holder: that one may have been skipped.
+            let id = TaskId::parse(format!("{:.50}.{attempt}d", task.as_str()))?;
+            self.queue_follow_up(&id, "in place of a dead task").await?;
         }
         Ok(())
     }
 
-    /// Queues a job that covers what this attempt leaves uncovered, once however often it is called, and
-    /// even when the queue is full: this attempt must end for the queue to drain.
-    async fn queue_follow_up(&self, task: &TaskId, attempt: u32, reason: &str) -> Result<(), Failure> {
-        let id = TaskId::parse(format!("{task}.{attempt}")).unwrap_or_else(|_| TaskId::generate());
+    /// Queues a job that covers what a run leaves uncovered, once however often it is called, and even when
+    /// the queue is full: the run must end for the queue to drain.
+    async fn queue_follow_up(&self, id: &TaskId, reason: &str) -> Result<(), Failure> {
         let payload = Recalculation::now(reason).encode();
         let traceparent = current_traceparent();
         let task = NewTask { id: id.as_str(), payload: &payload, traceparent: traceparent.as_deref() };

@@ -127,7 +127,8 @@ async fn run_jobs(
 ) -> Result<()> {
     // Redis knows who runs a task by the worker's name, so no two workers ever share one.
     let context = WorkerContext::new(&format!("worker-{}", TaskId::generate()));
-    let backend = queue.backend(context.name(), shutdown.clone(), Some(job::on_dead(recalculator.clone())));
+    let backend =
+        queue.backend(context.name(), shutdown.child_token(), Some(job::on_dead(recalculator.clone())));
     let cut_off = backend.cut_off();
     let worker = WorkerBuilder::new(&context).backend(backend).data(recalculator).build(recalculate);
     let end = async {

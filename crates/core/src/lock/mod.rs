@@ -158,7 +158,8 @@ impl RecalculationLock {
     /// When Redis is away.
     pub async fn forfeit(&self, task: &TaskId, number: u64) -> Result<bool, LockError> {
         let mut call = FORFEIT.key(&self.keys.lock);
-        call.key(&self.keys.covered).key(&self.keys.skipped).arg(task.as_str()).arg(number);
+        call.key(&self.keys.numbers).key(&self.keys.covered).key(&self.keys.skipped);
+        call.arg(task.as_str()).arg(number);
         self.invoke(&call).await
     }
 
@@ -230,13 +231,20 @@ impl Held {
     }
 
     /// Like [`Held::release_if_covered`], but releases even if newer requests are open. Queue one that
-    /// covers them first.
+    /// covers them first, under the id of [`Held::follow_up_id`]: it may find the lock still held, and takes
+    /// it over then, so that this answers [`Release::Lost`].
     ///
     /// # Errors
     ///
     /// When Redis is away.
     pub async fn release_anyway(&self, covers: u64) -> Result<Release, LockError> {
         self.end_scan(covers, "anyway").await
+    }
+
+    /// The id of the task that may take the lock over from this attempt.
+    pub fn follow_up_id(task: &TaskId, attempt: u32) -> TaskId {
+        // Fifty characters, a dot and ten digits at most: always an id.
+        TaskId::parse(format!("{:.50}.{attempt}", task.as_str())).unwrap_or_else(|_| TaskId::generate())
     }
 
     async fn end_scan(&self, covers: u64, mode: &str) -> Result<Release, LockError> {

@@ -1,6 +1,6 @@
 //! Which requests a scan covers, and who must see to the others.
 
-use pricing_core::lock::{Acquire, Release};
+use pricing_core::lock::{Acquire, Held, Release};
 
 use crate::{Bench, LONG, task};
 
@@ -143,4 +143,34 @@ async fn a_counter_that_was_lost_and_starts_over_covers_nothing() {
     let held = bench.hold("next", 1, number).await;
     assert_eq!(held.release_if_covered(number).await.unwrap(), Release::Released);
     assert!(matches!(bench.acquire("other", 1, number).await, Acquire::Covered));
+}
+
+/// Workers start a job within a millisecond, so the follow-up may ask before its holder has released.
+#[tokio::test]
+async fn a_follow_up_takes_over_from_its_holder_that_has_not_released_yet() {
+    let bench = Bench::start(LONG).await;
+    let held = bench.hold("scanner", 7, bench.request().await).await;
+    let newer = bench.request().await;
+    assert!(matches!(bench.acquire("skipped", 1, newer).await, Acquire::HeldByAnother));
+    let follow_up = Held::follow_up_id(&task("scanner"), 7);
+    let number = bench.request().await;
+    assert!(
+        matches!(bench.acquire("scanner.6", 1, number).await, Acquire::HeldByAnother),
+        "of another attempt"
+    );
+    let other = bench.hold(follow_up.as_str(), 1, number).await;
+    assert_eq!(held.release_anyway(1).await.unwrap(), Release::Lost);
+    let covers = other.numbers_given().await.unwrap();
+    assert_eq!(other.release_if_covered(covers).await.unwrap(), Release::Released);
+    assert!(matches!(bench.acquire("skipped", 2, newer).await, Acquire::Covered));
+}
+
+#[tokio::test]
+async fn the_longest_task_id_has_a_follow_up_too() {
+    let bench = Bench::start(LONG).await;
+    let longest = "x".repeat(64);
+    let _held = bench.hold(&longest, u32::MAX, bench.request().await).await;
+    let follow_up = Held::follow_up_id(&task(&longest), u32::MAX);
+    assert_eq!(follow_up, Held::follow_up_id(&task(&longest), u32::MAX), "the same each time");
+    let _other = bench.hold(follow_up.as_str(), 1, bench.request().await).await;
 }

@@ -1,0 +1,106 @@
+//! The processes as those see them who run them.
+
+use std::time::Duration;
+
+use pricing_e2e::process::{Binary, Service};
+use pricing_e2e::stack::Stack;
+use pricing_e2e::waiting::eventually;
+use serde_json::json;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+async fn text(service: &Service, path: &str) -> String {
+    let answer = reqwest::get(service.url(path)).await.expect("the service answers");
+    answer.text().await.expect("in text")
+}
+
+#[tokio::test]
+async fn every_service_reports_what_it_does() {
+    let stack = Stack::builder().start().await;
+    stack.price("P-100", "NY", false).await;
+    stack.recalculate().await;
+    let id = stack.publish().await;
+    stack.wait_for_task(&id).await;
+    let expected: [(&Service, &[&str]); 3] = [
+        (
+            &stack.api,
+            &[
+                "http_request_duration_seconds_bucket{",
+                "pricing_cache_results_total{entry=\"product\"",
+                "pricing_events_published_total 1",
+                "pricing_tasks_enqueued_total 1",
+                "process_resident_memory_bytes",
+            ],
+        ),
+        (
+            &stack.listeners[0],
+            &[
+                "pricing_events_received_total{",
+                "pricing_event_enqueue_seconds_bucket{",
+                "pricing_event_backlog",
+            ],
+        ),
+        (
+            &stack.workers[0],
+            &[
+                "pricing_recalculations_total{outcome=\"updated\"}",
+                "pricing_recalculation_duration_seconds_bucket{",
+                "pricing_products_recalculated_total",
+                "pricing_queue_wait_seconds_bucket{",
+                "pricing_queue_depth{state=\"queued\"}",
+                "pricing_event_to_price_seconds_bucket{",
+                "pricing_lock_requests_total{answer=\"acquired\"}",
+                "tokio_",
+            ],
+        ),
+    ];
+    for (service, names) in expected {
+        for name in names {
+            // Some are measured every few seconds only.
+            eventually(DEADLINE, name, async || text(service, "/metrics").await.contains(name).then_some(()))
+                .await;
+        }
+        assert_eq!(text(service, "/health/live").await, "alive\n");
+    }
+}
+
+#[tokio::test]
+async fn each_binary_checks_the_health_of_its_own_process() {
+    let stack = Stack::builder().start().await;
+    for (binary, service, setting) in [
+        (Binary::Api, &stack.api, "API_ADDR"),
+        (Binary::Listener, &stack.listeners[0], "METRICS_ADDR"),
+        (Binary::Worker, &stack.workers[0], "METRICS_ADDR"),
+    ] {
+        let check = |address: &str| {
+            let mut command = binary.command(&stack.environment(binary));
+            command.env(setting, address).arg("healthcheck").output().expect("it runs").status.success()
+        };
+        assert!(check(service.url("").trim_start_matches("http://")), "{}", binary.name());
+        assert!(!check("127.0.0.1:1"), "{}", binary.name());
+    }
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_before_the_api_ends() {
+    let mut stack = Stack::builder().set_for(Binary::Api, "SIMULATE_IO", true).start().await;
+    let url = stack.api.url("/api/v1/prices");
+    let body = json!({"user_location": "NY", "product_ids": ["P-100"]});
+    let request = tokio::spawn(reqwest::Client::new().post(url).json(&body).send());
+    // The slow lookup has begun when the cache has been asked.
+    eventually(DEADLINE, "the request to be under way", async || {
+        let asked = "pricing_cache_results_total{entry=\"product\",result=\"absent\"} 1";
+        text(&stack.api, "/metrics").await.contains(asked).then_some(())
+    })
+    .await;
+    let ended = stack.api.terminate(Duration::from_secs(10)).await;
+    let answer = request.await.expect("no panic").expect("an answer");
+    assert!(ended.success() && answer.status().is_success());
+}
+
+#[tokio::test]
+async fn the_listener_ends_although_redis_hangs() {
+    let mut stack = Stack::builder().workers(0).start().await;
+    stack.redis.pause();
+    stack.listeners[0].terminate(Duration::from_secs(15)).await;
+}
