@@ -153,3 +153,26 @@ async fn reads_go_on_without_redis_and_come_back_to_the_cache() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn without_the_database_stale_prices_are_served_and_others_are_503_not_404() {
+    let stack = Stack::builder().set("CACHE_TTL_SECONDS", 1).start().await;
+    let before = stack.price("P-100", "NY", false).await;
+    stack.database.execute(&["ALTER TABLE products RENAME TO products_gone"]).await;
+    let stale = eventually(Duration::from_secs(10), "a stale price", async || {
+        let answer = stack.price("P-100", "NY", false).await;
+        (answer["stale"] == true).then_some(answer)
+    })
+    .await;
+    assert_eq!((&stale["final_price"], &stale["source"]), (&before["final_price"], &json!("cache")));
+    let body = json!({"product_id": "P-200", "user_location": "NY"});
+    let (status, problem) = stack.post("/api/v1/price", &body).await;
+    assert_eq!((status, &problem["status"]), (StatusCode::SERVICE_UNAVAILABLE, &json!(503)));
+    assert!(!problem.to_string().contains("products"), "it reveals nothing: {problem}");
+
+    stack.database.execute(&["ALTER TABLE products_gone RENAME TO products"]).await;
+    eventually(Duration::from_secs(10), "a fresh price", async || {
+        stack.price("P-100", "NY", false).await.get("stale").is_none().then_some(())
+    })
+    .await;
+}

@@ -2,6 +2,8 @@
 
 use anyhow::{Result, bail};
 use pricing_queue::{Queue, TaskRecord};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// What can be done about tasks.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -35,7 +37,12 @@ pub async fn run(command: &TasksCommand, queue: &Queue) -> Result<()> {
         TasksCommand::List { limit } => {
             let dead = queue.dead(usize::from(*limit)).await?;
             dead.iter().for_each(|task| {
-                println!("{}  {} attempts  {}", task.id, task.attempts, task.error.as_deref().unwrap_or("-"));
+                println!(
+                    "{}  {} attempts  {}",
+                    task.id,
+                    task.attempts,
+                    task.error.as_deref().unwrap_or("-").escape_debug()
+                );
             });
             println!("{} dead", queue.depths().await?.dead);
         }
@@ -54,9 +61,7 @@ pub async fn run(command: &TasksCommand, queue: &Queue) -> Result<()> {
 }
 
 fn shown(task: &TaskRecord) -> String {
-    let time = |millis: Option<i64>| {
-        millis.map_or_else(|| "-".to_owned(), |millis| format!("{millis} ms since 1970"))
-    };
+    let time = |millis: Option<i64>| millis.and_then(rfc3339).unwrap_or_else(|| "-".to_owned());
     let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     let progress = task.progress.map_or_else(|| "-".to_owned(), |at| format!("{} of {}", at.done, at.total));
     let lines = [
@@ -66,7 +71,7 @@ fn shown(task: &TaskRecord) -> String {
         ("attempts", task.attempts.to_string()),
         ("progress", progress),
         ("result", text(&task.result)),
-        ("error", text(&task.error)),
+        ("error", text(&task.error).escape_debug().to_string()),
         ("trace", task.trace_id().unwrap_or("-").to_owned()),
         ("created", time(Some(task.created_at_ms))),
         ("started", time(task.started_at_ms)),
@@ -74,4 +79,10 @@ fn shown(task: &TaskRecord) -> String {
         ("payload", task.payload.clone()),
     ];
     lines.iter().map(|(name, value)| format!("{name:<9} {value}\n")).collect()
+}
+
+/// Milliseconds since 1970 in RFC 3339.
+fn rfc3339(millis: i64) -> Option<String> {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok()?;
+    time.format(&Rfc3339).ok()
 }
