@@ -229,3 +229,31 @@ async fn a_half_sent_request_does_not_hold_up_the_end() {
     assert!(stack.listeners[0].terminate(Duration::from_secs(5)).await.success());
     assert!(stack.workers[0].terminate(Duration::from_secs(5)).await.success());
 }
+
+/// Requests keep coming during every scan, so the holder hands over after three of them.
+#[tokio::test]
+async fn a_steady_stream_of_requests_is_covered_by_jobs_that_hand_over() {
+    let stack = Stack::builder().workers(2).set_for(Binary::Worker, "WORKER_CONCURRENCY", 8).start().await;
+    let mut ids = Vec::new();
+    let since = tokio::time::Instant::now();
+    while since.elapsed() < Duration::from_secs(3) {
+        ids.push(stack.recalculate().await);
+    }
+    stack.database.execute(&["UPDATE products SET base_price_minor = 10000 WHERE id = 'P-100'"]).await;
+    ids.push(stack.recalculate().await);
+    for id in &ids {
+        assert_eq!(stack.wait_for_task(id).await["state"], "succeeded");
+    }
+    eventually(DEADLINE, "the last change to be in the cache", async || {
+        let answer = stack.price("P-100", "NY", false).await;
+        (answer["final_price"] == 95.0 && answer["source"] == "cache").then_some(())
+    })
+    .await;
+    let mut redis = stack.redis.connection().await;
+    eventually(DEADLINE, "every skipped request to be covered", async || {
+        let covered: u64 = redis.get(stack.redis.key("recalculate_covered")).await.ok()?;
+        let skipped: Option<u64> = redis.get(stack.redis.key("recalculate_skipped")).await.ok()?;
+        (covered >= skipped.unwrap_or(0)).then_some(())
+    })
+    .await;
+}

@@ -133,16 +133,16 @@ impl Recalculator {
             let covers = held.numbers_given().await?;
             let span = info_span!("scan", scan = scans, covers, products = tracing::field::Empty);
             let products = self.scanner.scan(task, lease).instrument(span).await?;
-            if scans == MAX_SCANS {
-                let follow_up = Held::follow_up_id(task, lease.record().attempts);
-                self.queue_follow_up(&follow_up, "requests went on during three scans").await?;
-                // Lost to the follow-up, if it was begun already: then it covers what is left.
-                held.release_anyway(covers).await?;
-                return Ok(products);
-            }
             match held.release_if_covered(covers).await? {
                 Release::Released => return Ok(products),
-                Release::Moved => scans += 1,
+                Release::Moved if scans < MAX_SCANS => scans += 1,
+                Release::Moved => {
+                    let follow_up = Held::follow_up_id(task, lease.record().attempts);
+                    self.queue_follow_up(&follow_up, "requests went on during three scans").await?;
+                    // Lost to the follow-up, if it was begun already: then it covers what is left.
+                    held.release_anyway(covers).await?;
+                    return Ok(products);
+                }
                 Release::Lost => return Err(Failure::LockLost),
             }
         }
