@@ -94,7 +94,6 @@ pub async fn run(
     parts.spawn(async move { (JOB_RUNNER, jobs.await) });
 
     health.enter(Phase::Ready);
-    tracing::info!("waiting for jobs");
     let draining = health.clone();
     let asked = shutdown.clone();
     parts.spawn(async move {
@@ -127,6 +126,7 @@ async fn run_jobs(
 ) -> Result<()> {
     // Redis knows who runs a task by the worker's name, so no two workers ever share one.
     let context = WorkerContext::new(&format!("worker-{}", TaskId::generate()));
+    tracing::info!(worker = context.name(), "waiting for jobs");
     let backend =
         queue.backend(context.name(), shutdown.child_token(), Some(job::on_dead(recalculator.clone())));
     let cut_off = backend.cut_off();
