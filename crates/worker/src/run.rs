@@ -84,7 +84,6 @@ pub async fn run(port: TcpListener, worker: Worker, metrics: Metrics, shutdown: 
     let recalculator = Recalculator { lock, queue: queue.clone(), scanner, closing: closing.clone() };
     parts.part(pulse.part(), run_jobs(queue, Arc::new(recalculator), pulse, drain, closing));
     health.started();
-    tracing::info!("waiting for jobs");
     Ok(parts.run().await?)
 }
 
@@ -99,6 +98,7 @@ async fn run_jobs(
 ) -> Result<()> {
     // Redis knows who runs a task by the worker's name, so no two workers ever share one.
     let context = WorkerContext::new(&format!("worker-{}", TaskId::generate()));
+    tracing::info!(worker = context.name(), "waiting for jobs");
     let hooks = Hooks {
         on_dead: Some(job::on_dead(recalculator.clone())),
         on_look: Some(Arc::new(move || pulse.beat())),
