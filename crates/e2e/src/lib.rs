@@ -11,6 +11,9 @@
 pub mod waiting;
 
 pub mod ports;
+pub mod raw_http;
+
+pub mod openapi;
 
 pub mod databases;
 pub mod queue_bench;
