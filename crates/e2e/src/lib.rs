@@ -4,6 +4,7 @@
 //! the services depend on, [`redis_server`] and [`databases`]; [`otlp_receiver`], which collects their
 //! spans; one [`process`] of a service; and the whole [`stack`]. Tests of faults use three more: a [`proxy`] that
 //! breaks connections, [`rounds`] in which a fault is repeated, and [`settled`], which finds what it left behind.
+//! Requests that no client would send are bytes in [`raw_http`], and [`openapi`] makes and judges them.
 //!
 //! Whatever a test starts belongs to it alone and ends with it, so all tests can run at once. They are run
 //! by `cargo xtask test`, which builds the binaries, sees to it that `redis-server` is in `PATH` and sets
@@ -13,6 +14,9 @@ pub mod waiting;
 
 pub mod ports;
 pub mod proxy;
+pub mod raw_http;
+
+pub mod openapi;
 
 pub mod databases;
 pub mod queue_bench;

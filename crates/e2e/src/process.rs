@@ -1,6 +1,7 @@
 //! One process of a service, made of the real binary.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -129,6 +130,19 @@ impl Service {
     /// Address of `path` at the service: all its calls for the API, health and metrics for the others.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.port.address())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// Bytes of memory that it holds, `None` on systems that do not say so in `/proc`.
+    pub fn resident_memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kibibytes * 1_024)
     }
 
     /// What it has logged so far.

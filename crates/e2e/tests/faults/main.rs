@@ -3,3 +3,4 @@
 //! After each round nothing that was acknowledged may be lost, and no price may be stale.
 
 mod listener;
+mod openapi;
