@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pricing_core::connections::{Redis, RedisSettings};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client};
+use redis::{AsyncCommands as _, AsyncConnectionConfig, Client};
 use tempfile::TempDir;
 
 use crate::ports::Port;
@@ -111,6 +111,48 @@ impl RedisServer {
     /// The connections of a process that uses this server. They are made when first used.
     pub fn connect(&self) -> Redis {
         Redis::new(&self.settings()).expect("the settings are good")
+    }
+
+    /// The time by its clock, in ms since 1970: the only one that decides anything.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub async fn now_ms(&self) -> u64 {
+        let (seconds, micros): (u64, u64) =
+            redis::cmd("TIME").query_async(&mut self.connection().await).await.expect("redis-server answers");
+        seconds * 1_000 + micros / 1_000
+    }
+
+    /// Memory that its data takes, in bytes.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub async fn used_memory(&self) -> i64 {
+        let info: redis::InfoDict = redis::cmd("INFO")
+            .arg("memory")
+            .query_async(&mut self.connection().await)
+            .await
+            .expect("it answers");
+        info.get("used_memory").expect("it knows")
+    }
+
+    /// Lets all keys of a pattern below the prefix expire at once, as if their time had come.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub async fn expire_all(&self, pattern: &str) {
+        let mut redis = self.connection().await;
+        let keys: Vec<String> = redis.keys(self.key(pattern)).await.expect("redis-server answers");
+        for keys in keys.chunks(1_000) {
+            let mut pipe = redis::pipe();
+            for key in keys {
+                pipe.pexpire(key, 0).ignore();
+            }
+            let () = pipe.query_async(&mut redis).await.expect("redis-server answers");
+        }
     }
 
     /// A client for what no service does, such as subscribing from outside.

@@ -225,6 +225,16 @@ impl Stack {
         task_id(&succeeded(self.post("/api/v1/publish-market-event", &json!({})).await))
     }
 
+    /// Like [`Stack::publish`], `None` when it is refused.
+    ///
+    /// # Panics
+    ///
+    /// When the API does not answer in JSON.
+    pub async fn try_publish(&self) -> Option<String> {
+        let (status, body) = self.post("/api/v1/publish-market-event", &json!({})).await;
+        (status == StatusCode::OK).then(|| task_id(&body))
+    }
+
     /// Queues a recalculation; returns the id of its task.
     ///
     /// # Panics

@@ -2,4 +2,13 @@
 //!
 //! After each round nothing that was acknowledged may be lost, and no price may be stale.
 
+mod catalogue;
+mod named_worker;
+
+mod backlog;
 mod listener;
+mod payloads;
+mod poison;
+mod redis;
+mod retries;
+mod worker;
