@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`waiting`] for conditions, the only place that sleeps; [`ports`]; the servers that
 //! the services depend on, [`redis_server`] and [`databases`]; [`otlp_receiver`], which collects their
-//! spans; one [`process`] of a service; and the whole [`stack`]. Tests of faults use more: a [`proxy`] that
+//! spans; one [`process`] of a service; and the whole [`stack`]. Tests of faults use more: a [`clock`] that jumps, a [`proxy`] that
 //! breaks connections, a [`load`] that goes on whatever happens, [`rounds`] in which a fault is repeated, and
 //! [`settled`], which finds what it left behind.
 //!
@@ -12,6 +12,7 @@
 
 pub mod waiting;
 
+pub mod clock;
 pub mod ports;
 pub mod proxy;
 

@@ -11,6 +11,7 @@ use redis::{AsyncCommands as _, AsyncConnectionConfig, Client};
 use tempfile::TempDir;
 
 use crate::ports::Port;
+use crate::process::Environment;
 use crate::waiting::eventually;
 
 /// Prefix of all keys: not the default one, so that a key without it shows.
@@ -27,6 +28,7 @@ pub struct RedisServer {
     port: Port,
     directory: TempDir,
     options: Vec<String>,
+    environment: Environment,
 }
 
 impl RedisServer {
@@ -36,7 +38,7 @@ impl RedisServer {
     ///
     /// When `redis-server` is not in `PATH` or does not start.
     pub async fn start() -> Self {
-        Self::start_with(&["--save", ""]).await
+        Self::start_with(&["--save", ""], Environment::new()).await
     }
 
     /// Starts a server that has every write on disk before it answers (`appendfsync always`).
@@ -45,14 +47,23 @@ impl RedisServer {
     ///
     /// When `redis-server` is not in `PATH` or does not start.
     pub async fn start_durable() -> Self {
-        Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"]).await
+        Self::start_durable_in(Environment::new()).await
     }
 
-    async fn start_with(options: &[&str]) -> Self {
+    /// Like [`RedisServer::start_durable`], with more in its environment.
+    ///
+    /// # Panics
+    ///
+    /// When `redis-server` is not in `PATH` or does not start.
+    pub async fn start_durable_in(environment: Environment) -> Self {
+        Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"], environment).await
+    }
+
+    async fn start_with(options: &[&str], environment: Environment) -> Self {
         let (port, directory) = (Port::reserve(), tempfile::tempdir().expect("a temporary directory"));
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let process = spawn(&port, &directory, &options);
-        let server = Self { process, port, directory, options };
+        let process = spawn(&port, &directory, &options, &environment);
+        let server = Self { process, port, directory, options, environment };
         server.wait_until_ready().await;
         server
     }
@@ -76,7 +87,7 @@ impl RedisServer {
     ///
     /// When it does not start.
     pub async fn restart(&mut self) {
-        self.process = spawn(&self.port, &self.directory, &self.options);
+        self.process = spawn(&self.port, &self.directory, &self.options, &self.environment);
         self.wait_until_ready().await;
     }
 
@@ -178,11 +189,12 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(port: &Port, directory: &TempDir, options: &[String]) -> Child {
+fn spawn(port: &Port, directory: &TempDir, options: &[String], environment: &Environment) -> Child {
     Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--port", &port.number().to_string()])
         .args(["--logfile", "log"])
         .args(options)
+        .envs(environment)
         .current_dir(directory)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -4,8 +4,10 @@
 
 mod catalogue;
 mod named_worker;
+mod records;
 
 mod backlog;
+mod clocks;
 mod listener;
 mod payloads;
 mod poison;

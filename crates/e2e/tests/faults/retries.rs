@@ -1,6 +1,5 @@
 //! Failures that go away.
 
-use std::collections::HashMap;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -8,8 +7,9 @@ use pricing_e2e::process::Binary;
 use pricing_e2e::redis_server::RedisServer;
 use pricing_e2e::rounds::Rounds;
 use pricing_e2e::stack::Stack;
-use pricing_e2e::waiting::eventually;
 use redis::AsyncCommands as _;
+
+use crate::records::{begun, due, failed, number};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const RETRY_DELAY_MS: u64 = 1_000;
@@ -75,40 +75,4 @@ async fn a_job_that_fails_n_times_succeeds_at_the_next_attempt_or_is_dead_after_
     let numbers: usize =
         stack.redis.connection().await.get(stack.redis.key("queue:{recalculate}:numbers")).await.unwrap();
     assert_eq!(numbers, stack.task_ids().await.len() + replays);
-}
-
-type Record = HashMap<String, String>;
-
-async fn record(stack: &Stack, id: &str) -> Option<Record> {
-    stack.records(&[id.to_owned()]).await.pop().flatten()
-}
-
-/// Waits until an attempt has failed.
-async fn failed(stack: &Stack, id: &str, attempt: u32) -> Record {
-    eventually(DEADLINE, &format!("attempt {attempt} to fail"), async || {
-        let record = record(stack, id).await?;
-        let ended =
-            record["attempts"] == attempt.to_string() && ["retrying", "dead"].contains(&&*record["state"]);
-        ended.then_some(record)
-    })
-    .await
-}
-
-/// Waits until an attempt has been begun.
-async fn begun(stack: &Stack, id: &str, attempt: u32) -> Record {
-    eventually(DEADLINE, &format!("attempt {attempt} to begin"), async || {
-        record(stack, id).await.filter(|record| record["attempts"] == attempt.to_string())
-    })
-    .await
-}
-
-/// When a task that waits is due, in ms by the clock of Redis.
-async fn due(stack: &Stack, id: &str) -> u64 {
-    let delayed = stack.redis.key("queue:{recalculate}:delayed");
-    let due: Option<f64> = stack.redis.connection().await.zscore(delayed, id).await.expect("Redis answers");
-    due.expect("the task waits") as u64
-}
-
-fn number(record: &Record, field: &str) -> u64 {
-    record[field].parse().expect("a number")
 }
