@@ -2,5 +2,16 @@
 //!
 //! After each round nothing that was acknowledged may be lost, and no price may be stale.
 
+mod catalogue;
+mod named_worker;
+mod records;
+
+mod backlog;
+mod clocks;
 mod listener;
 mod openapi;
+mod payloads;
+mod poison;
+mod redis;
+mod retries;
+mod worker;
