@@ -6,7 +6,7 @@ use crate::json::is_shallow;
 
 /// Name of the queue that recalculations wait in.
 pub const QUEUE: &str = "recalculate";
-/// Longest text of a job's reason, in bytes.
+/// Longest text of a job's reason, in characters.
 pub const MAX_REASON: usize = 256;
 /// Version of the encoding written by this build.
 const SCHEMA: u32 = 1;

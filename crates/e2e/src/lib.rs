@@ -2,9 +2,10 @@
 //!
 //! In reading order: [`waiting`] for conditions, the only place that sleeps; [`ports`]; the servers that
 //! the services depend on, [`redis_server`] and [`databases`]; [`otlp_receiver`], which collects their
-//! spans; one [`process`] of a service; and the whole [`stack`]. Tests of faults use more: a [`clock`] that jumps, a [`proxy`] that
-//! breaks connections, a [`load`] that goes on whatever happens, [`rounds`] in which a fault is repeated, and
-//! [`settled`], which finds what it left behind.
+//! spans; one [`process`] of a service; and the whole [`stack`]. Tests of faults use more: a [`clock`] that jumps,
+//! a [`proxy`] that breaks connections, a [`load`] that goes on whatever happens, [`rounds`] in which a fault is
+//! repeated, and [`settled`], which finds what it left behind. Requests that no client would send are bytes in
+//! [`raw_http`], and [`openapi`] makes and judges them.
 //!
 //! Whatever a test starts belongs to it alone and ends with it, so all tests can run at once. They are run
 //! by `cargo xtask test`, which builds the binaries, sees to it that `redis-server` is in `PATH` and sets
@@ -15,6 +16,9 @@ pub mod waiting;
 pub mod clock;
 pub mod ports;
 pub mod proxy;
+pub mod raw_http;
+
+pub mod openapi;
 
 pub mod databases;
 pub mod queue_bench;

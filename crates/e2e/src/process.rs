@@ -1,6 +1,7 @@
 //! One process of a service, made of the real binary.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -131,6 +132,19 @@ impl Service {
         format!("http://{}{path}", self.port.address())
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// Bytes of memory that it holds, `None` on systems that do not say so in `/proc`.
+    pub fn resident_memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kibibytes * 1_024)
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         let log = std::fs::read(self.log.path()).unwrap_or_default();
@@ -142,13 +156,22 @@ impl Service {
         self.process.try_wait().expect("the process is a child of this one")
     }
 
+    /// Asks it to end (SIGTERM) and does not wait.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended already.
+    pub fn ask_to_end(&mut self) {
+        self.signal(Signal::SIGTERM);
+    }
+
     /// Asks it to end (SIGTERM) and waits until it has.
     ///
     /// # Panics
     ///
     /// When it has not before `deadline`.
     pub async fn terminate(&mut self, deadline: Duration) -> ExitStatus {
-        self.signal(Signal::SIGTERM);
+        self.ask_to_end();
         let ended = poll(deadline, async || self.exit_status()).await;
         ended.unwrap_or_else(|| panic!("{} did not end within {deadline:?} of SIGTERM", self.binary.name()))
     }

@@ -10,7 +10,7 @@ use crate::body::JsonBody;
 /// A request to recalculate.
 #[derive(Debug, Default, Deserialize, Validate, ToSchema)]
 pub struct ReasonRequest {
-    /// Why, for the record: at most 256 bytes of UTF-8.
+    /// Why, for the record: at most 256 characters.
     #[validate(custom(function = within_bounds))]
     #[schema(max_length = 256, example = "competitor changed prices")]
     reason: Option<String>,
@@ -24,8 +24,8 @@ impl ReasonRequest {
 }
 
 fn within_bounds(reason: &str) -> Result<(), ValidationError> {
-    if reason.len() > MAX_REASON {
-        return Err(ValidationError::new("length").with_message("must be at most 256 bytes long".into()));
+    if reason.chars().nth(MAX_REASON).is_some() {
+        return Err(ValidationError::new("length").with_message("must be at most 256 characters long".into()));
     }
     Ok(())
 }
@@ -37,9 +37,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_bounded_in_bytes() {
-        assert_eq!(within_bounds(&"x".repeat(256)), Ok(()));
-        assert!(within_bounds(&"é".repeat(129)).is_err());
+    fn a_reason_is_bounded_in_characters() {
+        assert_eq!(within_bounds(&"é".repeat(256)), Ok(()));
+        assert!(within_bounds(&"é".repeat(257)).is_err());
     }
 
     #[test]

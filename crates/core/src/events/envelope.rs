@@ -18,7 +18,7 @@ const SOURCE: &str = "/pricing-api";
 pub struct MarketEvent {
     /// Id of the event, and of the job it causes: seeing the same event twice makes one job.
     pub id: TaskId,
-    /// What happened, at most [`MAX_REASON`] bytes.
+    /// What happened, at most [`MAX_REASON`] characters.
     pub reason: String,
     /// W3C `traceparent` of whoever published it.
     pub traceparent: Option<String>,
@@ -79,8 +79,8 @@ impl MarketEvent {
     /// [`TaskId`] gets an id derived from its source and id, the same each time.
     pub fn decode(text: &[u8]) -> Self {
         Self::from_envelope(text).unwrap_or_else(|| {
-            let text = String::from_utf8_lossy(&text[..text.len().min(MAX_REASON)]).into_owned();
-            Self::new(text, None)
+            let start = &text[..text.len().min(4 * MAX_REASON)]; // a character has 4 bytes at most
+            Self::new(String::from_utf8_lossy(start), None)
         })
     }
 
@@ -109,8 +109,9 @@ fn derived_id(source: &str, id: &str) -> TaskId {
 }
 
 fn shortened(mut reason: String) -> String {
-    let end = (0..=MAX_REASON.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
-    reason.truncate(end.unwrap_or(0));
+    if let Some((end, _)) = reason.char_indices().nth(MAX_REASON) {
+        reason.truncate(end);
+    }
     reason
 }
 
@@ -134,7 +135,7 @@ mod tests {
         for odd in
             [&b""[..], b"\xff\xfe", b"{}", br#"{"specversion":"2.0","id":"x","source":"y"}"#, &[b'['; 5_000]]
         {
-            assert!(MarketEvent::decode(odd).reason.len() <= 3 * MAX_REASON);
+            assert!(MarketEvent::decode(odd).reason.chars().count() <= MAX_REASON);
         }
     }
 
@@ -155,7 +156,8 @@ mod tests {
         #[test]
         fn a_reason_is_shortened_at_a_character(text in "\\PC{0,400}") {
             let reason = shortened(text.clone());
-            prop_assert!(reason.len() <= MAX_REASON && text.starts_with(&reason));
+            prop_assert_eq!(reason.chars().count(), text.chars().count().min(MAX_REASON));
+            prop_assert!(text.starts_with(&reason));
         }
     }
 }

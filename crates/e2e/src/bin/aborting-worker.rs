@@ -4,6 +4,7 @@
 use apalis::prelude::{BoxDynError, WorkerBuilder};
 use pricing_core::connections::{Redis, RedisSettings};
 use pricing_e2e::queue_bench::{queue_of, quick};
+use pricing_queue::Hooks;
 use tokio_util::sync::CancellationToken;
 
 async fn job(payload: String) -> Result<u32, BoxDynError> {
@@ -23,7 +24,7 @@ async fn main() -> Result<(), BoxDynError> {
     };
     let queue = queue_of(&Redis::new(&settings)?, quick());
     let name = format!("aborting-{}-{}", std::process::id(), setting("START")?);
-    let backend = queue.backend(&name, CancellationToken::new(), None);
+    let backend = queue.backend(&name, CancellationToken::new(), Hooks::default());
     WorkerBuilder::new(name.as_str()).backend(backend).build(job).run().await?;
     Ok(())
 }

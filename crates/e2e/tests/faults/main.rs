@@ -10,6 +10,7 @@ mod backlog;
 #[cfg(target_os = "linux")]
 mod clocks;
 mod listener;
+mod openapi;
 mod payloads;
 mod poison;
 mod redis;
