@@ -6,11 +6,6 @@ use tempfile::TempDir;
 
 use crate::process::Environment;
 
-/// Where packages put the library, for a folder of the machine's architecture in the place of `*`.
-const FOLDERS: [&str; 4] =
-    ["/usr/lib/*/faketime", "/usr/lib64/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime"];
-const LIBRARY: &str = "libfaketimeMT.so.1";
-
 /// The wall clock of the processes that are started in its environment. Monotonic time goes on as ever, as it
 /// does when the clock of a host is set.
 #[derive(Debug)]
@@ -24,12 +19,13 @@ impl FakeClock {
     ///
     /// # Panics
     ///
-    /// When libfaketime is not installed.
+    /// When `TEST_LIBFAKETIME` is not set.
     pub fn right() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let library = FOLDERS.iter().find_map(|folder| library_in(folder));
-        let library = library.expect("libfaketime is there: run `cargo xtask test`, which installs it");
-        let clock = Self { library, directory };
+        let Some(library) = std::env::var_os("TEST_LIBFAKETIME") else {
+            panic!("TEST_LIBFAKETIME is not set: run `cargo xtask test`, which installs libfaketime");
+        };
+        let clock = Self { library: library.into(), directory };
         clock.set(0);
         clock
     }
@@ -63,12 +59,4 @@ impl FakeClock {
     fn file(&self) -> PathBuf {
         self.directory.path().join("offset")
     }
-}
-
-fn library_in(folder: &str) -> Option<PathBuf> {
-    let Some((before, after)) = folder.split_once("*/") else {
-        return Some(Path::new(folder).join(LIBRARY)).filter(|path| path.exists());
-    };
-    let folders = std::fs::read_dir(before).ok()?;
-    folders.flatten().map(|entry| entry.path().join(after).join(LIBRARY)).find(|path| path.exists())
 }

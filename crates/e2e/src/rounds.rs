@@ -165,7 +165,8 @@ impl Drop for Rounds {
         if failed {
             let seed = self.seed_of_round();
             eprintln!(
-                "round {} failed. To repeat it:\n  FAULT_SEED={seed} FAULT_ROUNDS=1 cargo test -p pricing-e2e --test faults {}",
+                "round {} failed. To repeat it:
+  cargo xtask faults --rounds 1 --seed {seed} {}",
                 self.begun, self.test
             );
         }

@@ -24,11 +24,12 @@ const PUNCTUAL_MS: u64 = 1_500;
 const MORE_PRODUCTS: u32 = 5_000;
 
 fn builder(redis: RedisServer) -> StackBuilder {
-    Stack::builder().redis(redis).workers(2).set_for(
-        Binary::Worker,
-        "RETRY_DELAY_SECONDS",
-        RETRY_DELAY_MS / 1_000,
-    )
+    Stack::builder()
+        .redis(redis)
+        .workers(2)
+        .set_for(Binary::Worker, "RETRY_DELAY_SECONDS", RETRY_DELAY_MS / 1_000)
+        .set_for(Binary::Worker, "VISIBILITY_TIMEOUT_SECONDS", 3)
+        .set_for(Binary::Worker, "LOCK_TTL_SECONDS", 8)
 }
 
 /// Has a job fail and wait to be tried again; the failure is gone before that.
@@ -84,11 +85,7 @@ async fn the_clocks_of_the_services_may_jump() {
             assert_eq!(worker.metric("pricing_lock_lost_total").await, 0.0);
         }
         let price = stack.price("P-100", "NY", false).await;
-        assert_eq!(
-            (price["source"].as_str(), price["stale"].as_bool()),
-            (Some("cache"), Some(false)),
-            "{price}"
-        );
+        assert!(price["source"] == "cache" && price["stale"].is_null(), "{price}");
         rounds.count("jumps", 2);
     }
 }
