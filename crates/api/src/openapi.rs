@@ -1,5 +1,6 @@
 //! The document that describes the service, generated from the code.
 
+use pricing_core::json::MAX_DEPTH;
 use utoipa::OpenApi as _;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::Operation;
@@ -14,11 +15,12 @@ const ALWAYS: &[(&str, &str)] = &[
 ];
 /// What a call with a body may answer.
 const WITH_BODY: &[(&str, &str)] = &[
-    ("400", "The body is not JSON"),
+    ("400", "The body is not JSON, or is nested deeper than 16 levels"),
     ("413", "The body is longer than 64 KiB"),
     ("415", "The body is not declared as application/json"),
     ("422", "Fields of the body are missing or wrong"),
 ];
+const _: () = assert!(MAX_DEPTH == 16, "the description above says so");
 /// What a call with parameters may answer.
 const WITH_PARAMETERS: &[(&str, &str)] =
     &[("400", "The path is not UTF-8"), ("422", "Parameters are missing or wrong")];
@@ -28,7 +30,8 @@ const WITH_PARAMETERS: &[(&str, &str)] =
     info(
         title = "Pricing API",
         description = "Prices on the fast path, market events and recalculations on the slow one. \
-                       Errors are problem documents (RFC 9457)."
+                       Errors are problem documents (RFC 9457); only what is no HTTP/1.1, or whose head is too \
+                       large, is answered 400, 414 or 431 without a body."
     ),
     paths(live, ready, metrics),
     components(schemas(Problem, FieldError))

@@ -2,7 +2,9 @@
 //!
 //! In reading order: [`waiting`] for conditions, the only place that sleeps; [`ports`]; the servers that
 //! the services depend on, [`redis_server`] and [`databases`]; [`otlp_receiver`], which collects their
-//! spans; one [`process`] of a service; and the whole [`stack`].
+//! spans; one [`process`] of a service; and the whole [`stack`]. Tests of faults use three more: a [`proxy`] that
+//! breaks connections, [`rounds`] in which a fault is repeated, and [`settled`], which finds what it left behind.
+//! Requests that no client would send are bytes in [`raw_http`], and [`openapi`] makes and judges them.
 //!
 //! Whatever a test starts belongs to it alone and ends with it, so all tests can run at once. They are run
 //! by `cargo xtask test`, which builds the binaries, sees to it that `redis-server` is in `PATH` and sets
@@ -11,6 +13,7 @@
 pub mod waiting;
 
 pub mod ports;
+pub mod proxy;
 pub mod raw_http;
 
 pub mod openapi;
@@ -23,3 +26,6 @@ pub mod otlp_receiver;
 
 pub mod process;
 pub mod stack;
+
+pub mod rounds;
+pub mod settled;

@@ -139,7 +139,7 @@ impl Service {
 
     /// Bytes of memory that it holds, `None` on systems that do not say so in `/proc`.
     pub fn resident_memory(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
         Some(kibibytes * 1_024)
@@ -172,6 +172,52 @@ impl Service {
         // Fails only when it has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+
+    /// Freezes it (SIGSTOP), as a host does that swaps or moves: it holds its connections and does nothing.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended already.
+    pub fn pause(&mut self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on after [`Service::pause`] (SIGCONT).
+    ///
+    /// # Panics
+    ///
+    /// When it has ended already.
+    pub fn resume(&mut self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// The id of the process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The text of its metrics.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub async fn metrics(&self) -> String {
+        let answer = reqwest::get(self.url("/metrics")).await.expect("the service answers");
+        answer.text().await.expect("in text")
+    }
+
+    /// The sum of all series of a metric; 0 when there is none.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let value = |line: &str| {
+            let rest = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{']))?;
+            rest.rsplit(' ').next()?.parse::<f64>().ok()
+        };
+        self.metrics().await.lines().filter_map(value).sum()
     }
 
     fn signal(&mut self, signal: Signal) {

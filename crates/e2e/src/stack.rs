@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::databases::TestDatabase;
 use crate::otlp_receiver::OtlpReceiver;
 use crate::process::{Binary, Environment, Service};
+use crate::proxy::Proxy;
 use crate::redis_server::RedisServer;
 use crate::waiting::eventually;
 
@@ -28,6 +29,10 @@ pub struct Stack {
     pub redis: RedisServer,
     /// The database of all of them.
     pub database: TestDatabase,
+    /// What the services reach Redis through, if they do.
+    pub redis_proxy: Option<Proxy>,
+    /// What the services reach the database through, if they do.
+    pub database_proxy: Option<Proxy>,
     http: reqwest::Client,
     environments: Environments,
 }
@@ -40,6 +45,8 @@ pub struct StackBuilder {
     database: Option<TestDatabase>,
     listeners: Option<usize>,
     workers: Option<usize>,
+    redis_through_proxy: bool,
+    database_through_proxy: bool,
     environments: Environments,
 }
 
@@ -81,6 +88,18 @@ impl StackBuilder {
         Self { workers: Some(number), ..self }
     }
 
+    /// Puts a proxy between the services and Redis. One that is given a `REDIS_URL` of its own goes its way.
+    #[must_use]
+    pub fn redis_through_proxy(self) -> Self {
+        Self { redis_through_proxy: true, ..self }
+    }
+
+    /// Puts a proxy between the services and the database, which must be PostgreSQL.
+    #[must_use]
+    pub fn database_through_proxy(self) -> Self {
+        Self { database_through_proxy: true, ..self }
+    }
+
     /// Gives a setting to all services.
     #[must_use]
     pub fn set(mut self, name: &str, value: impl ToString) -> Self {
@@ -113,11 +132,17 @@ impl StackBuilder {
             None => RedisServer::start().await,
         };
         let database = self.database.unwrap_or_else(TestDatabase::sqlite);
+        let redis_proxy = self.redis_through_proxy.then(|| Proxy::in_front_of(&redis.url()));
+        let database_proxy = self.database_through_proxy.then(|| Proxy::in_front_of(database.url()));
+        let through = |proxy: &Option<Proxy>, url: &str| match proxy {
+            Some(proxy) => proxy.in_place_of(url),
+            None => url.to_owned(),
+        };
         let mut environments = self.environments;
         for (name, value) in [
-            ("REDIS_URL", redis.url()),
+            ("REDIS_URL", through(&redis_proxy, &redis.url())),
             ("REDIS_PREFIX", redis.prefix().to_owned()),
-            ("DATABASE_URL", database.url().to_owned()),
+            ("DATABASE_URL", through(&database_proxy, database.url())),
             ("DEMO_CATALOGUE", "true".to_owned()),
         ] {
             environments.shared.entry(name.to_owned()).or_insert(value);
@@ -130,6 +155,8 @@ impl StackBuilder {
             workers: many(Binary::Worker, self.workers).collect(),
             redis,
             database,
+            redis_proxy,
+            database_proxy,
             http: reqwest::Client::new(),
             environments,
         };

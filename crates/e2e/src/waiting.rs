@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 /// Time between two looks at a condition.
-const PAUSE: Duration = Duration::from_millis(10);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+
+/// Lets time pass: for a fault that lasts, and for damage at a random moment. Never for something to happen.
+pub async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
+}
 
 /// Looks at once and then again and again until `probe` finds something, for at most `deadline`.
 pub async fn poll<T>(deadline: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> Option<T> {
@@ -12,7 +17,7 @@ pub async fn poll<T>(deadline: Duration, mut probe: impl AsyncFnMut() -> Option<
             if let Some(found) = probe().await {
                 return found;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(BETWEEN_LOOKS).await;
         }
     };
     tokio::time::timeout(deadline, found).await.ok()

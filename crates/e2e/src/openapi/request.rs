@@ -65,6 +65,11 @@ impl Request {
         same.map(|(_, value)| value.as_slice()).collect()
     }
 
+    /// Whether its answer comes without a body.
+    pub fn is_head(&self) -> bool {
+        self.method == "HEAD" && self.nonsense.is_none()
+    }
+
     /// Whether the connection can be used for another request.
     pub fn leaves_connection(&self) -> bool {
         self.nonsense.is_none() && self.framing == Framing::Length && self.body.len() <= MAX_REUSED

@@ -49,7 +49,7 @@ impl Judge {
         if answer.status >= 500 {
             return Err("a failure of the service".to_owned());
         }
-        let is_head = request.method == "HEAD" && request.nonsense.is_none();
+        let is_head = request.is_head();
         match expected {
             Expectation::Improper => self.check_improper(answer),
             Expectation::Nowhere if request.path().starts_with(PAGES) => {

@@ -1,0 +1,37 @@
+//! Listeners that die.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use pricing_e2e::process::Binary;
+use pricing_e2e::redis_server::RedisServer;
+use pricing_e2e::rounds::Rounds;
+use pricing_e2e::settled::is_follow_up;
+use pricing_e2e::stack::Stack;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Requests to the API at a time.
+const CLIENTS: usize = 8;
+
+#[tokio::test]
+async fn a_listener_that_was_dead_makes_every_event_one_job() {
+    let mut rounds = Rounds::of(
+        "the listener is dead while 1,000 events are published, then started",
+        "every event becomes one job, and each job ends once",
+    );
+    let events = rounds.either(200, 1_000);
+    let mut stack = Stack::builder().redis(RedisServer::start_durable().await).listeners(0).start().await;
+    while let Some(_round) = rounds.next_round() {
+        let before = stack.task_ids().await;
+        let ids: Vec<String> =
+            stream::iter(0..events).map(|_| stack.publish()).buffer_unordered(CLIENTS).collect().await;
+        stack.listeners.push(stack.start_another(Binary::Listener).await);
+        rounds.judge(stack.findings(&ids, DEADLINE).await);
+        let mut made: Vec<String> = stack.task_ids().await.difference(&before).cloned().collect();
+        made.retain(|id| !is_follow_up(id));
+        assert_eq!(made.len(), events, "one job for each event, and no other");
+        rounds.count("events", events);
+        stack.listeners.clear();
+    }
+}
