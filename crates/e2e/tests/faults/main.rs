@@ -4,3 +4,4 @@
 
 mod listener;
 mod openapi;
+mod outages;
