@@ -7,11 +7,12 @@ use clap::{Parser, Subcommand};
 use pricing_core::cache::CacheSettings;
 use pricing_core::catalogue::DatabaseSettings;
 use pricing_core::connections::RedisSettings;
+use pricing_core::http::Ending;
 use pricing_core::simulation::Simulation;
 
 /// Shortest time for a request, in seconds: enough for a slow database to be given up on, and the answer
 /// made without it.
-const MIN_REQUEST_TIMEOUT_SECONDS: u64 = 3;
+const MIN_REQUEST_TIMEOUT_SECONDS: u64 = 2;
 
 /// The HTTP service of the pricing engine.
 #[derive(Debug, Parser)]
@@ -23,7 +24,14 @@ pub struct Config {
     /// Seconds until a request is given up and answered 503
     #[arg(long, env, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub request_timeout_seconds: u64,
-    /// Seconds that requests under way get to finish at the end
+    /// Requests served at a time; more are answered 503 at once
+    #[arg(long, env, default_value_t = 2_048, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_concurrent_requests: u32,
+    /// Seconds after SIGTERM that requests are still accepted while readiness says no, for load balancers to
+    /// take notice
+    #[arg(long, env, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=300))]
+    pub drain_delay_seconds: u64,
+    /// Seconds that requests under way get to finish after that
     #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub drain_timeout_seconds: u64,
     /// Where Redis is.
@@ -56,7 +64,7 @@ pub enum InvalidConfig {
     /// Requests would be given up before the database is.
     #[error(
         "REQUEST_TIMEOUT_SECONDS ({0}) must be at least {MIN_REQUEST_TIMEOUT_SECONDS}: \
-         a read waits up to 2 s for the database before it falls back to the cache"
+         a read waits up to 1 s for the database before it falls back to the cache"
     )]
     RequestTimeout(u64),
     /// Requests would be cut off at the end although they are in time.
@@ -91,9 +99,12 @@ impl Config {
         Duration::from_secs(self.request_timeout_seconds)
     }
 
-    /// Longest time for requests under way to finish at the end.
-    pub fn drain_timeout(&self) -> Duration {
-        Duration::from_secs(self.drain_timeout_seconds)
+    /// How the process ends.
+    pub fn ending(&self) -> Ending {
+        Ending {
+            delay: Duration::from_secs(self.drain_delay_seconds),
+            drain: Duration::from_secs(self.drain_timeout_seconds),
+        }
     }
 }
 
@@ -109,7 +120,7 @@ mod tests {
     #[test]
     fn a_bad_relation_is_refused_by_the_name_of_its_variable() {
         assert_eq!(check("5", "10"), Ok(()));
-        assert!(check("2", "10").unwrap_err().starts_with("REQUEST_TIMEOUT_SECONDS (2) must be at least 3"));
+        assert!(check("1", "10").unwrap_err().starts_with("REQUEST_TIMEOUT_SECONDS (1) must be at least 2"));
         assert_eq!(
             check("20", "10").unwrap_err(),
             "DRAIN_TIMEOUT_SECONDS (10) must be at least REQUEST_TIMEOUT_SECONDS (20)"

@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
-use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
-use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
+use metrics::{Counter, Gauge, Histogram, Unit};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::BuildError;
 use pricing_core::cache::Cached;
-use pricing_core::telemetry::{LATENCY_BUCKETS, install_metrics};
+use pricing_core::events::LOG_CAPACITY;
+use pricing_core::telemetry::{LATENCY_BUCKETS, Metrics};
 
 const REQUEST_DURATION: &str = "http_request_duration_seconds";
 const CACHE_RESULTS: &str = "pricing_cache_results_total";
 const FILL_FAILURES: &str = "pricing_cache_fill_failures_total";
 const PRICE_AGE: &str = "pricing_price_age_seconds";
+const DATABASE_LOOKUPS: &str = "pricing_database_lookups_total";
+const DEGRADED: &str = "pricing_degraded";
+const SHED: &str = "pricing_requests_shed_total";
+const EVENT_LOG_FILL: &str = "pricing_event_log_fill_ratio";
 const DEGRADED_READS: &str = "pricing_degraded_reads_total";
 const EVENTS_PUBLISHED: &str = "pricing_events_published_total";
 const TASKS_ENQUEUED: &str = "pricing_tasks_enqueued_total";
@@ -19,13 +25,13 @@ const TASKS_ENQUEUED: &str = "pricing_tasks_enqueued_total";
 const AGE_BUCKETS: &[f64] = &[1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 70.0, 120.0, 300.0, 500.0, 700.0];
 
 /// Installs the recorder and describes the metrics. Once per process, before a [`Service`](crate::Service)
-/// is made, inside the Tokio runtime.
+/// is made.
 ///
 /// # Errors
 ///
 /// When a recorder is installed already.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let handle = install_metrics(&[(REQUEST_DURATION, LATENCY_BUCKETS), (PRICE_AGE, AGE_BUCKETS)])?;
+pub fn install() -> Result<Metrics, BuildError> {
+    let metrics = Metrics::install(&[(REQUEST_DURATION, LATENCY_BUCKETS), (PRICE_AGE, AGE_BUCKETS)])?;
     describe_histogram!(REQUEST_DURATION, Unit::Seconds, "Time to answer a request, by matched route");
     describe_counter!(CACHE_RESULTS, "What the cache said of an entry that a read asked for");
     describe_counter!(FILL_FAILURES, "Misses whose value could not be written to the cache");
@@ -34,9 +40,16 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         DEGRADED_READS,
         "Reads that did without Redis, or were served older data for want of the database"
     );
+    describe_counter!(DATABASE_LOOKUPS, "Lookups in the database, each for all the reads that shared it");
+    describe_gauge!(DEGRADED, "1 while reads do without Redis or the database because it failed");
+    describe_counter!(SHED, "Requests refused because MAX_CONCURRENT_REQUESTS were under way");
+    describe_gauge!(
+        EVENT_LOG_FILL,
+        "Share of its capacity that the event log held after the last event: at 1 it refuses events"
+    );
     describe_counter!(EVENTS_PUBLISHED, "Market events published");
     describe_counter!(TASKS_ENQUEUED, "Recalculations enqueued on request");
-    Ok(handle)
+    Ok(metrics)
 }
 
 /// Records how long a request took. The labels must come from closed sets.
@@ -47,9 +60,26 @@ pub fn request_answered(method: &'static str, endpoint: String, status: u16, dur
     histogram!(REQUEST_DURATION, labels.to_vec()).record(duration);
 }
 
-/// Counts a market event.
-pub fn event_published() {
+/// Counts a market event, with which the log holds so many that are not jobs yet.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
+pub fn event_published(backlog: u64) {
     counter!(EVENTS_PUBLISHED).increment(1);
+    gauge!(EVENT_LOG_FILL).set(backlog as f64 / LOG_CAPACITY as f64);
+}
+
+/// Counts a request that was refused for want of room.
+pub fn request_shed() {
+    counter!(SHED).increment(1);
+}
+
+/// The gauge of what is missing: `redis` or `database`.
+pub fn degraded(missing: &'static str) -> Gauge {
+    gauge!(DEGRADED, "missing" => missing)
+}
+
+/// The counter of lookups of one kind.
+pub fn database_lookups(of: &'static str) -> Counter {
+    counter!(DATABASE_LOOKUPS, "of" => of)
 }
 
 /// Counts a recalculation.

@@ -6,7 +6,8 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum_tracing_opentelemetry::middleware::OtelAxumLayer;
-use pricing_core::admin;
+use pricing_core::admin::{self, Health};
+use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -17,14 +18,15 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::server::Service;
 use crate::state::AppState;
-use crate::{body, observe, openapi, prices, problem, recalculation};
+use crate::{body, load, observe, openapi, prices, problem, recalculation};
 
 /// The whole service.
 ///
 /// From the outside in: the span of the request, which continues the caller's trace; the request's id; its
 /// duration, so that a refusal, a time-out and a panic are measured like any answer; the problem document
-/// that every error without one gets; a panic becomes a 500; a slow request becomes a 503.
-pub fn router(service: Service) -> Router {
+/// that every error without one gets; a panic becomes a 500; a slow request becomes a 503, and so does one too
+/// many.
+pub fn router(service: &Service, health: Health) -> Router {
     let (calls, document) = api(openapi::document());
     let layers = ServiceBuilder::new()
         .layer(option_layer(service.traced.then(|| OtelAxumLayer::default().filter(observe::is_traced))))
@@ -34,10 +36,12 @@ pub fn router(service: Service) -> Router {
         .layer(CatchPanicLayer::custom(problem::of_panic))
         .layer(from_fn_with_state(service.request_timeout, problem::unless_in_time))
         .layer(DefaultBodyLimit::max(body::MAX_BODY));
+    let room = Arc::new(Semaphore::new(service.max_concurrent_requests));
+    let calls = calls.route_layer(from_fn_with_state(room, load::shed));
     Router::new()
-        .merge(calls.with_state(service.state))
+        .merge(calls.with_state(service.state.clone()))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi::with_problems(document)))
-        .merge(admin::router(service.health, service.metrics))
+        .merge(admin::router(health, service.metrics.clone()))
         .layer(layers)
 }
 

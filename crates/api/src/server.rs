@@ -1,16 +1,19 @@
 //! How the process serves, and how it ends.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
-use metrics_exporter_prometheus::PrometheusHandle;
-use pricing_core::admin::{Health, Phase};
+use pricing_core::admin::Health;
 use pricing_core::cache::PriceCache;
-use pricing_core::catalogue::Catalogue;
+use pricing_core::catalogue::{Catalogue, Preparation};
 use pricing_core::connections::Redis;
+use pricing_core::http::{self, Ending};
+use pricing_core::shutdown::Shutdown;
+use pricing_core::supervisor::{PartFailed, Supervisor};
+use pricing_core::telemetry::{Metrics, causes};
+use redis::aio::ConnectionManager;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::prices::PriceInputs;
@@ -19,85 +22,100 @@ use crate::state::{AppState, StartError};
 
 /// Longest to wait for the database connections to close at the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pause before a database that was away at the start is tried again.
+const PREPARATION_PAUSE: Duration = Duration::from_secs(1);
 
 /// A service that is ready to be run.
 pub struct Service {
     /// What the handlers share.
     pub state: Arc<AppState>,
     /// What the process says of itself.
-    pub health: Health,
-    /// The metrics it serves.
-    pub metrics: PrometheusHandle,
+    pub metrics: Metrics,
     /// Whether requests are traced.
     pub traced: bool,
     /// Longest time for a request.
     pub request_timeout: Duration,
-    /// Longest time for requests under way to finish at the end.
-    pub drain_timeout: Duration,
+    /// Requests served at a time.
+    pub max_concurrent_requests: usize,
+    /// How serving ends.
+    pub ending: Ending,
+    /// The Redis and the database that readiness reports on.
+    redis: ConnectionManager,
+    catalogue: Catalogue,
+    /// What is left to be done before the database serves, if it was away so far.
+    preparation: Option<Preparation>,
 }
 
 impl Service {
-    /// Connects to Redis and the database. Redis may be away: it is used once it is there.
+    /// Connects to Redis and the database. Both may be away: they are used once they are there, and reads are
+    /// served from the one that is.
     ///
     /// # Errors
     ///
-    /// When a setting is wrong or the database cannot be opened.
-    pub async fn connect(
-        config: &Config,
-        metrics: PrometheusHandle,
-        traced: bool,
-    ) -> Result<Self, StartError> {
+    /// When a setting is wrong or the database refuses us.
+    pub async fn connect(config: &Config, metrics: Metrics, traced: bool) -> Result<Self, StartError> {
         let redis = Redis::new(&config.redis)?;
-        let catalogue = Catalogue::open(&config.database).await?;
+        let (catalogue, preparation) = Catalogue::lazy(&config.database)?;
+        let preparation = match preparation.run().await {
+            Ok(()) => None,
+            Err(error) if error.is_absence() => {
+                tracing::warn!(error = %causes(&error), "starting without the database");
+                Some(preparation)
+            }
+            Err(error) => return Err(error.into()),
+        };
         let inputs = PriceInputs::new(PriceCache::new(&redis, config.cache));
         Ok(Self {
-            health: Health::new(redis.cache.clone(), Some(catalogue.clone())),
-            state: Arc::new(AppState::new(&redis, catalogue, inputs, config.simulation)),
+            state: Arc::new(AppState::new(&redis, catalogue.clone(), inputs, config.simulation)),
             metrics,
             traced,
             request_timeout: config.request_timeout(),
-            drain_timeout: config.drain_timeout(),
+            max_concurrent_requests: config.max_concurrent_requests as usize,
+            ending: config.ending(),
+            redis: redis.cache,
+            catalogue,
+            preparation,
         })
     }
 }
 
-/// Serves on `listener` until `shutdown`, then accepts no more and lets the requests under way finish, for
-/// [`Service::drain_timeout`] at most.
+/// Serves on `listener` until it is asked to end. Readiness says no from then on; requests are still accepted
+/// for [`Ending::delay`], and those under way may finish for [`Ending::drain`] after that.
 ///
 /// # Errors
 ///
-/// When the listener fails.
-pub async fn run(
-    listener: TcpListener,
-    service: Service,
-    shutdown: CancellationToken,
-) -> std::io::Result<()> {
-    let (health, drain_timeout) = (service.health.clone(), service.drain_timeout);
-    let catalogue = service.state.catalogue.clone();
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-    });
-    let draining = {
-        let (health, shutdown) = (health.clone(), shutdown.clone());
-        async move {
-            shutdown.cancelled().await;
-            health.enter(Phase::Draining);
-        }
-    };
-    let server = axum::serve(listener, router(service)).with_graceful_shutdown(draining);
-    let cut_off = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(drain_timeout).await;
-    };
-
-    health.enter(Phase::Ready);
-    tokio::select! {
-        ended = server.into_future() => ended?,
-        () = cut_off => tracing::warn!("DRAIN_TIMEOUT_SECONDS is over: requests are cut off"),
+/// When a part of the process ends by itself.
+pub async fn run(listener: TcpListener, service: Service, shutdown: Shutdown) -> Result<(), PartFailed> {
+    let mut parts = Supervisor::new(shutdown);
+    let (redis, catalogue) = (service.redis.clone(), service.catalogue.clone());
+    let health = Health::new(parts.shutdown(), &[], redis, Some(catalogue.clone()));
+    parts.background("the upkeep of metrics", service.metrics.clone().upkeep());
+    if let Some(preparation) = &service.preparation {
+        parts.background("the preparation of the database", prepare(preparation.clone()));
     }
+    let (ending, asked) = (service.ending, parts.shutdown());
+    let router = router(&service, health.clone());
+    parts.part("the server", async move {
+        if !http::serve(listener, router, asked, ending).await {
+            tracing::warn!("DRAIN_TIMEOUT_SECONDS is over: requests are cut off");
+        }
+        Ok::<_, Infallible>(())
+    });
+    health.started();
+    parts.run().await?;
     // Waits for connections in use; those of requests that were cut off are not worth it.
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, catalogue.close()).await;
     Ok(())
+}
+
+/// Prepares the database once it is there. Then there is nothing left to do but to stay.
+async fn prepare(preparation: Preparation) {
+    while let Err(error) = preparation.run().await {
+        if !error.is_absence() {
+            tracing::error!(error = %causes(&error), "the database cannot be prepared");
+        }
+        tokio::time::sleep(PREPARATION_PAUSE).await;
+    }
+    tracing::info!("the database is there and prepared");
+    std::future::pending().await
 }

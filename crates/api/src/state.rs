@@ -10,22 +10,21 @@ use pricing_queue::{Queue, QueueOptions};
 
 use crate::prices::PriceInputs;
 use crate::prices::breaker::Breaker;
+use crate::prices::lookup::Lookups;
 
 /// Everything a handler needs. Made once per process and shared behind an `Arc`, so that a request costs
 /// one reference count.
 pub struct AppState {
     /// The cache, as reads use it.
     pub inputs: PriceInputs,
-    /// Products and markets: the truth.
-    pub catalogue: Catalogue,
+    /// What reads ask the catalogue: the truth.
+    pub lookups: Lookups,
     /// Open while the catalogue's database fails; reads that have a stale price do not wait for it then.
     pub database: Breaker,
     /// Where market events go.
     pub events: EventLog,
     /// Where recalculations wait.
     pub queue: Queue,
-    /// Slowness on request.
-    pub simulation: Simulation,
     /// The shop's rules.
     pub policy: Policy,
 }
@@ -47,11 +46,10 @@ impl AppState {
         let (commands, pool) = (redis.commands.clone(), redis.pool.clone());
         Self {
             inputs,
-            catalogue,
-            database: Breaker::new("the database"),
+            lookups: Lookups::new(catalogue, simulation),
+            database: Breaker::new("the database", "database"),
             events: EventLog::new(redis),
             queue: Queue::new(&redis.prefix, QUEUE, commands, pool, QueueOptions::default()),
-            simulation,
             policy: Policy::default(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -10,41 +10,81 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use metrics_exporter_prometheus::PrometheusHandle;
 use redis::aio::ConnectionManager;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::Catalogue;
+use crate::http::{self, Ending};
+use crate::telemetry::Metrics;
 
 /// Longest to wait for the answer of Redis or the database to a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
 /// Longest to wait for the answer of the own process to a health check.
 const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest that an answer may take at the end of the process.
-const CUT_OFF: Duration = Duration::from_secs(1);
+/// A part that has not beaten for this long is stalled: ten times what it waits for anything.
+const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 /// How far a process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-#[repr(u8)]
 pub enum Phase {
     /// Not yet at work.
-    Starting = 0,
+    Starting,
     /// At work.
-    Ready = 1,
+    Ready,
+    /// A part of it has not moved for half a minute, whatever the reason: it should be started again.
+    Stalled,
     /// Ending: finishing what it began.
-    Draining = 2,
+    Draining,
 }
 
 /// The health of a process. Clones share it.
 #[derive(Clone)]
 pub struct Health {
-    phase: Arc<AtomicU8>,
+    started: Arc<AtomicBool>,
+    shutdown: CancellationToken,
+    pulses: Arc<[Pulse]>,
     redis: ConnectionManager,
     catalogue: Option<Catalogue>,
+}
+
+/// The sign of life of a part that goes round in a loop. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Pulse {
+    part: &'static str,
+    born: Instant,
+    /// When it beat last, in milliseconds since `born`.
+    beat: Arc<AtomicU64>,
+}
+
+impl Pulse {
+    /// The pulse of a part that starts now.
+    pub fn of(part: &'static str) -> Self {
+        Self { part, born: Instant::now(), beat: Arc::new(AtomicU64::new(0)) }
+    }
+
+    /// The part has gone round once more. Whatever it waits for, it must do so at least every few seconds.
+    pub fn beat(&self) {
+        self.beat.store(self.age(), Ordering::Relaxed);
+    }
+
+    /// Whose pulse it is.
+    pub fn part(&self) -> &'static str {
+        self.part
+    }
+
+    fn is_stalled(&self) -> bool {
+        let silent = self.age().saturating_sub(self.beat.load(Ordering::Relaxed));
+        Duration::from_millis(silent) > STALLED_AFTER
+    }
+
+    fn age(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Body of `GET /health/ready`.
@@ -52,6 +92,9 @@ pub struct Health {
 pub struct HealthReport {
     /// How far the process is in its life.
     pub status: Phase,
+    /// The parts that do not move; absent when all do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stalled: Vec<&'static str>,
     /// `up` or `down`.
     pub redis: &'static str,
     /// `up` or `down`; absent in a process without a database.
@@ -62,27 +105,44 @@ pub struct HealthReport {
 }
 
 impl Health {
-    /// The health of a process that is starting and depends on Redis and perhaps on the catalogue.
-    pub fn new(redis: ConnectionManager, catalogue: Option<Catalogue>) -> Self {
-        Self { phase: Arc::new(AtomicU8::new(Phase::Starting as u8)), redis, catalogue }
+    /// The health of a process that is starting, drains after `shutdown`, and depends on Redis and perhaps on
+    /// the catalogue. It stalls when one of the `pulses` does.
+    pub fn new(
+        shutdown: CancellationToken,
+        pulses: &[&Pulse],
+        redis: ConnectionManager,
+        catalogue: Option<Catalogue>,
+    ) -> Self {
+        let pulses = pulses.iter().copied().cloned().collect();
+        Self { started: Arc::default(), shutdown, pulses, redis, catalogue }
     }
 
-    /// Enters a phase.
-    pub fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Relaxed);
+    /// The process is at work from now on.
+    pub fn started(&self) {
+        self.started.store(true, Ordering::Relaxed);
     }
 
     /// Probes what the process depends on.
     pub async fn report(&self) -> HealthReport {
-        let status = match self.phase.load(Ordering::Relaxed) {
-            0 => Phase::Starting,
-            1 => Phase::Ready,
-            _ => Phase::Draining,
-        };
+        let stalled = self.pulses.iter().filter(|pulse| pulse.is_stalled()).map(|pulse| pulse.part);
+        let stalled: Vec<_> = stalled.collect();
         let word = |up| if up { "up" } else { "down" };
         let (redis, database) = tokio::join!(self.redis_answers(), self.database_answers());
         let degraded = !redis || database == Some(false);
-        HealthReport { status, redis: word(redis), database: database.map(word), degraded }
+        let status = self.phase(stalled.is_empty());
+        HealthReport { status, stalled, redis: word(redis), database: database.map(word), degraded }
+    }
+
+    fn phase(&self, is_moving: bool) -> Phase {
+        if self.shutdown.is_cancelled() {
+            Phase::Draining
+        } else if !self.started.load(Ordering::Relaxed) {
+            Phase::Starting
+        } else if is_moving {
+            Phase::Ready
+        } else {
+            Phase::Stalled
+        }
     }
 
     async fn redis_answers(&self) -> bool {
@@ -102,8 +162,8 @@ impl Health {
 ///
 /// A process is live while it answers. It is ready (200) while it is at work, also when Redis or the
 /// database is down: reads go on then, and taking every replica out of service would end them. It is not
-/// (503) while it starts or drains.
-pub fn router(health: Health, metrics: PrometheusHandle) -> Router {
+/// (503) while it starts or drains, nor when one of its parts has stopped moving.
+pub fn router(health: Health, metrics: Metrics) -> Router {
     let render = move || std::future::ready(render(&metrics));
     Router::new()
         .route("/metrics", get(render))
@@ -112,7 +172,7 @@ pub fn router(health: Health, metrics: PrometheusHandle) -> Router {
         .with_state(health)
 }
 
-fn render(metrics: &PrometheusHandle) -> impl IntoResponse + use<> {
+fn render(metrics: &Metrics) -> impl IntoResponse + use<> {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
 }
 
@@ -120,31 +180,17 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
     let report = health.report().await;
     let status = match report.status {
         Phase::Ready => StatusCode::OK,
-        Phase::Starting | Phase::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        Phase::Starting | Phase::Stalled | Phase::Draining => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, Json(report))
 }
 
-/// Serves [`router`] on a port of its own until `shutdown`, and answers under way for a second more.
-///
-/// # Errors
-///
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    health: Health,
-    metrics: PrometheusHandle,
-    shutdown: CancellationToken,
-) -> std::io::Result<()> {
-    let cut_off = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(CUT_OFF).await;
-    };
-    let ending = shutdown.clone().cancelled_owned();
-    tokio::select! {
-        ended = axum::serve(listener, router(health, metrics)).with_graceful_shutdown(ending).into_future() => ended,
-        () = cut_off => Ok(()), // a client that sends half a request would hold up the end
-    }
+/// Serves [`router`] on a port of its own for as long as it is polled: the end of the process can be watched
+/// there.
+pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics) {
+    let never = CancellationToken::new();
+    let ending = Ending { delay: Duration::ZERO, drain: Duration::ZERO };
+    http::serve(listener, router(health, metrics), never, ending).await;
 }
 
 /// The process that listens on `addr` is not ready.
@@ -169,5 +215,38 @@ pub fn check_health(addr: SocketAddr) -> Result<(), NotReady> {
     match agent.get(&url).call() {
         Ok(_) => Ok(()),
         Err(source) => Err(NotReady { url, source: Box::new(source) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_does_not_move_for_half_a_minute_is_stalled() {
+        let pulse = Pulse::of("the reader");
+        tokio::time::advance(STALLED_AFTER).await;
+        assert!(!pulse.is_stalled());
+        pulse.beat();
+        tokio::time::advance(STALLED_AFTER).await;
+        assert!(!pulse.is_stalled(), "it moved");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(pulse.is_stalled());
+        pulse.beat();
+        assert!(!pulse.is_stalled(), "it moves again");
+    }
+
+    #[tokio::test]
+    async fn readiness_follows_the_life_of_the_process() {
+        let (shutdown, pulse) = (CancellationToken::new(), Pulse::of("the reader"));
+        let client = redis::Client::open("redis://127.0.0.1:1").unwrap();
+        let config = redis::aio::ConnectionManagerConfig::new();
+        let redis = ConnectionManager::new_lazy_with_config(client, config).unwrap();
+        let health = Health::new(shutdown.clone(), &[&pulse], redis, None);
+        assert_eq!(health.phase(true), Phase::Starting);
+        health.started();
+        assert_eq!((health.phase(true), health.phase(false)), (Phase::Ready, Phase::Stalled));
+        shutdown.cancel();
+        assert_eq!(health.phase(true), Phase::Draining);
     }
 }

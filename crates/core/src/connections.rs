@@ -6,6 +6,7 @@ use std::time::Duration;
 use deadpool_redis::{Manager, Pool, Runtime};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::io::tcp::TcpSettings;
+use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo};
 
 use crate::settings::{SecretError, secret};
@@ -76,7 +77,7 @@ impl Redis {
         let file = settings.redis_url_file.as_deref();
         let url = secret("REDIS_URL", url, file, "redis://127.0.0.1:6379")?;
         let info = url.into_connection_info().map_err(ConnectError::Address)?;
-        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        let info = info.set_tcp_settings(tcp_settings());
         let client = Client::open(info.clone()).map_err(ConnectError::Address)?;
         let manager = |timeout| {
             let config = ConnectionManagerConfig::new()
@@ -93,6 +94,15 @@ impl Redis {
             prefix: settings.redis_prefix.clone(),
         })
     }
+}
+
+/// A peer that vanished without a word is found out within twenty seconds, with or without data on its way.
+fn tcp_settings() -> TcpSettings {
+    let probes = TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3));
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(probes.with_retries(3));
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(Duration::from_secs(20));
+    settings
 }
 
 /// A pool whose connections can sit out a blocking read of [`BLOCK`].

@@ -1,6 +1,7 @@
 //! Identifiers, parsed once at the edge and trusted ever after.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 /// Longest identifier, in bytes.
 pub const MAX_ID_LEN: usize = 64;
@@ -81,8 +82,9 @@ identifier! {
 
 impl Location {
     /// The market that prices every location without a market of its own.
-    pub fn fallback() -> Self {
-        Self("default".into())
+    pub fn fallback() -> &'static Self {
+        static FALLBACK: LazyLock<Location> = LazyLock::new(|| Location("default".into()));
+        &FALLBACK
     }
 }
 

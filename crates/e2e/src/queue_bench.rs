@@ -8,7 +8,7 @@ use std::time::Duration;
 use apalis::prelude::{AbortError, BoxDynError, Data, DeferredError, WorkerBuilder};
 use futures_util::FutureExt as _;
 use pricing_core::connections::Redis;
-use pricing_queue::{Lease, NewTask, OnDead, Queue, QueueOptions, TaskRecord, TaskState};
+use pricing_queue::{Hooks, Lease, NewTask, OnDead, Queue, QueueOptions, TaskRecord, TaskState};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -109,7 +109,7 @@ impl QueueBench {
             script.buried.fetch_add(1, Ordering::SeqCst);
             async { Ok(()) }.boxed()
         });
-        let backend = queue.backend(name, closing.clone(), Some(on_dead));
+        let backend = queue.backend(name, closing.clone(), Hooks { on_dead: Some(on_dead), on_look: None });
         let cut_off = backend.cut_off();
         let worker = WorkerBuilder::new(name).backend(backend).data(self.script.clone()).build(job);
         let stopping = closing.clone();

@@ -1,9 +1,10 @@
 //! Reading the durable event log.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use anyhow::Result;
 use backon::ExponentialBackoff;
+use pricing_core::admin::Pulse;
 use pricing_core::ids::TaskId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,17 +16,23 @@ use crate::metrics;
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
 
 /// Makes every event of the log a job, through every failure of Redis, until `shutdown`.
-pub(crate) async fn follow(listener: &Listener, shutdown: &CancellationToken) {
+pub(crate) async fn follow(
+    listener: &Listener,
+    pulse: &Pulse,
+    shutdown: &CancellationToken,
+) -> Result<(), Infallible> {
     // Redis knows who read an entry by the reader's name, so no two readers ever share one.
     let consumer = format!("listener-{}", TaskId::generate());
     let mut backoff = pauses();
     while !shutdown.is_cancelled() {
-        if let Err(error) = session(listener, &consumer, &mut backoff, shutdown).await {
+        if let Err(error) = session(listener, &consumer, &mut backoff, pulse, shutdown).await {
             metrics::reconnect("log");
             tracing::warn!(error = format!("{error:#}"), "the event log broke; reconnecting");
+            pulse.beat();
             pause(&mut backoff, shutdown).await;
         }
     }
+    Ok(())
 }
 
 /// Reads on one connection until it breaks or the listener ends. An entry is acknowledged after its job is
@@ -34,12 +41,14 @@ async fn session(
     listener: &Listener,
     consumer: &str,
     backoff: &mut ExponentialBackoff,
+    pulse: &Pulse,
     shutdown: &CancellationToken,
-) -> Result<()> {
+) -> anyhow::Result<()> {
     let mut reader = listener.events.reader(consumer).await?;
     let mut next_look = Instant::now();
     let mut events = reader.unfinished().await?;
     while !shutdown.is_cancelled() {
+        pulse.beat();
         let was_busy = !events.is_empty();
         for logged in events {
             if shutdown.is_cancelled() {
@@ -47,6 +56,7 @@ async fn session(
             }
             listener.enqueue("log", &logged.event).await?;
             reader.acknowledge(&logged).await?;
+            pulse.beat();
         }
         *backoff = pauses();
 

@@ -23,5 +23,5 @@ async fn main() -> anyhow::Result<()> {
     let port = TcpListener::bind(config.metrics_addr).await.context("METRICS_ADDR cannot be listened on")?;
     let ended = run(port, Listener::new(&config)?, metrics, shutdown).await;
     telemetry.flush().await;
-    ended
+    Ok(ended?)
 }

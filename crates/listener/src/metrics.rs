@@ -2,8 +2,7 @@
 
 use anyhow::Context as _;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use metrics_exporter_prometheus::PrometheusHandle;
-use pricing_core::telemetry::{LATENCY_BUCKETS, install_metrics};
+use pricing_core::telemetry::{LATENCY_BUCKETS, Metrics};
 
 const EVENTS: &str = "pricing_events_received_total";
 const ENQUEUE_SECONDS: &str = "pricing_event_enqueue_seconds";
@@ -15,13 +14,13 @@ const RECONNECTS: &str = "pricing_listener_reconnects_total";
 /// # Errors
 ///
 /// When a recorder is installed already.
-pub fn install() -> anyhow::Result<PrometheusHandle> {
-    let handle = install_metrics(&[(ENQUEUE_SECONDS, LATENCY_BUCKETS)]).context("metrics")?;
+pub fn install() -> anyhow::Result<Metrics> {
+    let metrics = Metrics::install(&[(ENQUEUE_SECONDS, LATENCY_BUCKETS)]).context("metrics")?;
     describe_counter!(EVENTS, "Market events seen, by way; those not new had become jobs before");
     describe_histogram!(ENQUEUE_SECONDS, Unit::Seconds, "Time to make an event a job");
     describe_gauge!(BACKLOG, "Events in the log that are not jobs yet");
     describe_counter!(RECONNECTS, "Connections to Redis that broke, by way");
-    Ok(handle)
+    Ok(metrics)
 }
 
 pub(crate) fn event(way: &'static str, new: bool, seconds: f64) {

@@ -25,6 +25,19 @@ use crate::settle::SettleLayer;
 pub type OnDead =
     Arc<dyn Fn(TaskRecord, String) -> BoxFuture<'static, Result<(), BoxDynError>> + Send + Sync>;
 
+/// Called each time the worker looks for tasks.
+pub type OnLook = Arc<dyn Fn() + Send + Sync>;
+
+/// What a worker is told of.
+#[derive(Clone, Default)]
+pub struct Hooks {
+    /// Runs at least once for each task before it is dead; a failure of it is tried again.
+    pub on_dead: Option<OnDead>,
+    /// Runs at least every few seconds while tasks are fetched, also when all slots are taken or Redis is away:
+    /// the sign that the worker is alive.
+    pub on_look: Option<OnLook>,
+}
+
 /// An apalis backend: the tasks of a [`Queue`] for one worker.
 ///
 /// The arguments of a task are its payload, as text: decoding is the job's, so a payload that does not
@@ -64,9 +77,8 @@ impl Queue {
     ///
     /// `name` tells the worker from all others that ever were: include something random. When `closing` is
     /// cancelled no further task is fetched; the worker ends when its runs have ended.
-    ///
-    /// `on_dead` runs at least once for each task before it is dead; a failure of it is tried again.
-    pub fn backend(&self, name: &str, closing: CancellationToken, on_dead: Option<OnDead>) -> RedisBackend {
+    pub fn backend(&self, name: &str, closing: CancellationToken, hooks: Hooks) -> RedisBackend {
+        let Hooks { on_dead, on_look } = hooks;
         let running = Running::default();
         let (sender, deliveries) = mpsc::channel(self.options.concurrency.max(1));
         let consumer = Consumer {
@@ -75,6 +87,7 @@ impl Queue {
             running: running.clone(),
             deliveries: sender,
             closing: closing.clone(),
+            on_look,
         };
         RedisBackend {
             options: self.options.clone(),

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::backend::OnLook;
 use crate::backoff::Backoff;
 use crate::lease::Lease;
 use crate::queue::{GROUP, Queue, QueueError};
@@ -40,6 +41,7 @@ pub(crate) struct Consumer {
     pub(crate) running: Running,
     pub(crate) deliveries: mpsc::Sender<Lease>,
     pub(crate) closing: CancellationToken,
+    pub(crate) on_look: Option<OnLook>,
 }
 
 impl Consumer {
@@ -50,6 +52,7 @@ impl Consumer {
         let fetch = async {
             let mut backoff = Backoff::default();
             while !self.closing.is_cancelled() {
+                self.look();
                 if let Err(error) = self.session(&slots, &mut backoff).await {
                     warn_of(&error, "the queue is interrupted; reconnecting");
                     tokio::select! {
@@ -74,11 +77,13 @@ impl Consumer {
         let mut cursor = "0-0".to_owned();
         let mut next_look = Instant::now();
         loop {
+            self.look();
             // A task is fetched only when it can be run at once: what waits, waits where others can take it.
             let first = tokio::select! {
                 biased;
                 () = self.closing.cancelled() => return Ok(()),
                 slot = slots.clone().acquire_owned() => slot,
+                () = tokio::time::sleep(BLOCK) => continue,
             };
             let Ok(first) = first else { return Ok(()) };
             let mut free = vec![first];
@@ -102,6 +107,12 @@ impl Consumer {
                 self.deliver(entry, &mut free).await?;
             }
             *backoff = Backoff::default();
+        }
+    }
+
+    fn look(&self) {
+        if let Some(on_look) = &self.on_look {
+            on_look();
         }
     }
 

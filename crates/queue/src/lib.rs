@@ -12,7 +12,7 @@ mod consumer;
 mod keys;
 mod scripts;
 
-pub use backend::{OnDead, RedisBackend};
+pub use backend::{Hooks, OnDead, OnLook, RedisBackend};
 pub use lease::Lease;
 pub use queue::{Depths, Enqueued, MAX_PAYLOAD, MAX_TASK_ID, NewTask, Queue, QueueError, QueueOptions};
 pub use record::{Progress, TaskRecord, TaskState};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use apalis::prelude::{AbortError, BoxDynError, Data};
+use apalis::prelude::{AbortError, BoxDynError, Data, DeferredError};
 use pricing_core::ids::TaskId;
 use pricing_core::job::{QUEUE, Recalculation, now_ms};
 use pricing_core::telemetry::{causes, continue_trace};
@@ -44,8 +44,8 @@ pub enum Reason {
 ///
 /// # Errors
 ///
-/// A failure that will not go away by itself as [`AbortError`], which ends the task; any other as it is,
-/// which has it tried again.
+/// A failure that will not go away by itself as [`AbortError`], which ends the task; the end of the process
+/// as [`DeferredError`], which hands it back; any other as it is, which has it tried again.
 pub async fn recalculate(
     payload: String,
     lease: Data<Lease>,
@@ -91,6 +91,10 @@ async fn attempt(payload: &str, lease: &Lease, recalculator: &Recalculator) -> R
 fn report(failure: Failure, lease: &Lease) -> BoxDynError {
     let (task_id, attempt) = (lease.record().id.as_str(), lease.record().attempts);
     let error = causes(&failure).to_string();
+    if matches!(failure, Failure::Closing) {
+        tracing::info!(task_id, attempt, "recalculation interrupted: its task is handed back");
+        return DeferredError::new(failure).into();
+    }
     tracing::Span::current().record("otel.status_code", "ERROR");
     if failure.is_transient() {
         let retries_left = lease.retries_left();

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use metrics_exporter_prometheus::PrometheusHandle;
 use pricing_core::lock::Acquire;
-use pricing_core::telemetry::install_metrics;
-use pricing_queue::Depths;
+use pricing_core::telemetry::Metrics;
+use pricing_queue::{Depths, QueueOptions};
 
 use crate::job::{Outcome, Reason};
 use crate::recalculate::Failure;
@@ -18,6 +17,7 @@ const PRODUCTS: &str = "pricing_products_recalculated_total";
 const EVENT_TO_PRICE: &str = "pricing_event_to_price_seconds";
 const QUEUE_WAIT: &str = "pricing_queue_wait_seconds";
 const QUEUE_DEPTH: &str = "pricing_queue_depth";
+const QUEUE_FILL: &str = "pricing_queue_fill_ratio";
 const FAILURES: &str = "pricing_task_failures_total";
 const RETRIES: &str = "pricing_task_retries_total";
 const DEAD: &str = "pricing_tasks_dead_total";
@@ -35,8 +35,8 @@ const SLOW_BUCKETS: &[f64] = &[
 /// # Errors
 ///
 /// When a recorder is installed already.
-pub fn install() -> anyhow::Result<PrometheusHandle> {
-    let handle = install_metrics(&[
+pub fn install() -> anyhow::Result<Metrics> {
+    let metrics = Metrics::install(&[
         (DURATION, SLOW_BUCKETS),
         (EVENT_TO_PRICE, SLOW_BUCKETS),
         (QUEUE_WAIT, SLOW_BUCKETS),
@@ -52,12 +52,16 @@ pub fn install() -> anyhow::Result<PrometheusHandle> {
     );
     describe_histogram!(QUEUE_WAIT, Unit::Seconds, "Time a task was ready before its run began");
     describe_gauge!(QUEUE_DEPTH, "Tasks, by state");
+    describe_gauge!(
+        QUEUE_FILL,
+        "Share of its capacity that a list holds: at 1 the stream refuses tasks, and dead drops its oldest"
+    );
     describe_counter!(FAILURES, "Runs that failed, by whether trying again may help");
     describe_counter!(RETRIES, "Runs that failed and are to be repeated");
     describe_counter!(DEAD, "Tasks that died");
     describe_counter!(LOCK, "Requests for the recalculation lock, by answer");
     describe_counter!(LOCK_LOST, "Runs that ended because the lock was lost");
-    Ok(handle)
+    Ok(metrics)
 }
 
 pub(crate) fn started(waited: Duration) {
@@ -69,6 +73,7 @@ pub(crate) fn ended(ended: &Result<Outcome, Failure>, took: Duration) {
         Ok(Outcome::Updated { .. }) => "updated",
         Ok(Outcome::Skipped { reason: Reason::LockHeldByAnotherWorker }) => "skipped_lock_held",
         Ok(Outcome::Skipped { reason: Reason::CoveredByANewerRecalculation }) => "skipped_covered",
+        Err(Failure::Closing) => "handed_back",
         Err(failure) => {
             let kind = if failure.is_transient() { "transient" } else { "permanent" };
             counter!(FAILURES, "kind" => kind).increment(1);
@@ -111,7 +116,7 @@ pub(crate) fn lock_lost() {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
-pub(crate) fn depths(depths: Depths) {
+pub(crate) fn depths(depths: Depths, options: &QueueOptions) {
     let states = [
         ("queued", depths.queued),
         ("running", depths.running),
@@ -121,4 +126,7 @@ pub(crate) fn depths(depths: Depths) {
     for (state, depth) in states {
         gauge!(QUEUE_DEPTH, "state" => state).set(depth as f64);
     }
+    let stream = depths.queued + depths.running;
+    gauge!(QUEUE_FILL, "list" => "stream").set(stream as f64 / options.capacity as f64);
+    gauge!(QUEUE_FILL, "list" => "dead").set(depths.dead as f64 / options.dead_capacity as f64);
 }

@@ -7,6 +7,7 @@ use pricing_core::lock::{Acquire, Claim, Held, LockError, RecalculationLock, Rel
 use pricing_core::simulation::ExternalApiTimeout;
 use pricing_core::telemetry::{causes, current_traceparent};
 use pricing_queue::{Lease, NewTask, Queue, QueueError};
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span};
 
 use crate::job::{Outcome, Reason};
@@ -46,6 +47,9 @@ pub enum Failure {
     /// The lock expired under us, as after a long pause of the process.
     #[error("the recalculation lock was lost")]
     LockLost,
+    /// The process was asked to end; the task goes on in another one.
+    #[error("the worker was asked to end")]
+    Closing,
     /// The task was taken over, as after a long pause of the process.
     #[error("the task was taken over by another worker")]
     LeaseLost,
@@ -72,6 +76,8 @@ pub struct Recalculator {
     pub queue: Queue,
     /// What does the work.
     pub scanner: Scanner,
+    /// Cancelled when the process is asked to end.
+    pub closing: CancellationToken,
 }
 
 impl Recalculator {
@@ -79,7 +85,8 @@ impl Recalculator {
     ///
     /// Skips when another task holds the lock, which will scan again for this request, or when the request
     /// is covered. Otherwise scans until no request was made since the last scan started. The work ends at
-    /// once when the lock is lost; it can be repeated at any point without harm.
+    /// once when the lock is lost, and after the batch it is at when the process is to end; it can be repeated
+    /// at any point without harm.
     ///
     /// # Errors
     ///
@@ -132,7 +139,7 @@ impl Recalculator {
         loop {
             let covers = held.numbers_given().await?;
             let span = info_span!("scan", scan = scans, covers, products = tracing::field::Empty);
-            let products = self.scanner.scan(task, lease).instrument(span).await?;
+            let products = self.scanner.scan(task, lease, &self.closing).instrument(span).await?;
             match held.release_if_covered(covers).await? {
                 Release::Released => return Ok(products),
                 Release::Moved if scans < MAX_SCANS => scans += 1,

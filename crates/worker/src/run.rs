@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use apalis::prelude::{WorkerBuilder, WorkerContext};
-use metrics_exporter_prometheus::PrometheusHandle;
-use pricing_core::admin::{self, Health, Phase};
+use pricing_core::admin::{self, Health, Pulse};
 use pricing_core::cache::PriceCache;
 use pricing_core::catalogue::Catalogue;
 use pricing_core::connections::Redis;
 use pricing_core::ids::TaskId;
 use pricing_core::lock::RecalculationLock;
 use pricing_core::price::Policy;
-use pricing_queue::Queue;
+use pricing_core::shutdown::Shutdown;
+use pricing_core::supervisor::Supervisor;
+use pricing_core::telemetry::Metrics;
+use pricing_queue::{Hooks, Queue};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -28,13 +29,13 @@ use crate::scan::Scanner;
 const DEPTH_PERIOD: Duration = Duration::from_secs(5);
 /// Longest to wait for tasks to be handed back.
 const HAND_BACK: Duration = Duration::from_secs(3);
-const JOB_RUNNER: &str = "the job runner";
 
 /// A worker that is ready to run.
 pub struct Worker {
+    redis: Redis,
     queue: Queue,
-    health: Health,
-    recalculator: Arc<Recalculator>,
+    lock: RecalculationLock,
+    scanner: Scanner,
     drain: Duration,
 }
 
@@ -49,72 +50,41 @@ impl Worker {
         let catalogue = Catalogue::open(&config.database).await?;
         let queue = config.queue_on(&redis);
         let lock_ttl = Duration::from_secs(config.lock_ttl_seconds);
-        let lock = RecalculationLock::new(&redis, queue.numbers_key().to_owned(), lock_ttl);
-        let scanner = Scanner {
-            catalogue: catalogue.clone(),
-            cache: PriceCache::new(&redis, config.cache).patient(&redis),
-            simulation: config.simulation,
-            policy: Policy::default(),
-        };
         Ok(Self {
-            health: Health::new(redis.commands.clone(), Some(catalogue)),
-            recalculator: Arc::new(Recalculator { lock, queue: queue.clone(), scanner }),
-            queue,
+            lock: RecalculationLock::new(&redis, queue.numbers_key().to_owned(), lock_ttl),
+            scanner: Scanner {
+                catalogue,
+                cache: PriceCache::new(&redis, config.cache).patient(&redis),
+                simulation: config.simulation,
+                policy: Policy::default(),
+            },
             drain: Duration::from_secs(config.drain_timeout_seconds),
+            queue,
+            redis,
         })
     }
 }
 
-/// Runs jobs and reports on `port` until `shutdown`; then fetches no more and lets the runs under way end,
-/// for as long as `DRAIN_TIMEOUT_SECONDS` says. A run that is cut off is handed back.
+/// Runs jobs and reports on `port` until it is asked to end; then fetches no more, and has the run that scans
+/// hand its task back after the batch it is at. Whatever still runs after `DRAIN_TIMEOUT_SECONDS` is cut off
+/// and handed back as it is.
 ///
 /// # Errors
 ///
-/// When one of the parts ends by itself.
-pub async fn run(
-    port: TcpListener,
-    worker: Worker,
-    metrics: PrometheusHandle,
-    shutdown: CancellationToken,
-) -> Result<()> {
-    let Worker { queue, health, recalculator, drain } = worker;
-    let mut parts: JoinSet<(&'static str, Result<()>)> = JoinSet::new();
-
-    let (admin_health, ended) = (health.clone(), CancellationToken::new());
-    let admin = admin::serve(port, admin_health, metrics, ended.clone());
-    parts.spawn(async move { ("the metrics port", admin.await.context("cannot serve")) });
-
-    let (depths, measured) = (queue.clone(), ended.clone());
-    parts.spawn(async move {
-        measure_depths(&depths, &measured).await;
-        ("the measuring of depths", Ok(()))
-    });
-
-    let jobs = run_jobs(queue, recalculator, drain, shutdown.clone());
-    parts.spawn(async move { (JOB_RUNNER, jobs.await) });
-
-    health.enter(Phase::Ready);
-    tracing::info!("waiting for jobs");
-    let draining = health.clone();
-    let asked = shutdown.clone();
-    parts.spawn(async move {
-        asked.cancelled().await;
-        draining.enter(Phase::Draining);
-        ("the watch for the end", Ok(()))
-    });
-
-    // The first part to end by being asked to is the watch, then the job runner; then the others may end.
-    while let Some(ended_part) = parts.join_next().await {
-        let (part, result) = ended_part.context("a part of the worker panicked")?;
-        result.context(part)?;
-        if !shutdown.is_cancelled() {
-            bail!("{part} ended by itself");
-        }
-        if part == JOB_RUNNER {
-            ended.cancel();
-        }
-    }
-    Ok(())
+/// When one of the parts ends by itself, or runs cannot be handed back.
+pub async fn run(port: TcpListener, worker: Worker, metrics: Metrics, shutdown: Shutdown) -> Result<()> {
+    let Worker { redis, queue, lock, scanner, drain } = worker;
+    let mut parts = Supervisor::new(shutdown);
+    let (pulse, closing) = (Pulse::of("the job runner"), parts.shutdown());
+    let catalogue = Some(scanner.catalogue.clone());
+    let health = Health::new(closing.clone(), &[&pulse], redis.commands.clone(), catalogue);
+    parts.background("the upkeep of metrics", metrics.clone().upkeep());
+    parts.background("the metrics port", admin::serve(port, health.clone(), metrics));
+    parts.background("the measuring of depths", measure_depths(queue.clone()));
+    let recalculator = Recalculator { lock, queue: queue.clone(), scanner, closing: closing.clone() };
+    parts.part(pulse.part(), run_jobs(queue, Arc::new(recalculator), pulse, drain, closing));
+    health.started();
+    Ok(parts.run().await?)
 }
 
 /// Runs jobs until `shutdown`, and those under way for `drain` more; then cuts them off, which hands their
@@ -122,13 +92,18 @@ pub async fn run(
 async fn run_jobs(
     queue: Queue,
     recalculator: Arc<Recalculator>,
+    pulse: Pulse,
     drain: Duration,
     shutdown: CancellationToken,
 ) -> Result<()> {
     // Redis knows who runs a task by the worker's name, so no two workers ever share one.
     let context = WorkerContext::new(&format!("worker-{}", TaskId::generate()));
-    let backend =
-        queue.backend(context.name(), shutdown.child_token(), Some(job::on_dead(recalculator.clone())));
+    tracing::info!(worker = context.name(), "waiting for jobs");
+    let hooks = Hooks {
+        on_dead: Some(job::on_dead(recalculator.clone())),
+        on_look: Some(Arc::new(move || pulse.beat())),
+    };
+    let backend = queue.backend(context.name(), shutdown.child_token(), hooks);
     let cut_off = backend.cut_off();
     let worker = WorkerBuilder::new(&context).backend(backend).data(recalculator).build(recalculate);
     let end = async {
@@ -144,15 +119,13 @@ async fn run_jobs(
     }
 }
 
-async fn measure_depths(queue: &Queue, ended: &CancellationToken) {
+async fn measure_depths(queue: Queue) {
+    let mut period = tokio::time::interval(DEPTH_PERIOD);
     loop {
+        period.tick().await;
         match queue.depths().await {
-            Ok(depths) => metrics::depths(depths),
+            Ok(depths) => metrics::depths(depths, queue.options()),
             Err(error) => tracing::debug!(%error, "the depths of the queue are unknown"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(DEPTH_PERIOD) => {}
-            () = ended.cancelled() => return,
         }
     }
 }

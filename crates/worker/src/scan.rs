@@ -7,6 +7,7 @@ use pricing_core::job::now_ms;
 use pricing_core::price::{Market, Membership, Policy, price};
 use pricing_core::simulation::Simulation;
 use pricing_queue::{Lease, Progress};
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span};
 
 use crate::metrics;
@@ -33,13 +34,20 @@ impl Scanner {
     ///
     /// Whatever was changed in the catalogue before this is called is in the prices when it returns. It may
     /// run beside another scan and be cut off anywhere: the database takes a list price only for the
-    /// versions that were read, and the cache only an equal or higher version.
+    /// versions that were read, and the cache only an equal or higher version. It ends after a batch with
+    /// [`Failure::Closing`] once `closing` is cancelled.
     ///
     /// # Errors
     ///
     /// See [`Failure`].
-    pub async fn scan(&self, task: &TaskId, lease: &Lease) -> Result<u64, Failure> {
-        self.simulation.full_scan().await;
+    pub async fn scan(
+        &self,
+        task: &TaskId,
+        lease: &Lease,
+        closing: &CancellationToken,
+    ) -> Result<u64, Failure> {
+        let simulated = self.simulation.full_scan();
+        closing.run_until_cancelled(simulated).await.ok_or(Failure::Closing)?;
         let default = self.write_markets().await?;
 
         let total = self.catalogue.count_products().await?;
@@ -55,6 +63,9 @@ impl Scanner {
                 return Err(Failure::LeaseLost);
             }
             batch = self.catalogue.products_after(Some(&last.id), BATCH).await?;
+            if closing.is_cancelled() && !batch.is_empty() {
+                return Err(Failure::Closing);
+            }
         }
         tracing::Span::current().record("products", done);
         Ok(done)
@@ -69,7 +80,7 @@ impl Scanner {
                 batch.iter().map(|(location, market)| Entry::Market(location, market)).collect();
             self.cache.store(&entries).await?;
             default = default
-                .or(batch.iter().find(|(location, _)| *location == fallback).map(|(_, market)| *market));
+                .or(batch.iter().find(|(location, _)| location == fallback).map(|(_, market)| *market));
             batch = self.catalogue.markets_after(Some(&last.clone()), BATCH).await?;
         }
         Ok(default)

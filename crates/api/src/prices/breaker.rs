@@ -4,28 +4,46 @@ use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use metrics::Gauge;
 use pricing_core::telemetry::causes;
 use tokio::time::{Instant, timeout};
 
-/// Milliseconds between two tries of what failed.
-const PAUSE_MS: u64 = 1_000;
+use crate::metrics::degraded;
 
-/// Lets reads pass something by once it failed. Then one read a second tries it again, and its success
-/// lets the others back, so an absence costs one read a second its waiting time, not every read.
+/// Milliseconds between two probes of what failed.
+const PAUSE_MS: u64 = 1_000;
+/// Longest that a read which can do without waits for a probe.
+pub const PROBE_WAIT: Duration = Duration::from_millis(100);
+
+/// Whether a call may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// The breaker is closed: as far as is known, the call will succeed.
+    Closed,
+    /// It is half open: this one caller is to try.
+    Probe,
+    /// It is open: the call would fail.
+    Refused,
+}
+
+/// Lets reads pass something by once it failed. Then one read a second probes it, and its success lets the
+/// others back, so an absence costs one read a second its waiting time, not every read.
 ///
 /// Lock-free: a closed breaker costs one atomic load.
 pub struct Breaker {
     /// What it stands in front of, for the log.
     name: &'static str,
+    /// 1 while it is open.
+    gauge: Gauge,
     born: Instant,
-    /// When the next read may try, in milliseconds since `born`; 0 while it is closed.
+    /// When the next read may probe, in milliseconds since `born`; 0 while it is closed.
     retry_at: AtomicU64,
 }
 
 impl Breaker {
-    /// A closed breaker, which lets everything through.
-    pub fn new(name: &'static str) -> Self {
-        Self { name, born: Instant::now(), retry_at: AtomicU64::new(0) }
+    /// A closed breaker in front of what `name` says, to be counted as `missing` while it is open.
+    pub fn new(name: &'static str, missing: &'static str) -> Self {
+        Self { name, gauge: degraded(missing), born: Instant::now(), retry_at: AtomicU64::new(0) }
     }
 
     /// Whether what is behind it failed, and has not been seen to work again.
@@ -33,27 +51,31 @@ impl Breaker {
         self.retry_at.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether to try: yes while it is closed; while it is open, for one caller a second.
-    pub fn admits(&self) -> bool {
+    /// Whether to call: yes while it is closed; while it is open, for one caller a second.
+    pub fn admission(&self) -> Admission {
         let retry_at = self.retry_at.load(Ordering::Relaxed);
         if retry_at == 0 {
-            return true;
+            return Admission::Closed;
         }
         let now = self.now();
         let next = now + PAUSE_MS;
-        now >= retry_at
-            && self.retry_at.compare_exchange(retry_at, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let is_due = now >= retry_at
+            && self.retry_at.compare_exchange(retry_at, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if is_due { Admission::Probe } else { Admission::Refused }
     }
 
-    /// Makes a call if it is admitted. `None` if it is not, or if it fails or takes longer than `wait`.
+    /// Makes a call if it is admitted. `None` if it is not, or if it fails or takes longer than `wait`, or
+    /// than [`PROBE_WAIT`] when it is a probe.
     pub async fn call<T, E: Error + 'static>(
         &self,
         wait: Duration,
         call: impl Future<Output = Result<T, E>>,
     ) -> Option<T> {
-        if !self.admits() {
-            return None;
-        }
+        let wait = match self.admission() {
+            Admission::Closed => wait,
+            Admission::Probe => wait.min(PROBE_WAIT),
+            Admission::Refused => return None,
+        };
         match timeout(wait, call).await {
             Ok(Ok(value)) => {
                 self.close();
@@ -68,6 +90,7 @@ impl Breaker {
     /// Opens the breaker, after a failure. The first one of an absence is logged.
     pub fn open(&self, cause: &(dyn Error + 'static)) {
         if self.retry_at.swap(self.now() + PAUSE_MS, Ordering::Relaxed) == 0 {
+            self.gauge.set(1);
             tracing::warn!(error = %causes(cause), "{} failed: reads do without until it works again", self.name);
         }
     }
@@ -75,6 +98,7 @@ impl Breaker {
     /// Closes the breaker, after a success.
     pub fn close(&self) {
         if self.is_open() && self.retry_at.swap(0, Ordering::Relaxed) != 0 {
+            self.gauge.set(0);
             tracing::info!("{} works again", self.name);
         }
     }
@@ -94,15 +118,15 @@ mod tests {
     const WAIT: Duration = Duration::from_millis(250);
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_failure_one_read_a_second_tries_until_one_succeeds() {
-        let breaker = Breaker::new("Redis");
+    async fn after_a_failure_one_read_a_second_probes_until_one_succeeds() {
+        let breaker = Breaker::new("Redis", "redis");
         let works = || breaker.call(WAIT, ready(Ok::<_, io::Error>(1)));
         assert_eq!(works().await, Some(1));
         assert_eq!(breaker.call(WAIT, ready(Err::<i32, _>(io::Error::other("gone")))).await, None);
         assert_eq!(works().await, None, "passed by");
 
         tokio::time::advance(Duration::from_millis(PAUSE_MS)).await;
-        assert_eq!((breaker.admits(), breaker.admits()), (true, false));
+        assert_eq!((breaker.admission(), breaker.admission()), (Admission::Probe, Admission::Refused));
         assert_eq!(works().await, None, "another one is trying");
 
         tokio::time::advance(Duration::from_millis(PAUSE_MS)).await;
@@ -111,11 +135,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_redis_costs_its_waiting_time_once() {
-        let (breaker, start) = (Breaker::new("Redis"), Instant::now());
+    async fn a_silent_redis_costs_its_waiting_time_once_and_then_a_short_probe_a_second() {
+        let (breaker, start) = (Breaker::new("Redis", "redis"), Instant::now());
+        let silent = || breaker.call(WAIT, pending::<Result<i32, io::Error>>());
         for _ in 0..100 {
-            assert_eq!(breaker.call(WAIT, pending::<Result<i32, io::Error>>()).await, None);
+            assert_eq!(silent().await, None);
         }
         assert_eq!(start.elapsed(), WAIT);
+        tokio::time::advance(Duration::from_millis(PAUSE_MS)).await;
+        for _ in 0..100 {
+            assert_eq!(silent().await, None);
+        }
+        assert_eq!(start.elapsed(), WAIT + Duration::from_millis(PAUSE_MS) + PROBE_WAIT);
     }
 }

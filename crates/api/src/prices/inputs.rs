@@ -25,7 +25,7 @@ pub struct PriceInputs {
 impl PriceInputs {
     /// The inputs in this cache. The metrics recorder must be installed already.
     pub fn new(cache: PriceCache) -> Self {
-        Self { cache, breaker: Breaker::new("Redis"), metrics: ReadMetrics::new() }
+        Self { cache, breaker: Breaker::new("Redis", "redis"), metrics: ReadMetrics::new() }
     }
 
     /// What the cache says of a product and of a market, in one round trip; `None` without Redis.

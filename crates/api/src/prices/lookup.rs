@@ -1,26 +1,34 @@
-//! The lookups of a miss.
+//! The lookups of a miss, each made once however many reads miss at the same time.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::Counter;
+use moka::future::Cache;
 use pricing_core::cache::Entry;
 use pricing_core::catalogue::{Catalogue, CatalogueError};
 use pricing_core::ids::{Location, ProductId};
 use pricing_core::price::{Market, Product};
+use pricing_core::simulation::Simulation;
 use tokio::time::timeout;
 
 use super::breaker::Breaker;
+use crate::metrics::database_lookups;
 
 /// Longest the lookups of one read may take; then the database counts as away.
-pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long an answer serves other reads: those that asked the cache before it was filled.
+const LINGER: Duration = Duration::from_secs(1);
+/// Lookups of one product or market that linger at most.
+const LINGERING: u64 = 10_000;
+/// Lookups of many products that linger at most.
+const LINGERING_BATCHES: u64 = 100;
 
-/// Why a lookup found nothing.
+/// Why a lookup failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
-    /// The product does not exist.
-    #[error("the product does not exist")]
-    UnknownProduct,
     /// Not even the market that all other locations fall back to exists: the catalogue is not complete.
     #[error("the database has no market \"default\"")]
     NoDefaultMarket,
@@ -28,8 +36,11 @@ pub enum LookupError {
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
     /// The database did not answer in time.
-    #[error("the database did not answer within {} s", LOOKUP_TIMEOUT.as_secs())]
+    #[error("the database did not answer in time")]
     TimedOut,
+    /// The database was not asked, for it has just failed.
+    #[error("the database is away")]
+    NotAsked,
 }
 
 impl LookupError {
@@ -40,24 +51,20 @@ impl LookupError {
 }
 
 /// The market that prices a location.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundMarket<'a> {
-    /// Whose market it is: the location's own, or [`Location::fallback`].
-    pub location: Cow<'a, Location>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundMarket {
     /// The market.
     pub market: Market,
+    /// Whether it is that of [`Location::fallback`], for want of one of the location's own.
+    pub is_fallback: bool,
 }
 
-impl<'a> FoundMarket<'a> {
-    /// The market of this location.
-    pub fn of(location: &'a Location, market: Market) -> Self {
-        Self { location: Cow::Borrowed(location), market }
-    }
-
+impl FoundMarket {
     /// What the cache should know after this was found for `asked`.
     pub fn entries<'e>(&'e self, asked: &'e Location) -> impl Iterator<Item = Entry<'e>> {
-        let unknown = (*self.location != *asked).then_some(Entry::UnknownMarket(asked));
-        [Entry::Market(&self.location, &self.market)].into_iter().chain(unknown)
+        let whose = if self.is_fallback { Location::fallback() } else { asked };
+        let unknown = self.is_fallback.then_some(Entry::UnknownMarket(asked));
+        [Entry::Market(whose, &self.market)].into_iter().chain(unknown)
     }
 }
 
@@ -68,21 +75,128 @@ pub enum Input<T> {
     Cached(T),
     /// From the database.
     Loaded(T),
+    /// From the database, by the lookup of another read under way, which tells the cache.
+    Shared(T),
 }
 
 impl<T> Input<T> {
     /// The input.
     pub fn value(&self) -> &T {
-        let (Self::Cached(value) | Self::Loaded(value)) = self;
+        let (Self::Cached(value) | Self::Loaded(value) | Self::Shared(value)) = self;
         value
     }
 
-    /// The input if it is news to the cache.
+    /// The input if this read is to tell the cache.
     pub fn loaded(&self) -> Option<&T> {
         match self {
-            Self::Cached(_) => None,
+            Self::Cached(_) | Self::Shared(_) => None,
             Self::Loaded(value) => Some(value),
         }
+    }
+
+    /// Whether it comes from the cache.
+    pub fn is_cached(&self) -> bool {
+        matches!(self, Self::Cached(_))
+    }
+}
+
+/// Lookups of one kind, by what is asked.
+///
+/// **Single-flight**: of all reads that ask the same at the same time one asks the database, and the others
+/// share its answer; if it is dropped or fails, the next one tries. An answer may be one second old.
+struct Flights<K, V> {
+    answers: Cache<K, V>,
+    made: Counter,
+}
+
+impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Flights<K, V> {
+    fn new(of: &'static str, most: u64) -> Self {
+        let answers = Cache::builder().max_capacity(most).time_to_live(LINGER).build();
+        Self { answers, made: database_lookups(of) }
+    }
+
+    async fn join<Q>(
+        &self,
+        asked: &Q,
+        lookup: impl Future<Output = Result<V, LookupError>>,
+    ) -> Result<Input<V>, Arc<LookupError>>
+    where
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+        K: std::borrow::Borrow<Q>,
+    {
+        // One that has ended already came too early for the cache to keep it: this read tells the cache again.
+        if let Some(value) = self.answers.get(asked).await {
+            return Ok(Input::Loaded(value));
+        }
+        let counted = async {
+            self.made.increment(1);
+            lookup.await
+        };
+        let answer = self.answers.entry_by_ref(asked).or_try_insert_with(counted).await?;
+        let is_ours = answer.is_fresh();
+        let value = answer.into_value();
+        Ok(if is_ours { Input::Loaded(value) } else { Input::Shared(value) })
+    }
+}
+
+/// What reads ask the database.
+pub struct Lookups {
+    catalogue: Catalogue,
+    simulation: Simulation,
+    products: Flights<ProductId, Option<Product>>,
+    batches: Flights<Vec<ProductId>, Arc<HashMap<ProductId, Product>>>,
+    markets: Flights<Location, FoundMarket>,
+}
+
+impl Lookups {
+    /// The lookups in this catalogue. The metrics recorder must be installed already.
+    pub fn new(catalogue: Catalogue, simulation: Simulation) -> Self {
+        Self {
+            catalogue,
+            simulation,
+            products: Flights::new("product", LINGERING),
+            batches: Flights::new("products", LINGERING_BATCHES),
+            markets: Flights::new("market", LINGERING),
+        }
+    }
+
+    /// The product in the database, `None` when it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn product(&self, id: &ProductId) -> Result<Input<Option<Product>>, Arc<LookupError>> {
+        let lookup = async { Ok(self.catalogue.product(id).await?) };
+        self.products.join(id, self.simulation.product_lookup(lookup)).await
+    }
+
+    /// Those of these products that are in the database. Sorted ids are shared by all who ask for the same.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn products(
+        &self,
+        ids: &Vec<ProductId>,
+    ) -> Result<Input<Arc<HashMap<ProductId, Product>>>, Arc<LookupError>> {
+        let lookup = async { Ok(Arc::new(self.catalogue.products(ids).await?.into_iter().collect())) };
+        self.batches.join(ids, self.simulation.product_lookup(lookup)).await
+    }
+
+    /// The market in the database that prices a location: its own, or that of all others.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::NoDefaultMarket`] when there is neither; others when the database fails.
+    pub async fn market(&self, location: &Location) -> Result<Input<FoundMarket>, Arc<LookupError>> {
+        let lookup = async {
+            if let Some(market) = self.catalogue.market(location).await? {
+                return Ok(FoundMarket { market, is_fallback: false });
+            }
+            let market = self.catalogue.market(Location::fallback()).await?;
+            market.map(|market| FoundMarket { market, is_fallback: true }).ok_or(LookupError::NoDefaultMarket)
+        };
+        self.markets.join(location, self.simulation.market_lookup(lookup)).await
     }
 }
 
@@ -93,150 +207,35 @@ impl<T> Input<T> {
 /// When the lookup fails.
 pub async fn unless_cached<T>(
     cached: Option<T>,
-    lookup: impl Future<Output = Result<T, LookupError>>,
-) -> Result<Input<T>, LookupError> {
+    lookup: impl Future<Output = Result<Input<T>, Arc<LookupError>>>,
+) -> Result<Input<T>, Arc<LookupError>> {
     match cached {
         Some(value) => Ok(Input::Cached(value)),
-        None => lookup.await.map(Input::Loaded),
+        None => lookup.await,
     }
 }
 
-/// Runs two lookups at once: together they take as long as the slower one. `database` learns whether the
-/// database is there.
+/// Runs two lookups at once: together they take as long as the slower one, and `wait` at most. `database`
+/// learns whether the database is there.
 ///
 /// # Errors
 ///
 /// The first failure, or [`LookupError::TimedOut`].
 pub async fn both<P, M>(
     database: &Breaker,
-    product: impl Future<Output = Result<Input<P>, LookupError>>,
-    market: impl Future<Output = Result<Input<M>, LookupError>>,
-) -> Result<(Input<P>, Input<M>), LookupError> {
+    wait: Duration,
+    product: impl Future<Output = Result<Input<P>, Arc<LookupError>>>,
+    market: impl Future<Output = Result<Input<M>, Arc<LookupError>>>,
+) -> Result<(Input<P>, Input<M>), Arc<LookupError>> {
     let lookups = async { tokio::try_join!(product, market) };
-    let found = timeout(LOOKUP_TIMEOUT, lookups).await.unwrap_or(Err(LookupError::TimedOut));
+    let found = timeout(wait, lookups).await.unwrap_or_else(|_| Err(Arc::new(LookupError::TimedOut)));
     match &found {
         Err(error) if error.is_absence() => database.open(error),
-        Ok((Input::Cached(_), Input::Cached(_))) => {} // it was not asked
+        Ok((product, market)) if product.is_cached() && market.is_cached() => {} // it was not asked
         _ => database.close(),
     }
     found
 }
 
-/// The product in the database.
-///
-/// # Errors
-///
-/// [`LookupError::UnknownProduct`] when it does not exist; others when the database fails.
-pub async fn product(catalogue: &Catalogue, id: &ProductId) -> Result<Product, LookupError> {
-    catalogue.product(id).await?.ok_or(LookupError::UnknownProduct)
-}
-
-/// Those of these products that are in the database.
-///
-/// # Errors
-///
-/// When the database fails.
-pub async fn products(
-    catalogue: &Catalogue,
-    ids: &[ProductId],
-) -> Result<HashMap<ProductId, Product>, LookupError> {
-    Ok(catalogue.products(ids).await?.into_iter().collect())
-}
-
-/// The market in the database that prices a location: its own, or that of all others.
-///
-/// # Errors
-///
-/// [`LookupError::NoDefaultMarket`] when there is neither; others when the database fails.
-pub async fn market<'a>(
-    catalogue: &Catalogue,
-    location: &'a Location,
-) -> Result<FoundMarket<'a>, LookupError> {
-    if let Some(market) = catalogue.market(location).await? {
-        return Ok(FoundMarket::of(location, market));
-    }
-    let fallback = Location::fallback();
-    let market = catalogue.market(&fallback).await?.ok_or(LookupError::NoDefaultMarket)?;
-    Ok(FoundMarket { location: Cow::Owned(fallback), market })
-}
-
 #[cfg(test)]
-mod tests {
-    use std::future::{pending, ready};
-
-    use pricing_core::money::Ppm;
-    use pricing_core::simulation::Simulation;
-    use tokio::time::{Instant, sleep};
-
-    use super::*;
-
-    const SLOW: Simulation = Simulation { io: true, failure_rate: 0.0 };
-
-    #[tokio::test(start_paused = true)]
-    async fn a_miss_takes_as_long_as_the_slower_lookup_not_the_sum() {
-        let start = Instant::now();
-        let lookup = async |millis| {
-            sleep(Duration::from_millis(millis)).await;
-            Ok::<_, LookupError>(Input::Loaded(millis))
-        };
-        assert_eq!(
-            both(&Breaker::new("the database"), lookup(50), lookup(40)).await.unwrap(),
-            (Input::Loaded(50), Input::Loaded(40))
-        );
-        assert_eq!(start.elapsed().as_millis(), 50);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_simulated_miss_takes_20_to_50_ms() {
-        for _ in 0..100 {
-            let start = Instant::now();
-            let product = unless_cached(None, SLOW.product_lookup(ready(Ok(1))));
-            let market = unless_cached(None, SLOW.market_lookup(ready(Ok(2))));
-            both(&Breaker::new("the database"), product, market).await.unwrap();
-            assert!((20..=51).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_cached_is_not_looked_up() {
-        let start = Instant::now();
-        let market = unless_cached(Some(2), SLOW.market_lookup(ready(Ok(3))));
-        let product = unless_cached(None, ready(Ok(1)));
-        let inputs = both(&Breaker::new("the database"), product, market).await.unwrap();
-        assert_eq!(inputs, (Input::Loaded(1), Input::Cached(2)));
-        assert_eq!((inputs.0.loaded(), inputs.1.loaded()), (Some(&1), None));
-        assert_eq!(start.elapsed(), Duration::ZERO);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_database_counts_as_away() {
-        let database = Breaker::new("the database");
-        let silent = both(&database, pending::<Result<Input<()>, _>>(), ready(Ok(Input::Cached(())))).await;
-        assert!(matches!(silent, Err(LookupError::TimedOut)));
-        assert!(database.is_open());
-        both(&database, ready(Ok(Input::Cached(()))), ready(Ok(Input::Cached(())))).await.unwrap();
-        assert!(database.is_open(), "it was not asked");
-        let unknown = both(
-            &database,
-            ready(Err::<Input<()>, _>(LookupError::UnknownProduct)),
-            ready(Ok(Input::Cached(()))),
-        )
-        .await;
-        assert!(unknown.is_err() && !database.is_open(), "to know of nothing is an answer");
-    }
-
-    #[test]
-    fn a_location_without_a_market_is_remembered_as_such() {
-        let market = Market { multiplier: Ppm::ONE, version: 1 };
-        let (mars, fallback) = (Location::parse("Mars").unwrap(), Location::fallback());
-        let own = FoundMarket::of(&mars, market);
-        let entries: Vec<_> = own.entries(&mars).collect();
-        assert!(matches!(entries[..], [Entry::Market(location, _)] if *location == mars));
-        let other = FoundMarket { location: Cow::Owned(fallback.clone()), market };
-        let entries: Vec<_> = other.entries(&mars).collect();
-        let [Entry::Market(whose, _), Entry::UnknownMarket(unknown)] = entries[..] else {
-            panic!("{entries:?}")
-        };
-        assert_eq!((whose, unknown), (&fallback, &mars));
-    }
-}
+mod tests;

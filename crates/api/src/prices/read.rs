@@ -1,14 +1,16 @@
 //! The read path of one product.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
+use axum::http::StatusCode;
 use pricing_core::cache::{Cached, CachedInputs, Entry};
 use pricing_core::ids::{Location, ProductId};
 use pricing_core::price::price;
 
 use super::answer::{PriceAnswer, Source};
+use super::breaker::{Admission, PROBE_WAIT};
 use super::inputs::{fresh, of_any_age};
-use super::lookup::{self, FoundMarket, LookupError, unless_cached};
+use super::lookup::{self, FoundMarket, LOOKUP_TIMEOUT, LookupError, unless_cached};
 use super::request::Customer;
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -24,13 +26,17 @@ pub enum ReadError {
     UnknownProduct,
     /// The database failed, and the cache does not know enough in its place.
     #[error("the database failed, and the cache cannot stand in for it")]
-    Unavailable(#[source] LookupError),
+    Unavailable(#[source] Arc<LookupError>),
 }
 
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         match &error {
             ReadError::UnknownProduct => Self::not_found("The product does not exist."),
+            // Said once when the breaker opened; one line for each read would drown everything else.
+            ReadError::Unavailable(cause) if matches!(**cause, LookupError::NotAsked) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "Prices are not available just now.")
+            }
             ReadError::Unavailable(_) => Self::unavailable("Prices are not available just now.", &error),
         }
     }
@@ -47,11 +53,14 @@ pub async fn read_price<'a>(
     customer: &Customer,
 ) -> Result<PriceAnswer<'a>, ReadError> {
     // The cache, in one round trip; in a second one when the location is known to have no market.
-    let mut location = Cow::Borrowed(&customer.location);
-    let mut cached = state.inputs.of_one(id, &location).await.unwrap_or(NOTHING);
+    let mut location = &customer.location;
+    let mut cached = state.inputs.of_one(id, location).await.unwrap_or(NOTHING);
+    if cached.product == Cached::Unknown {
+        return Err(ReadError::UnknownProduct);
+    }
     if cached.market == Cached::Unknown {
-        location = Cow::Owned(Location::fallback());
-        cached.market = state.inputs.of_market(&location).await.unwrap_or(Cached::Absent);
+        location = Location::fallback();
+        cached.market = state.inputs.of_market(location).await.unwrap_or(Cached::Absent);
     }
     if let (Some(product), Some(market)) = (fresh(&cached.product), fresh(&cached.market)) {
         state.inputs.metrics.served(&cached.product);
@@ -60,48 +69,58 @@ pub async fn read_price<'a>(
     }
 
     // While the database is away, older data will do. One read a second tries it all the same.
-    if !state.database.admits()
-        && let Some(answer) = stale_price(state, id, customer, &cached)
-    {
-        return Ok(answer);
-    }
-
-    // What is missing, from the database, at once.
-    let (catalogue, simulation) = (&state.catalogue, &state.simulation);
-    let product = simulation.product_lookup(lookup::product(catalogue, id));
-    let market = simulation.market_lookup(lookup::market(catalogue, &location));
-    let cached_market = fresh(&cached.market).map(|market| FoundMarket::of(&location, market));
-    let lookups = lookup::both(
-        &state.database,
-        unless_cached(fresh(&cached.product), product),
-        unless_cached(cached_market, market),
-    );
-    let (product, market) = match lookups.await {
-        Ok(inputs) => inputs,
-        Err(LookupError::UnknownProduct) => return Err(ReadError::UnknownProduct),
-        Err(error) => {
-            return stale_price(state, id, customer, &cached).ok_or(ReadError::Unavailable(error));
-        }
+    let wait = match state.database.admission() {
+        Admission::Closed => LOOKUP_TIMEOUT,
+        Admission::Probe if is_priceable(&cached) => PROBE_WAIT,
+        Admission::Probe => LOOKUP_TIMEOUT,
+        Admission::Refused => return stale_price(state, id, customer, &cached, LookupError::NotAsked.into()),
     };
 
-    // The price; and the cache learns what it did not know.
-    let price = price(product.value(), &market.value().market, customer.membership, &state.policy);
-    let learnt = product.loaded().map(|product| Entry::Product(id, product)).into_iter();
-    let learnt = learnt.chain(market.loaded().into_iter().flat_map(|market| market.entries(&location)));
+    // What is missing, from the database, at once.
+    let cached_market = fresh(&cached.market).map(|market| FoundMarket { market, is_fallback: false });
+    let product = unless_cached(fresh(&cached.product).map(Some), state.lookups.product(id));
+    let market = unless_cached(cached_market, state.lookups.market(location));
+    let (product, market) = match lookup::both(&state.database, wait, product, market).await {
+        Ok(inputs) => inputs,
+        Err(error) => return stale_price(state, id, customer, &cached, error),
+    };
+
+    // The cache learns what it did not know; then the price.
+    let last_seen = of_any_age(&cached.product).map_or(0, |product| product.version);
+    let learnt = product.loaded().map(|product| match product {
+        Some(product) => Entry::Product(id, product),
+        None => Entry::UnknownProduct(id, last_seen),
+    });
+    let learnt =
+        learnt.into_iter().chain(market.loaded().into_iter().flat_map(|market| market.entries(location)));
     state.inputs.fill(&learnt.collect::<Vec<_>>()).await;
+    let product = product.value().ok_or(ReadError::UnknownProduct)?;
+    let price = price(&product, &market.value().market, customer.membership, &state.policy);
     Ok(PriceAnswer::new(id, &price, Source::Database, false))
 }
 
-/// The price by what the cache still holds, if that is enough: for when the database is away.
+/// Whether the cache holds enough for a price, however old.
+fn is_priceable(cached: &CachedInputs) -> bool {
+    of_any_age(&cached.product).is_some() && of_any_age(&cached.market).is_some()
+}
+
+/// The price by what the cache still holds, for when the database is away.
+///
+/// # Errors
+///
+/// When that is not enough: because of `error`.
 fn stale_price<'a>(
     state: &AppState,
     id: &'a ProductId,
     customer: &Customer,
     cached: &CachedInputs,
-) -> Option<PriceAnswer<'a>> {
-    let (product, market) = (of_any_age(&cached.product)?, of_any_age(&cached.market)?);
+    error: Arc<LookupError>,
+) -> Result<PriceAnswer<'a>, ReadError> {
+    let (Some(product), Some(market)) = (of_any_age(&cached.product), of_any_age(&cached.market)) else {
+        return Err(ReadError::Unavailable(error));
+    };
     state.inputs.metrics.without_database.increment(1);
     state.inputs.metrics.served(&cached.product);
     let price = price(&product, &market, customer.membership, &state.policy);
-    Some(PriceAnswer::new(id, &price, Source::Cache, true))
+    Ok(PriceAnswer::new(id, &price, Source::Cache, true))
 }

@@ -1,15 +1,16 @@
 //! The read path of many products: that of one, with one round trip and one statement for all of them.
 
-use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pricing_core::cache::{Cached, Entry};
 use pricing_core::ids::{Location, ProductId};
 use pricing_core::price::{Market, Product, price};
 
 use super::answer::{PriceAnswer, PricesAnswer, Source};
+use super::breaker::Admission;
 use super::inputs::{fresh, of_any_age};
-use super::lookup::{self, FoundMarket, Input, unless_cached};
+use super::lookup::{self, FoundMarket, Input, LOOKUP_TIMEOUT, LookupError, unless_cached};
 use super::read::ReadError;
 use super::request::Customer;
 use crate::state::AppState;
@@ -26,43 +27,38 @@ pub async fn read_prices<'a>(
     customer: &Customer,
 ) -> Result<PricesAnswer<'a>, ReadError> {
     // The cache, in one round trip; in a second one when the location is known to have no market.
-    let mut location = Cow::Borrowed(&customer.location);
+    let mut location = &customer.location;
     let nothing = || (vec![Cached::Absent; ids.len()], Cached::Absent);
-    let (products, mut market) = state.inputs.of_many(ids, &location).await.unwrap_or_else(nothing);
+    let (products, mut market) = state.inputs.of_many(ids, location).await.unwrap_or_else(nothing);
     if market == Cached::Unknown {
-        location = Cow::Owned(Location::fallback());
-        market = state.inputs.of_market(&location).await.unwrap_or(Cached::Absent);
+        location = Location::fallback();
+        market = state.inputs.of_market(location).await.unwrap_or(Cached::Absent);
     }
     let cached = || ids.iter().zip(&products);
 
-    let missed: BTreeSet<&ProductId> =
-        cached().filter(|(_, product)| fresh(product).is_none()).map(|(id, _)| id).collect();
-    let missed: Vec<ProductId> = missed.into_iter().cloned().collect();
-    let is_hit = missed.is_empty() && fresh(&market).is_some();
+    let is_missed = |entry: &Cached<Product>| fresh(entry).is_none() && *entry != Cached::Unknown;
+    let missed: BTreeMap<&ProductId, u64> = cached()
+        .filter(|(_, entry)| is_missed(entry))
+        .map(|(id, entry)| (id, of_any_age(entry).map_or(0, |product| product.version)))
+        .collect();
 
     // While the database is away, older data will do. One read a second tries it all the same.
-    if !is_hit
-        && !state.database.admits()
-        && let Some(answer) = stale_prices(state, customer, cached(), &market)
-    {
-        return Ok(answer);
+    let is_hit = missed.is_empty() && fresh(&market).is_some();
+    let spare = |error: Arc<LookupError>| {
+        stale_prices(state, customer, cached(), &market).ok_or(ReadError::Unavailable(error))
+    };
+    if !is_hit && state.database.admission() == Admission::Refused {
+        return spare(LookupError::NotAsked.into());
     }
 
     // What is missing, from the database, at once, and each product once.
-    let (catalogue, simulation) = (&state.catalogue, &state.simulation);
-    let lookup_products = simulation.product_lookup(lookup::products(catalogue, &missed));
-    let lookup_market = simulation.market_lookup(lookup::market(catalogue, &location));
-    let cached_market = fresh(&market).map(|market| FoundMarket::of(&location, market));
-    let lookups = lookup::both(
-        &state.database,
-        unless_cached(missed.is_empty().then(HashMap::new), lookup_products),
-        unless_cached(cached_market, lookup_market),
-    );
-    let (loaded, priced_by) = match lookups.await {
+    let asked: Vec<ProductId> = missed.keys().copied().cloned().collect();
+    let cached_market = fresh(&market).map(|market| FoundMarket { market, is_fallback: false });
+    let products = unless_cached(missed.is_empty().then(Arc::default), state.lookups.products(&asked));
+    let priced_by = unless_cached(cached_market, state.lookups.market(location));
+    let (loaded, priced_by) = match lookup::both(&state.database, LOOKUP_TIMEOUT, products, priced_by).await {
         Ok(inputs) => inputs,
-        Err(error) => {
-            return stale_prices(state, customer, cached(), &market).ok_or(ReadError::Unavailable(error));
-        }
+        Err(error) => return spare(error),
     };
 
     // The prices; and the cache learns what it did not know.
@@ -86,8 +82,13 @@ pub async fn read_prices<'a>(
         let price = price(product.value(), &priced_by.value().market, customer.membership, &state.policy);
         answer.prices.push(PriceAnswer::new(id, &price, source, false));
     }
-    let learnt = loaded.value().iter().map(|(id, product)| Entry::Product(id, product));
-    let learnt = learnt.chain(priced_by.loaded().into_iter().flat_map(|market| market.entries(&location)));
+    let news = loaded.loaded().into_iter().flat_map(|found| {
+        missed.iter().map(|(id, last_seen)| match found.get(*id) {
+            Some(product) => Entry::Product(id, product),
+            None => Entry::UnknownProduct(id, *last_seen),
+        })
+    });
+    let learnt = news.chain(priced_by.loaded().into_iter().flat_map(|market| market.entries(location)));
     state.inputs.fill(&learnt.collect::<Vec<_>>()).await;
     Ok(answer)
 }
@@ -100,15 +101,17 @@ fn stale_prices<'a, 'c>(
     market: &Cached<Market>,
 ) -> Option<PricesAnswer<'a>> {
     let value = of_any_age(market)?;
-    let prices: Option<Vec<_>> = cached
-        .map(|(id, entry)| {
-            let price = price(&of_any_age(entry)?, &value, customer.membership, &state.policy);
-            state.inputs.metrics.served(entry);
-            let stale = fresh(entry).is_none() || fresh(market).is_none();
-            Some(PriceAnswer::new(id, &price, Source::Cache, stale))
-        })
-        .collect();
-    let prices = prices?;
+    let mut answer = PricesAnswer { prices: Vec::new(), missing: Vec::new() };
+    for (id, entry) in cached {
+        if *entry == Cached::Unknown {
+            answer.missing.push(id.as_str());
+            continue;
+        }
+        let price = price(&of_any_age(entry)?, &value, customer.membership, &state.policy);
+        state.inputs.metrics.served(entry);
+        let stale = fresh(entry).is_none() || fresh(market).is_none();
+        answer.prices.push(PriceAnswer::new(id, &price, Source::Cache, stale));
+    }
     state.inputs.metrics.without_database.increment(1);
-    Some(PricesAnswer { prices, missing: Vec::new() })
+    Some(answer)
 }

@@ -53,7 +53,6 @@ pub async fn publish_market_event(
         };
         Problem::unavailable(detail, &error)
     })?;
-    metrics::event_published();
     let id = event.id.as_str();
     Ok(json(&PublishedEvent { status: "Event published", channel: CHANNEL, event_id: id, task_id: id }))
 }
@@ -72,6 +71,6 @@ async fn publish(events: &EventLog, reason: String) -> Result<MarketEvent, Event
     );
     let event = span.in_scope(|| MarketEvent::new(reason, current_traceparent()));
     span.record("messaging.message.id", event.id.as_str());
-    events.publish(&event).instrument(span).await?;
+    metrics::event_published(events.publish(&event).instrument(span).await?);
     Ok(event)
 }

@@ -12,6 +12,14 @@ use crate::price::{Market, Product};
 
 /// Longest data of an entry, in bytes. Ours take about fifty.
 const MAX_DATA: usize = 1_024;
+/// Data of an entry that says that there is no such thing: JSON's word for it.
+const UNKNOWN: &str = "null";
+/// How long a location stays remembered as having no market of its own.
+pub(super) const UNKNOWN_MARKET_LIFE: Duration = Duration::from_secs(10);
+/// How long a product stays remembered as not existing: one that is created without an event is found then.
+pub(super) const UNKNOWN_PRODUCT_LIFE: Duration = Duration::from_secs(2);
+/// An entry that denies something for longer is none of ours.
+const LONGEST_UNKNOWN: Duration = UNKNOWN_MARKET_LIFE;
 /// Versions are exact in Lua and in signed columns up to here.
 const MAX_VERSION: u64 = 1 << 53;
 
@@ -49,6 +57,9 @@ pub enum Entry<'a> {
     Market(&'a Location, &'a Market),
     /// A location without a market of its own. Any real market replaces it.
     UnknownMarket(&'a Location),
+    /// A product that does not exist, and the version that the cache last knew it in, 0 if it did not. It
+    /// replaces that version, and any newer one replaces it.
+    UnknownProduct(&'a ProductId, u64),
 }
 
 impl Entry<'_> {
@@ -57,6 +68,7 @@ impl Entry<'_> {
             Entry::Product(_, product) => product.version,
             Entry::Market(_, market) => market.version,
             Entry::UnknownMarket(_) => 0,
+            Entry::UnknownProduct(_, version) => *version,
         }
     }
 
@@ -69,7 +81,7 @@ impl Entry<'_> {
             Entry::Market(_, market) => {
                 sonic_rs::to_string(&MarketData { multiplier_ppm: market.multiplier.get() })
             }
-            Entry::UnknownMarket(_) => Ok(String::new()),
+            Entry::UnknownMarket(_) | Entry::UnknownProduct(..) => return UNKNOWN.to_owned(),
         };
         data.unwrap_or_default() // integers and plain strings always serialize
     }
@@ -134,7 +146,7 @@ impl Lives {
         let Ok(left) = u64::try_from(left_ms).map(Duration::from_millis) else {
             return if left_ms == -2 { Cached::Absent } else { Cached::Corrupt };
         };
-        if version == b"0" && data.is_empty() {
+        if data == UNKNOWN.as_bytes() && left <= LONGEST_UNKNOWN {
             return Cached::Unknown;
         }
         let version = std::str::from_utf8(version).ok().and_then(|text| text.parse().ok());
@@ -176,6 +188,15 @@ mod tests {
         assert!(matches!(decode("3", GOOD, 600_000), Cached::Stale { .. }));
         assert_eq!(decode("3", GOOD, -2), Cached::Absent, "expired between the two commands");
         assert_eq!(decode("3", GOOD, -1), Cached::Corrupt, "would never expire");
+    }
+
+    #[test]
+    fn an_entry_may_deny_a_thing_for_a_short_while_only() {
+        let id = ProductId::parse("P-100").unwrap();
+        let entry = Entry::UnknownProduct(&id, 7);
+        assert_eq!(entry.version(), 7);
+        assert_eq!(decode("7", entry.data().as_bytes(), 2_000), Cached::Unknown);
+        assert_eq!(decode("7", entry.data().as_bytes(), 10_001), Cached::Corrupt);
     }
 
     #[test]

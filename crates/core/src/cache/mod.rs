@@ -11,15 +11,12 @@ use futures_util::future::try_join_all;
 use redis::aio::ConnectionManager;
 use redis::{RedisResult, Script};
 
-use entry::Reply;
 pub use entry::{Cached, Entry};
+use entry::{Reply, UNKNOWN_MARKET_LIFE, UNKNOWN_PRODUCT_LIFE};
 
 use crate::connections::Redis;
 use crate::ids::{Location, ProductId};
 use crate::price::{Market, Product};
-
-/// How long a location stays remembered as having no market of its own.
-const UNKNOWN_LIFE: Duration = Duration::from_secs(10);
 
 /// Entries one script writes at most, so that none holds Redis up for long.
 const ENTRIES_PER_SCRIPT: usize = 100;
@@ -170,7 +167,8 @@ impl PriceCache {
                 let (key, life) = match entry {
                     Entry::Product(id, _) => with_life(&self.lives, self.product_key(id)),
                     Entry::Market(location, _) => with_life(&self.lives, self.market_key(location)),
-                    Entry::UnknownMarket(location) => (self.market_key(location), UNKNOWN_LIFE),
+                    Entry::UnknownMarket(location) => (self.market_key(location), UNKNOWN_MARKET_LIFE),
+                    Entry::UnknownProduct(id, _) => (self.product_key(id), UNKNOWN_PRODUCT_LIFE),
                 };
                 call.key(key).arg(entry.version()).arg(entry.data()).arg(life.as_millis() as u64);
             }

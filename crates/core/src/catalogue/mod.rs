@@ -7,10 +7,11 @@ mod demo;
 mod lookup;
 mod recalculation;
 
-pub use connect::DatabaseSettings;
+pub use connect::{DatabaseSettings, Preparation};
 pub use recalculation::{ListPrice, ProductRow};
 
 use sqlx::AnyPool;
+use sqlx::migrate::MigrateError;
 
 use crate::ids::{Location, ProductId};
 use crate::money::{Money, Ppm};
@@ -45,6 +46,28 @@ pub enum CatalogueError {
         /// The row.
         key: String,
     },
+}
+
+impl CatalogueError {
+    /// Whether the database is away, or not yet up, rather than wrong in what it says.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::Connect(error) | Self::Database(error) | Self::Migration(MigrateError::Execute(error)) => {
+                is_absence(error)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether an error means that nobody answered, or said that it is starting or ending (class 57 of the codes
+/// of PostgreSQL).
+fn is_absence(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
+    }
 }
 
 /// The catalogue. Clones share one connection pool.

@@ -42,7 +42,7 @@ pub struct EventLog {
     commands: ConnectionManager,
     key: String,
     publish: Script,
-    leave: Script,
+    forget: Script,
 }
 
 impl EventLog {
@@ -53,21 +53,24 @@ impl EventLog {
             commands: redis.commands.clone(),
             redis: redis.clone(),
             publish: Script::new(include_str!("publish.lua")),
-            leave: Script::new(include_str!("leave.lua")),
+            forget: Script::new(include_str!("forget.lua")),
         }
     }
 
-    /// Appends an event to the log and publishes it on [`CHANNEL`], in one step.
+    /// Appends an event to the log and publishes it on [`CHANNEL`], in one step. Returns the number of events
+    /// that are not jobs yet, with this one.
     ///
     /// # Errors
     ///
     /// When the log is full or Redis is away. After a time-out it is unknown whether the event was
     /// published; publishing it again under the same id does no harm.
-    pub async fn publish(&self, event: &MarketEvent) -> Result<(), EventError> {
+    pub async fn publish(&self, event: &MarketEvent) -> Result<u64, EventError> {
         let mut call = self.publish.key(&self.key);
         call.arg(CHANNEL).arg(event.encode()).arg(LOG_CAPACITY);
-        let appended: bool = call.invoke_async(&mut self.commands.clone()).await?;
-        appended.then_some(()).ok_or(EventError::LogFull)
+        match call.invoke_async(&mut self.commands.clone()).await? {
+            0 => Err(EventError::LogFull),
+            backlog => Ok(backlog),
+        }
     }
 
     /// Number of events that are not jobs yet.

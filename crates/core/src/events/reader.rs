@@ -17,6 +17,9 @@ const BATCH: usize = 100;
 /// An entry unacknowledged for this long was read by a listener that died.
 const ABANDONED: Duration = Duration::from_secs(10);
 
+/// A listener that holds nothing and was silent for this long is removed from the group.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
+
 /// An entry of the log.
 #[derive(Debug)]
 pub struct LoggedEvent {
@@ -44,7 +47,11 @@ impl EventLog {
         let created: Result<(), RedisError> = connection.xgroup_create_mkstream(&self.key, GROUP, "0").await;
         match created {
             Err(error) if error.code() != Some("BUSYGROUP") => Err(error.into()),
-            _ => Ok(EventReader { log: self.clone(), consumer: consumer.to_owned(), connection }),
+            _ => {
+                let mut reader = EventReader { log: self.clone(), consumer: consumer.to_owned(), connection };
+                reader.forget("").await?;
+                Ok(reader)
+            }
         }
     }
 }
@@ -105,15 +112,21 @@ impl EventReader {
         Ok(pipe.query_async(&mut self.connection).await?)
     }
 
-    /// Leaves the group. Entries still unacknowledged stay for the other listeners.
+    /// Leaves the group. Entries still unacknowledged stay for the other listeners, and the name with them.
     ///
     /// # Errors
     ///
     /// When Redis is away.
     pub async fn leave(mut self) -> Result<(), EventError> {
-        let mut call = self.log.leave.key(&self.log.key);
-        let _: u64 = call.arg(GROUP).arg(&self.consumer).invoke_async(&mut self.connection).await?;
-        Ok(())
+        let consumer = std::mem::take(&mut self.consumer);
+        self.forget(&consumer).await
+    }
+
+    /// Removes listeners that hold nothing from the group: the one of this name, and those long gone.
+    async fn forget(&mut self, consumer: &str) -> Result<(), EventError> {
+        let mut call = self.log.forget.key(&self.log.key);
+        call.arg(GROUP).arg(consumer).arg(u64::try_from(FORGOTTEN_AFTER.as_millis()).unwrap_or(u64::MAX));
+        Ok(call.invoke_async(&mut self.connection).await?)
     }
 }
 

@@ -13,33 +13,47 @@ pub const LATENCY_BUCKETS: &[f64] = &[
 /// Recorded values are moved into their buckets this often, so memory does not grow between scrapes.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
-/// Installs the recorder and reports the process and the Tokio runtime to it. `buckets` names each
-/// histogram of the process with its buckets: one without would become a summary, which cannot be
-/// added up over replicas.
-///
-/// Must be called inside the Tokio runtime, once.
-///
-/// # Errors
-///
-/// When a recorder is installed already or a histogram has no buckets.
-pub fn install_metrics(buckets: &[(&str, &[f64])]) -> Result<PrometheusHandle, BuildError> {
-    let mut builder = PrometheusBuilder::new();
-    for (metric, buckets) in buckets {
-        builder = builder.set_buckets_for_metric(Matcher::Full((*metric).to_owned()), buckets)?;
-    }
-    let handle = builder.install_recorder()?;
+/// The metrics of the process. Clones share them.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
 
-    let upkeep = handle.clone();
-    tokio::spawn(async move {
+impl Metrics {
+    /// Installs the recorder. `buckets` names each histogram of the process with its buckets: one without
+    /// would become a summary, which cannot be added up over replicas. Once per process.
+    ///
+    /// # Errors
+    ///
+    /// When a recorder is installed already or a histogram has no buckets.
+    pub fn install(buckets: &[(&str, &[f64])]) -> Result<Self, BuildError> {
+        let mut builder = PrometheusBuilder::new();
+        for (metric, buckets) in buckets {
+            builder = builder.set_buckets_for_metric(Matcher::Full((*metric).to_owned()), buckets)?;
+        }
+        Ok(Self(builder.install_recorder()?))
+    }
+
+    /// All metrics, in the text format of Prometheus.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Reports the process and the Tokio runtime, and keeps the memory of the recorder bounded; for as long
+    /// as it is polled.
+    pub async fn upkeep(self) {
         let process = metrics_process::Collector::default();
         process.describe();
-        let mut period = tokio::time::interval(UPKEEP_PERIOD);
-        loop {
-            period.tick().await;
-            process.collect();
-            upkeep.run_upkeep();
+        let collect = async {
+            let mut period = tokio::time::interval(UPKEEP_PERIOD);
+            loop {
+                period.tick().await;
+                process.collect();
+                self.0.run_upkeep();
+            }
+        };
+        let runtime = tokio_metrics::RuntimeMetricsReporterBuilder::default().describe_and_run();
+        tokio::select! {
+            () = collect => {}
+            () = runtime => {}
         }
-    });
-    tokio::spawn(tokio_metrics::RuntimeMetricsReporterBuilder::default().describe_and_run());
-    Ok(handle)
+    }
 }

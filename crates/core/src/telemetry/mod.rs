@@ -22,7 +22,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 use log_lines::{Ending, EventsOnly, WithTraceId};
 
 pub use causes::causes;
-pub use metrics::{LATENCY_BUCKETS, install_metrics};
+pub use metrics::{LATENCY_BUCKETS, Metrics};
 pub use trace_context::{continue_trace, current_traceparent, link_trace};
 
 /// Longest to wait for the last spans to be exported at the end.

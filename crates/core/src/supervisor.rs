@@ -1,0 +1,170 @@
+//! The parts that a process is made of: none of them may end unseen.
+
+use std::any::Any;
+use std::error::Error;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt as _;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::shutdown::Shutdown;
+
+/// Why a part failed.
+type Cause = Box<dyn Error + Send + Sync>;
+
+/// A part of the process ended although it should not have. The process must end, with an exit code other
+/// than zero, so that whoever runs it starts it again.
+#[derive(Debug, thiserror::Error)]
+pub enum PartFailed {
+    /// It gave up.
+    #[error("{part} failed")]
+    Failed {
+        /// Which part.
+        part: &'static str,
+        /// Why.
+        source: Cause,
+    },
+    /// A bug ended it.
+    #[error("{part} panicked: {message}")]
+    Panicked {
+        /// Which part.
+        part: &'static str,
+        /// What the panic said.
+        message: String,
+    },
+    /// It ended without having been asked to.
+    #[error("{part} ended by itself")]
+    Ended {
+        /// Which part.
+        part: &'static str,
+    },
+}
+
+/// Runs the parts of a process, each in a task of its own.
+///
+/// **No part ends unseen**: one that fails, panics or ends before the process is asked to ends the process.
+/// So there is no state in which a process lives without one of its parts.
+pub struct Supervisor {
+    tasks: JoinSet<Result<Ended, PartFailed>>,
+    shutdown: CancellationToken,
+    /// Parts that have work to finish at the end.
+    working: usize,
+}
+
+/// A part that ended in peace.
+struct Ended {
+    part: &'static str,
+    is_background: bool,
+}
+
+impl Supervisor {
+    /// Supervises the handler of the signals, and nothing else yet. Must be called inside the Tokio runtime.
+    pub fn new(shutdown: Shutdown) -> Self {
+        let mut supervisor = Self { tasks: JoinSet::new(), shutdown: shutdown.token.clone(), working: 0 };
+        supervisor.background("the signal handler", shutdown.signals);
+        supervisor
+    }
+
+    /// What is cancelled when the process is asked to end.
+    pub fn shutdown(&self) -> CancellationToken {
+        self.shutdown.clone()
+    }
+
+    /// Starts a part that does the work of the process. It ends when the process is asked to, after it has
+    /// finished what it must.
+    pub fn part<E: Into<Cause>>(
+        &mut self,
+        part: &'static str,
+        run: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        self.working += 1;
+        let run = run.map(|ended| ended.map_err(Into::into));
+        self.tasks.spawn(watched(Ended { part, is_background: false }, run));
+    }
+
+    /// Starts a part that is there for as long as the process is. It is dropped at the end.
+    pub fn background(&mut self, part: &'static str, run: impl Future<Output: Send> + Send + 'static) {
+        let run = run.map(|_| Ok(()));
+        self.tasks.spawn(watched(Ended { part, is_background: true }, run));
+    }
+
+    /// Waits until the process has been asked to end and its working parts have ended.
+    ///
+    /// # Errors
+    ///
+    /// As soon as a part fails, panics or ends without having been asked to; the others are dropped then.
+    pub async fn run(mut self) -> Result<(), PartFailed> {
+        while self.working > 0 {
+            let Some(ended) = self.tasks.join_next().await else { break };
+            // Panics are caught inside the tasks, and nobody aborts them.
+            let Ok(ended) = ended else { continue };
+            let Ended { part, is_background } = ended?;
+            if is_background || !self.shutdown.is_cancelled() {
+                return Err(PartFailed::Ended { part });
+            }
+            self.working -= 1;
+        }
+        Ok(())
+    }
+}
+
+async fn watched(ended: Ended, run: impl Future<Output = Result<(), Cause>>) -> Result<Ended, PartFailed> {
+    let part = ended.part;
+    match AssertUnwindSafe(run).catch_unwind().await {
+        Ok(Ok(())) => Ok(ended),
+        Ok(Err(source)) => Err(PartFailed::Failed { part, source }),
+        Err(panic) => Err(PartFailed::Panicked { part, message: message(&*panic) }),
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::io;
+
+    use super::*;
+
+    fn supervisor() -> Supervisor {
+        Supervisor::new(Shutdown { token: CancellationToken::new(), signals: tokio::spawn(pending()) })
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_every_working_part_has_ended_after_being_asked_to() {
+        let mut supervisor = supervisor();
+        let shutdown = supervisor.shutdown();
+        for _ in 0..2 {
+            let asked = shutdown.clone();
+            supervisor.part("work", async move { Ok::<_, io::Error>(asked.cancelled().await) });
+        }
+        supervisor.background("upkeep", pending::<()>());
+        let mut run = Box::pin(supervisor.run());
+        assert!(futures_util::poll!(&mut run).is_pending());
+        shutdown.cancel();
+        assert!(run.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ends_fails_or_panics_ends_all() {
+        let mut ended = supervisor();
+        ended.part("work", pending::<io::Result<()>>());
+        ended.part("short work", ready(Ok::<_, io::Error>(())));
+        assert_eq!(ended.run().await.unwrap_err().to_string(), "short work ended by itself");
+
+        let mut failed = supervisor();
+        failed.part("work", ready(Err(io::Error::other("no luck"))));
+        let failure = failed.run().await.unwrap_err();
+        assert_eq!(failure.to_string(), "work failed");
+        assert_eq!(failure.source().unwrap().to_string(), "no luck");
+
+        let mut panicked = supervisor();
+        panicked.part("work", pending::<io::Result<()>>());
+        panicked.background("upkeep", async { panic!("a bug") });
+        assert_eq!(panicked.run().await.unwrap_err().to_string(), "upkeep panicked: a bug");
+    }
+}
