@@ -5,7 +5,7 @@
 //! spans; one [`process`] of a service; and the whole [`stack`]. Tests of faults use three more: a [`proxy`] that
 //! breaks connections, [`rounds`] in which a fault is repeated, and [`settled`], which finds what it left behind.
 //! Requests that no client would send are bytes in [`raw_http`], and [`openapi`] makes and judges them.
-//! [`read_load`] is clients that ask for prices all the time.
+//! [`read_load`] is clients that ask for prices all the time; a [`balancer`] stands in front of several processes.
 //!
 //! Whatever a test starts belongs to it alone and ends with it, so all tests can run at once. They are run
 //! by `cargo xtask test`, which builds the binaries, sees to it that `redis-server` is in `PATH` and sets
@@ -13,6 +13,7 @@
 
 pub mod waiting;
 
+pub mod balancer;
 pub mod ports;
 pub mod proxy;
 pub mod raw_http;

@@ -3,5 +3,7 @@
 //! After each round nothing that was acknowledged may be lost, and no price may be stale.
 
 mod listener;
+mod misses;
 mod openapi;
 mod outages;
+mod restarts;

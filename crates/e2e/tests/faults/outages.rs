@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 
 /// Stacks that are broken at the same time, in the long form.
 const AT_ONCE: usize = 4;
+/// How long an outage lasts, in either form.
+const SHORT: Duration = Duration::from_secs(3);
+const LONG: Duration = Duration::from_secs(30);
 /// Longest for the slowest but one percent of the reads while Redis is away.
 const P99_MS: f64 = 250.0;
 /// Longest until the cache is used again.
@@ -64,7 +67,7 @@ async fn without_redis(mode: Mode, outage: Duration) -> WithoutRedis {
     let stack = Stack::builder().redis_through_proxy().listeners(0).workers(0).start().await;
     let proxy = stack.redis_proxy.as_ref().expect("Redis is behind a proxy");
     let prices = cached_prices(&stack).await;
-    let load = ReadLoad::start(&demand(&stack, &prices));
+    let load = ReadLoad::start(&demand(&stack, &prices, outage));
     some_reads(&load).await;
 
     let cut = Instant::now();
@@ -129,7 +132,7 @@ async fn without_database(mode: Mode, outage: Duration) -> WithoutDatabase {
     let stack = builder.set("CACHE_TTL_SECONDS", 1).listeners(0).workers(0).start().await;
     let proxy = stack.database_proxy.as_ref().expect("the database is behind a proxy");
     let prices = cached_prices(&stack).await;
-    let load = ReadLoad::start(&demand(&stack, &prices));
+    let load = ReadLoad::start(&demand(&stack, &prices, outage));
     some_reads(&load).await;
 
     let cut = Instant::now();
@@ -173,7 +176,7 @@ async fn ask_for_uncached(stack: &Stack, end: Instant) -> (usize, f64) {
 }
 
 fn outage(rounds: &Rounds) -> Duration {
-    rounds.either(Duration::from_secs(3), Duration::from_secs(30))
+    rounds.either(SHORT, LONG)
 }
 
 /// Prices of the products that the reads are about, all of them in the cache after this.
@@ -187,13 +190,15 @@ async fn cached_prices(stack: &Stack) -> HashMap<String, Value> {
     prices
 }
 
-fn demand(stack: &Stack, prices: &HashMap<String, Value>) -> Demand {
+fn demand(stack: &Stack, prices: &HashMap<String, Value>, outage: Duration) -> Demand {
+    // Many stacks are broken at the same time in the long form.
+    let reads_per_second = if outage > SHORT { 100 } else { 200 };
     Demand {
         api: stack.api.address(),
         products: prices.keys().cloned().collect(),
         keeping: 8,
         connecting: 0,
-        reads_per_second: 200,
+        reads_per_second,
     }
 }
 
