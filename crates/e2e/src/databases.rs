@@ -92,6 +92,32 @@ impl TestDatabase {
         connection.close().await.expect("the connection closes");
     }
 
+    /// The one number that a statement selects.
+    ///
+    /// # Panics
+    ///
+    /// When it selects something else.
+    pub async fn select(&self, statement: &str) -> i64 {
+        sqlx::any::install_default_drivers();
+        let mut connection = AnyConnection::connect(&self.url).await.expect("the database is there");
+        let selected = sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(&mut connection).await;
+        selected.unwrap_or_else(|error| panic!("{statement}: {error}"))
+    }
+
+    /// Adds products `X-00000` and so on, so that a scan takes longer.
+    ///
+    /// # Panics
+    ///
+    /// When the database refuses.
+    pub async fn add_products(&self, number: u32) {
+        let rows = format!(
+            "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < {}) \
+             INSERT INTO products (id, base_price_minor) SELECT 'X-' || substr('0000' || n, -5), 1000 + n FROM numbers",
+            number - 1
+        );
+        self.execute(&[&rows]).await;
+    }
+
     /// Makes sure that the database refuses a statement.
     ///
     /// # Panics

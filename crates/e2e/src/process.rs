@@ -156,13 +156,22 @@ impl Service {
         self.process.try_wait().expect("the process is a child of this one")
     }
 
+    /// Asks it to end (SIGTERM) and does not wait.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended already.
+    pub fn ask_to_end(&mut self) {
+        self.signal(Signal::SIGTERM);
+    }
+
     /// Asks it to end (SIGTERM) and waits until it has.
     ///
     /// # Panics
     ///
     /// When it has not before `deadline`.
     pub async fn terminate(&mut self, deadline: Duration) -> ExitStatus {
-        self.signal(Signal::SIGTERM);
+        self.ask_to_end();
         let ended = poll(deadline, async || self.exit_status()).await;
         ended.unwrap_or_else(|| panic!("{} did not end within {deadline:?} of SIGTERM", self.binary.name()))
     }

@@ -94,7 +94,11 @@ async fn job(payload: String, lease: Data<Lease>, script: Data<Arc<Script>>) -> 
 impl QueueBench {
     /// A queue with these options.
     pub async fn start(options: QueueOptions) -> Self {
-        let redis = RedisServer::start().await;
+        Self::over(RedisServer::start().await, options)
+    }
+
+    /// A queue with these options in this Redis.
+    pub fn over(redis: RedisServer, options: QueueOptions) -> Self {
         let queue = queue_of(&redis.connect(), options);
         let script = Script { gate: Semaphore::new(0), runs: Mutex::default(), buried: AtomicU32::new(0) };
         Self { redis, queue, script: Arc::new(script) }
@@ -153,7 +157,8 @@ impl QueueBench {
     }
 }
 
-fn queue_of(redis: &Redis, options: QueueOptions) -> Queue {
+/// The queue of a bench, for a process of its own.
+pub fn queue_of(redis: &Redis, options: QueueOptions) -> Queue {
     Queue::new(&redis.prefix, "bench", redis.commands.clone(), redis.pool.clone(), options)
 }
 

@@ -7,10 +7,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pricing_core::connections::{Redis, RedisSettings};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client};
+use redis::{AsyncCommands as _, AsyncConnectionConfig, Client};
 use tempfile::TempDir;
 
 use crate::ports::Port;
+use crate::process::Environment;
 use crate::waiting::eventually;
 
 /// Prefix of all keys: not the default one, so that a key without it shows.
@@ -27,6 +28,7 @@ pub struct RedisServer {
     port: Port,
     directory: TempDir,
     options: Vec<String>,
+    environment: Environment,
 }
 
 impl RedisServer {
@@ -36,7 +38,7 @@ impl RedisServer {
     ///
     /// When `redis-server` is not in `PATH` or does not start.
     pub async fn start() -> Self {
-        Self::start_with(&["--save", ""]).await
+        Self::start_with(&["--save", ""], Environment::new()).await
     }
 
     /// Starts a server that has every write on disk before it answers (`appendfsync always`).
@@ -45,14 +47,23 @@ impl RedisServer {
     ///
     /// When `redis-server` is not in `PATH` or does not start.
     pub async fn start_durable() -> Self {
-        Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"]).await
+        Self::start_durable_in(Environment::new()).await
     }
 
-    async fn start_with(options: &[&str]) -> Self {
+    /// Like [`RedisServer::start_durable`], with more in its environment.
+    ///
+    /// # Panics
+    ///
+    /// When `redis-server` is not in `PATH` or does not start.
+    pub async fn start_durable_in(environment: Environment) -> Self {
+        Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"], environment).await
+    }
+
+    async fn start_with(options: &[&str], environment: Environment) -> Self {
         let (port, directory) = (Port::reserve(), tempfile::tempdir().expect("a temporary directory"));
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let process = spawn(&port, &directory, &options);
-        let server = Self { process, port, directory, options };
+        let process = spawn(&port, &directory, &options, &environment);
+        let server = Self { process, port, directory, options, environment };
         server.wait_until_ready().await;
         server
     }
@@ -76,7 +87,7 @@ impl RedisServer {
     ///
     /// When it does not start.
     pub async fn restart(&mut self) {
-        self.process = spawn(&self.port, &self.directory, &self.options);
+        self.process = spawn(&self.port, &self.directory, &self.options, &self.environment);
         self.wait_until_ready().await;
     }
 
@@ -113,6 +124,48 @@ impl RedisServer {
         Redis::new(&self.settings()).expect("the settings are good")
     }
 
+    /// The time by its clock, in ms since 1970: the only one that decides anything.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub async fn now_ms(&self) -> u64 {
+        let (seconds, micros): (u64, u64) =
+            redis::cmd("TIME").query_async(&mut self.connection().await).await.expect("redis-server answers");
+        seconds * 1_000 + micros / 1_000
+    }
+
+    /// Memory that its data takes, in bytes.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub async fn used_memory(&self) -> i64 {
+        let info: redis::InfoDict = redis::cmd("INFO")
+            .arg("memory")
+            .query_async(&mut self.connection().await)
+            .await
+            .expect("it answers");
+        info.get("used_memory").expect("it knows")
+    }
+
+    /// Lets all keys of a pattern below the prefix expire at once, as if their time had come.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub async fn expire_all(&self, pattern: &str) {
+        let mut redis = self.connection().await;
+        let keys: Vec<String> = redis.keys(self.key(pattern)).await.expect("redis-server answers");
+        for keys in keys.chunks(1_000) {
+            let mut pipe = redis::pipe();
+            for key in keys {
+                pipe.pexpire(key, 0).ignore();
+            }
+            let () = pipe.query_async(&mut redis).await.expect("redis-server answers");
+        }
+    }
+
     /// A client for what no service does, such as subscribing from outside.
     pub fn client(&self) -> Client {
         Client::open(self.url()).expect("the address is good")
@@ -136,11 +189,12 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(port: &Port, directory: &TempDir, options: &[String]) -> Child {
+fn spawn(port: &Port, directory: &TempDir, options: &[String], environment: &Environment) -> Child {
     Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--port", &port.number().to_string()])
         .args(["--logfile", "log"])
         .args(options)
+        .envs(environment)
         .current_dir(directory)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

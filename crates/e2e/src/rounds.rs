@@ -77,6 +77,15 @@ impl Rounds {
         self
     }
 
+    /// Makes so many rounds when `FAULT_ROUNDS` does not say how many.
+    #[must_use]
+    pub fn at_first(mut self, rounds: u32) -> Self {
+        if std::env::var_os("FAULT_ROUNDS").is_none() {
+            self.wanted = rounds;
+        }
+        self
+    }
+
     /// Whether this is the long form.
     pub fn long(&self) -> bool {
         number("FAULT_LONG") == Some(1)
@@ -106,11 +115,12 @@ impl Rounds {
     ///
     /// # Panics
     ///
-    /// When it lost something or left something stale.
+    /// When it lost something, left something stale or did something twice.
     pub fn judge(&mut self, found: Findings) {
         self.found.lost.extend(found.lost);
         self.found.stale.extend(found.stale);
-        assert_eq!(self.found, Findings::default(), "something was lost or is stale");
+        self.found.twice.extend(found.twice);
+        assert_eq!(self.found, Findings::default());
     }
 
     /// Adds to a figure of the report that is a sum.
@@ -133,7 +143,7 @@ impl Rounds {
             let mut sorted = values.clone();
             sorted.sort_by(f64::total_cmp);
             let rounded = |value: f64| (value * 1_000.0).round() / 1_000.0;
-            let (median, max) = (sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
+            let (median, max) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() - 1]);
             ((*name).to_owned(), json!({"median": rounded(median), "max": rounded(max)}))
         });
         counts.chain(measures).collect()
@@ -151,6 +161,7 @@ impl Drop for Rounds {
             "failed": failed,
             "losses": self.found.lost.len(),
             "stale": self.found.stale.len(),
+            "twice": self.found.twice.len(),
             "figures": self.figures(),
             "seed": self.seed,
             "seconds": self.started.elapsed().as_secs(),
@@ -159,7 +170,8 @@ impl Drop for Rounds {
         if failed {
             let seed = self.seed_of_round();
             eprintln!(
-                "round {} failed. To repeat it:\n  FAULT_SEED={seed} FAULT_ROUNDS=1 cargo test -p pricing-e2e --test faults {}",
+                "round {} failed. To repeat it:
+  cargo xtask faults --rounds 1 --seed {seed} {}",
                 self.begun, self.test
             );
         }

@@ -13,6 +13,9 @@ use crate::waiting::poll;
 
 /// Longest until the queue and the log are empty and the lock is free, once all tasks have ended.
 const CALM_DEADLINE: Duration = Duration::from_secs(20);
+/// Changes that the history holds more than once.
+const REPEATED: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM price_history \
+                        GROUP BY product_id, product_version, market_version HAVING COUNT(*) > 1) AS repeated";
 /// Keys looked at in one round trip.
 const BATCH: usize = 500;
 
@@ -23,6 +26,8 @@ pub struct Findings {
     pub lost: Vec<String>,
     /// Cache entries and list prices that do not agree with the database.
     pub stale: Vec<String>,
+    /// What took effect more than once.
+    pub twice: Vec<String>,
 }
 
 /// Whether a task was queued by a run that left requests uncovered, not by anybody who was acknowledged.
@@ -100,7 +105,28 @@ impl Stack {
         if lost.is_empty() {
             lost.extend(self.unrest().await);
         }
-        Findings { lost, stale: self.stale().await }
+        Findings { lost, stale: self.stale().await, twice: self.twice().await }
+    }
+
+    /// Requests that were given two numbers, and changes that are in the history twice.
+    async fn twice(&self) -> Vec<String> {
+        let numbers: Option<u64> = self
+            .redis
+            .connection()
+            .await
+            .get(self.redis.key("queue:{recalculate}:numbers"))
+            .await
+            .expect("Redis answers");
+        let tasks = self.task_ids().await.len() as u64;
+        let mut twice = Vec::new();
+        if numbers.unwrap_or(0) != tasks {
+            twice.push(format!("{tasks} tasks were given {numbers:?} numbers"));
+        }
+        let repeated = self.database.select(REPEATED).await;
+        if repeated > 0 {
+            twice.push(format!("{repeated} changes of list prices are in the history more than once"));
+        }
+        twice
     }
 
     /// What does not come to rest although it should.

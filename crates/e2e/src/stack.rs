@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+use crate::clock::FakeClock;
 use crate::databases::TestDatabase;
 use crate::otlp_receiver::OtlpReceiver;
 use crate::process::{Binary, Environment, Service};
@@ -111,6 +112,13 @@ impl StackBuilder {
     #[must_use]
     pub fn set_for(mut self, binary: Binary, name: &str, value: impl ToString) -> Self {
         self.environments.own.entry(binary).or_default().insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Has all services go by this clock.
+    #[must_use]
+    pub fn clock(mut self, clock: &FakeClock) -> Self {
+        self.environments.shared.extend(clock.environment());
         self
     }
 
@@ -223,6 +231,16 @@ impl Stack {
     /// When the API does not answer with 200 and an id.
     pub async fn publish(&self) -> String {
         task_id(&succeeded(self.post("/api/v1/publish-market-event", &json!({})).await))
+    }
+
+    /// Like [`Stack::publish`], `None` when it is refused.
+    ///
+    /// # Panics
+    ///
+    /// When the API does not answer in JSON.
+    pub async fn try_publish(&self) -> Option<String> {
+        let (status, body) = self.post("/api/v1/publish-market-event", &json!({})).await;
+        (status == StatusCode::OK).then(|| task_id(&body))
     }
 
     /// Queues a recalculation; returns the id of its task.

@@ -192,30 +192,6 @@ async fn jobs_that_fail_for_good_do_not_breed() {
 }
 
 #[tokio::test]
-async fn a_long_job_is_handed_back_at_sigterm_and_goes_on_elsewhere() {
-    let mut stack = Stack::builder()
-        .set_for(Binary::Worker, "SIMULATE_IO", true)
-        .set_for(Binary::Worker, "DRAIN_TIMEOUT_SECONDS", 0)
-        .start()
-        .await;
-    let id = stack.recalculate().await;
-    eventually(DEADLINE, "the job to run", async || {
-        stack.task(&id).await.filter(|task| task["state"] == "running")
-    })
-    .await;
-    stack.workers[0].terminate(Duration::from_secs(5)).await;
-    let task = stack.task(&id).await.unwrap();
-    assert_eq!(
-        (&task["state"], task["attempts"].as_u64()),
-        (&json!("queued"), Some(1)),
-        "handed back at once"
-    );
-    let _other = stack.start_another(Binary::Worker).await;
-    let task = stack.wait_for_task(&id).await;
-    assert_eq!((&task["result"]["status"], task["attempts"].as_u64()), (&json!("updated"), Some(2)));
-}
-
-#[tokio::test]
 async fn a_half_sent_request_does_not_hold_up_the_end() {
     use std::io::Write as _;
     let mut stack = Stack::builder().start().await;

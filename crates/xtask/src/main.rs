@@ -1,6 +1,8 @@
-//! The workspace's own commands: `cargo xtask up`, `test`, `ci` and `validate`.
+//! The workspace's own commands: `cargo xtask up`, `test`, `faults`, `ci` and `validate`.
 
 mod ci;
+mod faketime;
+mod faults;
 mod http;
 mod interrupt;
 mod packages;
@@ -8,6 +10,7 @@ mod ports;
 mod postgres;
 mod process;
 mod redis;
+mod servers;
 mod test;
 mod up;
 mod validate;
@@ -24,6 +27,7 @@ use interrupt::{exit_code_of, interruptible};
 enum Command {
     Up(up::Args),
     Test(test::Args),
+    Faults(faults::Args),
     Ci(ci::Args),
     Validate(validate::Args),
 }
@@ -32,6 +36,7 @@ fn main() -> ExitCode {
     let outcome = match Command::parse() {
         Command::Up(args) => interruptible(|interrupt| up::run(&args, interrupt)),
         Command::Test(args) => interruptible(|interrupt| test::run(&args, interrupt)),
+        Command::Faults(args) => interruptible(|interrupt| faults::run(&args, interrupt)),
         Command::Ci(args) => interruptible(|interrupt| ci::run(&args, interrupt)),
         Command::Validate(args) => validate::run(&args),
     };

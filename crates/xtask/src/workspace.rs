@@ -34,6 +34,11 @@ impl Workspace {
         serde_json::from_slice(&output.stdout).context("cannot read the answer of cargo metadata")
     }
 
+    /// The directory of the workspace.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The directory that build output, and what xtask keeps between runs, goes to.
     pub(crate) fn target(&self) -> &Path {
         &self.target

@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use pricing_e2e::load::{Load, Request};
 use pricing_e2e::process::Binary;
 use pricing_e2e::redis_server::RedisServer;
 use pricing_e2e::rounds::Rounds;
 use pricing_e2e::settled::is_follow_up;
 use pricing_e2e::stack::Stack;
+use pricing_e2e::waiting::pause;
+use rand::RngExt as _;
+
+use crate::catalogue::change_prices;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Requests to the API at a time.
@@ -33,5 +38,32 @@ async fn a_listener_that_was_dead_makes_every_event_one_job() {
         assert_eq!(made.len(), events, "one job for each event, and no other");
         rounds.count("events", events);
         stack.listeners.clear();
+    }
+}
+
+#[tokio::test]
+async fn events_survive_listeners_that_are_killed_again_and_again() {
+    let mut rounds = Rounds::of(
+        "kill -9 of the listener at random moments under a stream of events",
+        "no event is lost, and none becomes two jobs",
+    );
+    let mut stack = Stack::builder().redis(RedisServer::start_durable().await).start().await;
+    let catalogue = stack.database.open().await;
+    while let Some(mut round) = rounds.next_round() {
+        let load = Load::start(&stack, &[Request::Event; 4]);
+        for _ in 0..3 {
+            change_prices(&catalogue, &mut round.random).await;
+            pause(Duration::from_millis(round.random.random_range(50..500))).await;
+            stack.listeners[0].kill();
+            rounds.count("kills", 1);
+            stack.listeners[0] = stack.start_another(Binary::Listener).await;
+        }
+        let mut ids = load.stop().await.acknowledged;
+        ids.push(stack.publish().await);
+        // What a dead listener had read is read again after ten seconds.
+        rounds.judge(stack.findings(&ids, DEADLINE).await);
+        let records = stack.records(&ids).await;
+        assert!(records.iter().flatten().all(|record| record["attempts"] == "1"), "each job is run once");
+        rounds.count("events", ids.len());
     }
 }

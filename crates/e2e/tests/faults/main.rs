@@ -2,8 +2,20 @@
 //!
 //! After each round nothing that was acknowledged may be lost, and no price may be stale.
 
+mod catalogue;
+mod named_worker;
+mod records;
+
+mod backlog;
+#[cfg(target_os = "linux")]
+mod clocks;
 mod listener;
 mod misses;
 mod openapi;
 mod outages;
+mod payloads;
+mod poison;
+mod redis;
 mod restarts;
+mod retries;
+mod worker;

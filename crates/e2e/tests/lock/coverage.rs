@@ -92,6 +92,25 @@ async fn a_task_that_forfeits_frees_its_own_lock_only() {
     let _held = bench.hold("next", 1, number).await;
 }
 
+/// The holder has scanned for the last time and leaves the rest to its follow-up. If that dies before the
+/// holder releases, nobody may be skipped any more.
+#[tokio::test]
+async fn a_follow_up_that_forfeits_frees_the_lock_of_the_holder_that_it_follows() {
+    let bench = Bench::start(LONG).await;
+    let number = bench.request().await;
+    let held = bench.hold("scanner", 2, number).await;
+    let follow_up = bench.request().await;
+    bench.lock.forfeit(&Held::follow_up_id(&task("scanner"), 1), follow_up).await.unwrap();
+    assert!(
+        matches!(bench.acquire("other", 1, follow_up).await, Acquire::HeldByAnother),
+        "another attempt's"
+    );
+    bench.lock.forfeit(&Held::follow_up_id(&task("scanner"), 2), follow_up).await.unwrap();
+    let newest = bench.request().await;
+    assert!(matches!(bench.acquire("newest", 1, newest).await, Acquire::Acquired(_)), "nobody to trust");
+    assert_eq!(held.release_anyway(number).await.unwrap(), Release::Lost);
+}
+
 #[tokio::test]
 async fn a_task_that_forfeits_is_told_whether_a_newer_request_was_skipped_and_is_open() {
     let bench = Bench::start(LONG).await;

@@ -1,0 +1,30 @@
+//! A worker whose process ends when a job tells it to, for the tests of faults: `abort` aborts, anything else
+//! succeeds. It runs the queue `bench` of `REDIS_URL` and `REDIS_PREFIX`.
+
+use apalis::prelude::{BoxDynError, WorkerBuilder};
+use pricing_core::connections::{Redis, RedisSettings};
+use pricing_e2e::queue_bench::{queue_of, quick};
+use pricing_queue::Hooks;
+use tokio_util::sync::CancellationToken;
+
+async fn job(payload: String) -> Result<u32, BoxDynError> {
+    if payload == "abort" {
+        std::process::abort();
+    }
+    Ok(1)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxDynError> {
+    let setting = |name: &str| std::env::var(name).map_err(|error| format!("{name}: {error}"));
+    let settings = RedisSettings {
+        redis_url: Some(setting("REDIS_URL")?),
+        redis_url_file: None,
+        redis_prefix: setting("REDIS_PREFIX")?,
+    };
+    let queue = queue_of(&Redis::new(&settings)?, quick());
+    let name = format!("aborting-{}-{}", std::process::id(), setting("START")?);
+    let backend = queue.backend(&name, CancellationToken::new(), Hooks::default());
+    WorkerBuilder::new(name.as_str()).backend(backend).build(job).run().await?;
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! Jobs that end their workers.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use pricing_e2e::queue_bench::{QueueBench, quick};
+use pricing_e2e::redis_server::RedisServer;
+use pricing_e2e::rounds::Rounds;
+use pricing_e2e::waiting::eventually;
+use pricing_queue::TaskState;
+use rand::RngExt as _;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Tasks that do no harm, before and behind the one that does.
+const INNOCENT: usize = 40;
+
+#[tokio::test]
+async fn a_job_that_aborts_its_process_is_dead_after_three_deliveries_and_the_others_go_on() {
+    let mut rounds = Rounds::of(
+        "a job aborts the process of its worker, which is started again each time",
+        "it is dead after three deliveries, and the other jobs go on",
+    );
+    let bench = QueueBench::over(RedisServer::start_durable().await, quick());
+    let mut starts = 0;
+    while let Some(mut round) = rounds.next_round() {
+        let poison = round.random.random_range(0..INNOCENT);
+        let task = |n: usize| format!("r{}-t{n}", round.number);
+        for n in 0..INNOCENT {
+            bench.enqueue(&task(n), if n == poison { "abort" } else { "ok" }).await;
+        }
+        let mut aborts = 0;
+        let mut worker = start(&bench, &mut starts);
+        eventually(DEADLINE, "all tasks to have ended", async || {
+            if let Some(status) = worker.try_wait().expect("the worker is a child") {
+                assert!(!status.success());
+                aborts += 1;
+                worker = start(&bench, &mut starts);
+            }
+            let depths = bench.queue.depths().await.expect("Redis answers");
+            (depths.queued + depths.running + depths.retrying == 0).then_some(())
+        })
+        .await;
+        let _ = worker.kill();
+        let _ = worker.wait();
+        for n in 0..INNOCENT {
+            let record = bench.record(&task(n)).await;
+            if n == poison {
+                assert_eq!((record.state, record.attempts, aborts), (TaskState::Dead, 3, 3), "{record:?}");
+                let error = record.error.unwrap();
+                assert!(error.starts_with("delivered 3 times without a run ending"), "{error}");
+            } else {
+                assert_eq!(record.state, TaskState::Succeeded, "{record:?}");
+                rounds.count("others that were run more than once", usize::from(record.attempts > 1));
+            }
+        }
+        rounds.count("aborts", aborts);
+    }
+}
+
+fn start(bench: &QueueBench, starts: &mut u32) -> Child {
+    *starts += 1;
+    Command::new(env!("CARGO_BIN_EXE_aborting-worker"))
+        .envs([("REDIS_URL", bench.redis.url()), ("REDIS_PREFIX", bench.redis.prefix().to_owned())])
+        .env("START", starts.to_string())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("cargo has built it")
+}

@@ -1,0 +1,92 @@
+//! A Redis that dies.
+
+use std::time::{Duration, Instant};
+
+use pricing_e2e::load::{Load, Request};
+use pricing_e2e::process::Binary;
+use pricing_e2e::redis_server::RedisServer;
+use pricing_e2e::rounds::{Round, Rounds};
+use pricing_e2e::stack::Stack;
+use pricing_e2e::waiting::{eventually, pause};
+use rand::RngExt as _;
+
+use crate::catalogue::change_prices;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Longest until a service uses Redis again after it is back.
+const RECONNECT: Duration = Duration::from_secs(5);
+/// What the clients of the load do.
+const REQUESTS: [Request; 4] = [Request::Event, Request::Event, Request::Recalculation, Request::Price];
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_redis_that_is_killed_under_load() {
+    let mut rounds = Rounds::of(
+        "kill -9 and restart of Redis (AOF, appendfsync always) under load",
+        "acknowledged events and tasks survive; the services reconnect within 5 s without a restart",
+    );
+    let mut stack = Stack::builder()
+        .redis(RedisServer::start_durable().await)
+        .workers(2)
+        .set_for(Binary::Worker, "RETRY_DELAY_SECONDS", 1)
+        // A task that was on its way to a worker when Redis died is delivered again after that.
+        .set_for(Binary::Worker, "VISIBILITY_TIMEOUT_SECONDS", 3)
+        .set_for(Binary::Worker, "LOCK_TTL_SECONDS", 8)
+        .start()
+        .await;
+    let catalogue = stack.database.open().await;
+    while let Some(mut round) = rounds.next_round() {
+        let load = Load::start(&stack, &REQUESTS);
+        change_prices(&catalogue, &mut round.random).await;
+        pause(Duration::from_millis(round.random.random_range(200..1_500))).await;
+        stack.redis.stop();
+        pause(outage(&rounds, &mut round)).await;
+        stack.redis.restart().await;
+        let back = Instant::now();
+        let mut ids = vec![first_success(&stack, &mut rounds, back).await];
+        pause(Duration::from_millis(200)).await;
+
+        let answers = load.stop().await;
+        rounds.count("acknowledged", answers.acknowledged.len());
+        rounds.count("prices read", answers.prices);
+        rounds.count("refused", answers.refused);
+        ids.extend(answers.acknowledged);
+        change_prices(&catalogue, &mut round.random).await;
+        ids.push(stack.publish().await);
+        rounds.judge(stack.findings(&ids, DEADLINE).await);
+        let services = stack.listeners.iter_mut().chain(&mut stack.workers).chain([&mut stack.api]);
+        services.for_each(|service| assert_eq!(service.exit_status(), None, "no service has ended"));
+    }
+}
+
+/// How long Redis is away: mostly short, and sometimes longer than services wait for a connection.
+fn outage(rounds: &Rounds, round: &mut Round) -> Duration {
+    let longest = if round.number.is_multiple_of(10) { rounds.either(3.0, 30.0) } else { 2.0 };
+    Duration::from_secs_f64(round.random.random_range(0.0..longest))
+}
+
+/// Waits until each service has used Redis again; returns the id of a task that was acknowledged meanwhile.
+async fn first_success(stack: &Stack, rounds: &mut Rounds, back: Instant) -> String {
+    let cached = async {
+        eventually(DEADLINE, "a price from the cache", async || {
+            (stack.price("P-100", "NY", false).await["source"] == "cache").then(|| back.elapsed())
+        })
+        .await
+    };
+    let published = async {
+        let id =
+            eventually(DEADLINE, "an event to be acknowledged", async || stack.try_publish().await).await;
+        let acknowledged = back.elapsed();
+        stack.wait_for_task(&id).await;
+        (id, acknowledged, back.elapsed())
+    };
+    let (cached, (id, acknowledged, ended)) = tokio::join!(cached, published);
+    for (what, took) in [
+        ("s to a price from the cache", cached),
+        ("s to an acknowledged event", acknowledged),
+        ("s to the end of its job", ended),
+    ] {
+        assert!(took <= RECONNECT, "{what}: {took:?}");
+        rounds.measure(what, took.as_secs_f64());
+    }
+    id
+}
