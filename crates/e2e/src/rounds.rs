@@ -106,6 +106,11 @@ impl Rounds {
         Some(Round { number: self.begun, random: StdRng::seed_from_u64(self.seed_of_round()) })
     }
 
+    /// Begins so many of the next rounds, or as many as are left, to be made at once.
+    pub fn next_rounds(&mut self, most: usize) -> Vec<Round> {
+        (0..most).map_while(|_| self.next_round()).collect()
+    }
+
     /// Takes down what a round left behind.
     ///
     /// # Panics

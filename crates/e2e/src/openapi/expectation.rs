@@ -13,6 +13,8 @@ use super::request::Request;
 
 /// Longest body that the service takes, in bytes.
 const MAX_BODY: usize = 64 * 1_024;
+/// Longest head that it surely takes.
+const MAX_HEAD: usize = 63 * 1_024;
 
 /// What a request should be answered.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +43,7 @@ pub enum Fit {
 /// What `document` says of `request`.
 pub fn expectation<'a>(document: &'a Document, request: &Request) -> Expectation<'a> {
     let proper = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%[]{}|\"\\^".contains(byte);
-    if request.nonsense.is_some() || !request.target.iter().all(proper) {
+    if request.nonsense.is_some() || request.head_length() > MAX_HEAD || !request.target.iter().all(proper) {
         return Expectation::Improper;
     }
     match document.destination(&request.method, request.path()) {

@@ -213,8 +213,7 @@ pub fn query(rng: &mut StdRng, request: &mut Request) {
 /// Sends something else than HTTP, made of the request.
 pub fn nonsense(rng: &mut StdRng, request: &mut Request) {
     const NONSENSE: &[&[u8]] = &[
-        b"\r\n\r\n", b"\0\0\0\0", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\r\n\r\n", b"\0\0\0\0", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET  /  HTTP/1.1\r\nHost: a\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
         b"GET / HTTP/1.1\r\nNo colon\r\n\r\n", b"GET / HTTP/1.1\r\nA\0: b\r\n\r\n", b"GET /\xff\xfe HTTP/1.1\r\n\r\n",
         b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", b"GET http://other/metrics HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -65,6 +65,11 @@ impl Request {
         same.map(|(_, value)| value.as_slice()).collect()
     }
 
+    /// Bytes before the body.
+    pub fn head_length(&self) -> usize {
+        self.encode_head().len()
+    }
+
     /// Whether its answer comes without a body.
     pub fn is_head(&self) -> bool {
         self.method == "HEAD" && self.nonsense.is_none()
@@ -80,6 +85,22 @@ impl Request {
         if let Some(bytes) = &self.nonsense {
             return bytes.clone();
         }
+        let mut bytes = self.encode_head();
+        match self.framing {
+            Framing::Length => bytes.extend(&self.body),
+            Framing::Chunks(size) => {
+                for chunk in self.body.chunks(size.max(self.body.len() / MAX_CHUNKS)) {
+                    bytes.extend(format!("{:x}\r\n", chunk.len()).as_bytes());
+                    bytes.extend(chunk);
+                    bytes.extend(b"\r\n");
+                }
+                bytes.extend(b"0\r\n\r\n");
+            }
+        }
+        bytes
+    }
+
+    fn encode_head(&self) -> Vec<u8> {
         let mut bytes = format!("{} ", self.method).into_bytes();
         bytes.extend(&self.target);
         bytes.extend(b" HTTP/1.1\r\nHost: localhost\r\n");
@@ -90,21 +111,11 @@ impl Request {
             bytes.extend(b"\r\n");
         }
         match self.framing {
-            Framing::Length if self.body.is_empty() && self.method != "POST" => bytes.extend(b"\r\n"),
-            Framing::Length => {
-                bytes.extend(format!("Content-Length: {}\r\n\r\n", self.body.len()).as_bytes());
-                bytes.extend(&self.body);
-            }
-            Framing::Chunks(size) => {
-                bytes.extend(b"Transfer-Encoding: chunked\r\n\r\n");
-                for chunk in self.body.chunks(size.max(self.body.len() / MAX_CHUNKS)) {
-                    bytes.extend(format!("{:x}\r\n", chunk.len()).as_bytes());
-                    bytes.extend(chunk);
-                    bytes.extend(b"\r\n");
-                }
-                bytes.extend(b"0\r\n\r\n");
-            }
+            Framing::Length if self.body.is_empty() && self.method != "POST" => {}
+            Framing::Length => bytes.extend(format!("Content-Length: {}\r\n", self.body.len()).as_bytes()),
+            Framing::Chunks(_) => bytes.extend(b"Transfer-Encoding: chunked\r\n"),
         }
+        bytes.extend(b"\r\n");
         bytes
     }
 }

@@ -10,9 +10,12 @@ mod backlog;
 #[cfg(target_os = "linux")]
 mod clocks;
 mod listener;
+mod misses;
 mod openapi;
+mod outages;
 mod payloads;
 mod poison;
 mod redis;
+mod restarts;
 mod retries;
 mod worker;
