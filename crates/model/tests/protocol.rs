@@ -1,52 +1,75 @@
 //! What holds of the protocol, and what does not once a protection is taken away.
 
-use std::time::{Duration, Instant};
+mod explore;
 
-use pricing_model::protocol::{Budget, Protection, Protocol};
-use stateright::{Checker, Model};
+use explore::explore;
+use pricing_model::protocol::{Budget, Protection, Protocol, Sometimes};
 
-fn run(budget: Budget, without: Option<Protection>) {
-    let started = Instant::now();
-    let finish = stateright::HasDiscoveries::AnyFailures;
-    let checker = Protocol { budget, without }
-        .checker()
-        .threads(2)
-        .finish_when(finish)
-        .timeout(Duration::from_secs(250))
-        .spawn_bfs()
-        .join();
-    println!(
-        "{budget:?} {without:?}: {} states, {} generated, depth {}, {:?}, done {}",
-        checker.unique_state_count(),
-        checker.state_count(),
-        checker.max_depth(),
-        started.elapsed(),
-        checker.is_done()
-    );
-    for (name, path) in checker.discoveries() {
-        let is = checker.discovery_classification(name).to_string();
-        println!("  {is}: {name} ({})", path.clone().into_actions().len());
-        if is == "counterexample" {
-            
-            for (s, a) in path.into_vec() {
-                let lock = s.lock.map(|l| format!("{}:{}", l.task, l.attempt));
-                println!("db{} cache{} given{} cov{} skip{} lock{:?} tasks[{}] runs[{}] -> {:?}", s.database, s.cache, s.given, s.covered, s.skipped, lock,
-                    s.tasks.iter().map(|t| format!("{}@{}:{:?} a{} d{} r{} {:?}; ", t.number, t.change, t.life, t.attempts, t.deliveries, t.retries, t.origin)).collect::<String>(),
-                    s.runs.iter().map(|r| format!("{}:{}{}{} {:?}; ", r.token.task, r.token.attempt, if r.current {""} else {" stale"}, if r.exhausted {" ex"} else {""}, r.step)).collect::<String>(), a);
-            }
+/// Explores everything that may happen within a budget. It must come across all that may sometimes happen but
+/// what is named.
+fn holds(budget: Budget, never: &[Sometimes]) {
+    let found = explore(Protocol { budget, without: None });
+    assert_eq!(found.violated, [""; 0]);
+    let missed: Vec<_> =
+        Sometimes::ALL.into_iter().filter(|what| !found.reached.contains(&what.name())).collect();
+    assert_eq!(missed, never, "what the exploration does not come across");
+}
 
-        }
+/// Explores the protocol without a protection until something goes wrong.
+fn fails_without(protection: Protection, budget: Budget) {
+    let found = explore(Protocol { budget, without: Some(protection) });
+    assert!(!found.violated.is_empty(), "nothing goes wrong without {protection:?}");
+}
+
+#[test]
+fn no_request_is_lost_when_workers_crash_and_pause() {
+    holds(Budget { requests: 3, crashes: 1, pauses: 1, failures: 0 }, &[]);
+}
+
+#[test]
+fn no_request_is_lost_when_workers_crash_and_runs_fail() {
+    holds(Budget { requests: 3, crashes: 1, pauses: 0, failures: 1 }, &[Sometimes::Poisoned]);
+}
+
+#[test]
+fn no_request_is_lost_when_workers_pause_and_runs_fail() {
+    holds(Budget { requests: 3, crashes: 0, pauses: 1, failures: 1 }, &[Sometimes::Poisoned]);
+}
+
+#[test]
+fn no_request_is_lost_when_all_of_it_happens() {
+    holds(Budget { requests: 2, crashes: 1, pauses: 1, failures: 1 }, &[]);
+}
+
+#[test]
+#[ignore = "minutes: cargo test -p pricing-model -- --ignored"]
+fn no_request_is_lost_when_all_of_it_happens_among_more_requests() {
+    holds(Budget { requests: 3, crashes: 1, pauses: 1, failures: 1 }, &[]);
+}
+
+#[test]
+fn each_protection_against_crashes_and_pauses_is_needed() {
+    let budget = Budget { requests: 2, crashes: 1, pauses: 1, failures: 0 };
+    for protection in [
+        Protection::VersionedWrites,
+        Protection::NumbersNotedFirst,
+        Protection::FencedAcquire,
+        Protection::SkippedWatermark,
+        Protection::OwnLockTakeover,
+        Protection::OwnLockBeforeCovered,
+        Protection::ReleaseOnlyIfCovered,
+        Protection::ForfeitFreesLock,
+        Protection::ForfeitReplaces,
+        Protection::LeaseAtSettle,
+    ] {
+        fails_without(protection, budget);
     }
 }
 
 #[test]
-fn try_it() {
-    use Protection::*;
-    if let Ok(b) = std::env::var("B") {
-    let v: Vec<u8> = b.split(',').map(|x| x.parse().unwrap()).collect();
-    let budget = Budget { requests: v[0], crashes: v[1], pauses: v[2], failures: v[3] };
-    let m = std::env::var("M").unwrap_or_default();
-    let m = [VersionedWrites, NumbersNotedFirst, FencedAcquire, SkippedWatermark, OwnLockTakeover, OwnLockBeforeCovered, TokenAtRelease, ReleaseOnlyIfCovered, FollowUp, FollowUpTakeover, ForfeitFreesLock, ForfeitReplaces, LeaseAtSettle].into_iter().find(|p| format!("{p:?}") == m);
-    run(budget, m);
+fn each_protection_against_a_steady_stream_of_requests_is_needed() {
+    let budget = Budget { requests: 3, crashes: 0, pauses: 0, failures: 0 };
+    for protection in [Protection::FollowUp, Protection::FollowUpTakeover, Protection::OwnToken] {
+        fails_without(protection, budget);
     }
 }

@@ -3,8 +3,8 @@
 //! A change of the catalogue and the request for it are one action. Made later, a change is seen by fewer
 //! scans, so this is the worst case of a request that comes some time after its change.
 //!
-//! A worker never notices by itself that it lost its lease or the lock, unless by choice: what it can do
-//! then is bounded by the scripts alone.
+//! A run may notice at any moment that it lost its lease or the lock, or never: what it can do then is
+//! bounded by the scripts alone.
 
 mod properties;
 mod run;
@@ -13,7 +13,7 @@ mod state;
 
 use stateright::{Model, Property};
 
-pub use properties::{Sometimes, sometimes};
+pub use properties::Sometimes;
 pub use state::{Failure, Life, Origin, Run, Scan, State, Step, Task, Token};
 
 /// Workers; each runs one task at a time.
@@ -53,8 +53,8 @@ pub enum Protection {
     OwnLockTakeover,
     /// It does so even if its own request is covered.
     OwnLockBeforeCovered,
-    /// The lock is released only under the holder's own token.
-    TokenAtRelease,
+    /// The lock is freed only under the own token of the run that holds it.
+    OwnToken,
     /// The lock is released only if no number was given out since the scan started.
     ReleaseOnlyIfCovered,
     /// A run that scans no more queues a job for what is left.
@@ -89,7 +89,8 @@ pub enum Action {
     Step(usize),
     /// A run fails instead, and frees the lock.
     Fail(usize, Failure),
-    /// A run fails instead, and does not get to freeing the lock: Redis is away, or it panics.
+    /// A run fails instead, and does not get to freeing the lock: Redis is away, or it panics. Or it does not
+    /// get to burying its task, and starts with that anew.
     Break(usize, Failure),
     /// A run notices that the lock is no longer its own.
     NoticeLostLock(usize),
@@ -141,22 +142,24 @@ impl Model for Protocol {
         }
         for (index, run) in state.runs.iter().enumerate() {
             actions.push(Action::Step(index));
-            let holds = state.lock == Some(run.token);
-            let settles = matches!(run.step, Step::Retry | Step::Forfeit | Step::Replace | Step::Bury);
             if left.crashes > 0 || !run.current {
                 actions.push(Action::Vanish(index));
             }
-            if left.failures > 0 && !settles && !matches!(run.step, Step::Abandon(_)) {
-                let failures = [Failure::Transient, Failure::Permanent];
-                actions.extend(failures.map(|failure| Action::Fail(index, failure)));
-                if holds {
-                    actions.extend(failures.map(|failure| Action::Break(index, failure)));
-                }
-            }
-            if !holds
-                && matches!(run.step, Step::Note(_) | Step::Read(_) | Step::Write(..) | Step::FollowUp(_))
-            {
+            let holds = state.lock == Some(run.token);
+            if !holds && run.step.is_under_lock() {
                 actions.push(Action::NoticeLostLock(index));
+            }
+            match run.step {
+                _ if left.failures == 0 => {}
+                Step::Abandon(_) | Step::Retry | Step::Forfeit => {}
+                Step::Replace | Step::Bury => actions.push(Action::Break(index, Failure::Permanent)),
+                _ => {
+                    let failures = [Failure::Transient, Failure::Permanent];
+                    actions.extend(failures.map(|failure| Action::Fail(index, failure)));
+                    actions.extend(
+                        failures.map(|failure| Action::Break(index, failure)).iter().filter(|_| holds),
+                    );
+                }
             }
         }
         if state.lock.is_some_and(|holder| left.pauses > 0 || !state.lives(holder)) {

@@ -2,7 +2,7 @@
 
 use stateright::Property;
 
-use super::state::{Life, Origin, State, Step};
+use super::state::{Life, Origin, Run, State, Step, Task};
 use super::{MAX_DELIVERIES, Protocol};
 
 /// What the exploration must come across, lest it prove nothing.
@@ -26,29 +26,68 @@ pub enum Sometimes {
     DiedWithHolder,
 }
 
-/// The name under which the checker reports it.
-pub fn sometimes(what: Sometimes) -> &'static str {
-    match what {
-        Sometimes::Skipped => "a run is skipped",
-        Sometimes::ScannedAgain => "a run scans again",
-        Sometimes::OwnLock => "a run finds the lock of its own dead attempt",
-        Sometimes::FollowUp => "a follow-up is queued",
-        Sometimes::FollowUpEarly => "a follow-up finds the lock of its holder",
-        Sometimes::Replaced => "a dead task is replaced",
-        Sometimes::Poisoned => "a task is delivered too often",
-        Sometimes::DiedWithHolder => "a request dies with the task that it trusted",
+impl Sometimes {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Skipped,
+        Self::ScannedAgain,
+        Self::OwnLock,
+        Self::FollowUp,
+        Self::FollowUpEarly,
+        Self::Replaced,
+        Self::Poisoned,
+        Self::DiedWithHolder,
+    ];
+
+    /// The name under which the checker reports it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Skipped => "a run is skipped",
+            Self::ScannedAgain => "a run scans again",
+            Self::OwnLock => "a run finds the lock of its own earlier attempt",
+            Self::FollowUp => "a follow-up is queued",
+            Self::FollowUpEarly => "a follow-up finds the lock of its holder",
+            Self::Replaced => "a dead task is replaced",
+            Self::Poisoned => "a task is delivered too often",
+            Self::DiedWithHolder => "a request dies with the task that it trusted",
+        }
+    }
+
+    fn condition(self) -> fn(&Protocol, &State) -> bool {
+        match self {
+            Self::Skipped => |_, state| state.runs.iter().any(|run| matches!(run.step, Step::Skip(Some(_)))),
+            Self::ScannedAgain => |_, state| state.runs.iter().any(|run| run.step == Step::Note(2)),
+            Self::OwnLock => |_, state| {
+                let own = |run: &Run| state.lock.is_some_and(|holder| holder.task == run.token.task);
+                state.runs.iter().any(|run| run.step == Step::Acquire && run.current && own(run))
+            },
+            Self::FollowUp => {
+                |_, state| state.tasks.iter().any(|task| matches!(task.origin, Origin::FollowUp(_)))
+            }
+            Self::FollowUpEarly => |_, state| {
+                let origin = |run: &Run| state.task(run.token.task).map(|task| task.origin);
+                let early =
+                    |run: &Run| state.lock.is_some() && origin(run) == state.lock.map(Origin::FollowUp);
+                state.runs.iter().any(|run| run.step == Step::Acquire && early(run))
+            },
+            Self::Replaced => {
+                |_, state| state.tasks.iter().any(|task| matches!(task.origin, Origin::Replacement(_)))
+            }
+            Self::Poisoned => |_, state| state.tasks.iter().any(|task| task.deliveries > MAX_DELIVERIES),
+            Self::DiedWithHolder => |_, state| {
+                let lost = |task: &Task| task.life != Life::Dead && !state.shows(task);
+                state.is_settled() && state.tasks.iter().any(lost)
+            },
+        }
     }
 }
 
-type Properties = Vec<Property<Protocol>>;
-
-pub(super) fn all() -> Properties {
-    let mut all = always();
-    all.extend(reached());
-    all
+pub(super) fn all() -> Vec<Property<Protocol>> {
+    let reached = Sometimes::ALL.map(|what| Property::sometimes(what.name(), what.condition()));
+    always().into_iter().chain(reached).collect()
 }
 
-fn always() -> Properties {
+fn always() -> Vec<Property<Protocol>> {
     vec![
         Property::always("the cache never goes back", |_, state: &State| !state.went_back),
         Property::always("what is recorded as covered is in the cache", |_, state: &State| {
@@ -59,49 +98,18 @@ fn always() -> Properties {
             let is_open = |number| state.tasks.iter().any(|task| task.number == number && task.is_open());
             state.lock.is_none_or(|holder| is_open(holder.task))
         }),
+        Property::always("two scan at a time only after a pause", |model: &Protocol, state: &State| {
+            let scans =
+                |step| matches!(step, Step::Note(_) | Step::Read(_) | Step::Write(..) | Step::Release(_));
+            let pauses = model.budget.pauses - state.left.pauses;
+            state.runs.iter().filter(|run| scans(run.step)).count() <= 1 + usize::from(pauses)
+        }),
         Property::always("when all has ended, no request is lost", |_, state: &State| {
             let met = |task| state.shows(task) || state.died_with_its_holder(task);
             !state.is_settled() || state.tasks.iter().filter(|task| task.life != Life::Dead).all(met)
         }),
         Property::always("when all has ended well, the cache is up to date", |_, state: &State| {
             !state.is_settled() || state.died || state.cache == state.database
-        }),
-    ]
-}
-
-fn reached() -> Properties {
-    vec![
-        Property::sometimes(sometimes(Sometimes::Skipped), |_, state: &State| {
-            state.runs.iter().any(|run| matches!(run.step, Step::Skip(Some(_))))
-        }),
-        Property::sometimes(sometimes(Sometimes::ScannedAgain), |_, state: &State| {
-            state.runs.iter().any(|run| matches!(run.step, Step::Note(2)))
-        }),
-        Property::sometimes(sometimes(Sometimes::OwnLock), |_, state: &State| {
-            state.runs.iter().any(|run| {
-                let own = state.lock.is_some_and(|holder| holder.task == run.token.task);
-                run.step == Step::Acquire && run.current && own
-            })
-        }),
-        Property::sometimes(sometimes(Sometimes::FollowUp), |_, state: &State| {
-            state.tasks.iter().any(|task| matches!(task.origin, Origin::FollowUp(_)))
-        }),
-        Property::sometimes(sometimes(Sometimes::FollowUpEarly), |_, state: &State| {
-            state.runs.iter().any(|run| {
-                let origin = state.task(run.token.task).map(|task| task.origin);
-                run.step == Step::Acquire
-                    && state.lock.is_some()
-                    && origin == state.lock.map(Origin::FollowUp)
-            })
-        }),
-        Property::sometimes(sometimes(Sometimes::Replaced), |_, state: &State| {
-            state.tasks.iter().any(|task| matches!(task.origin, Origin::Replacement(_)))
-        }),
-        Property::sometimes(sometimes(Sometimes::Poisoned), |_, state: &State| {
-            state.tasks.iter().any(|task| task.deliveries > MAX_DELIVERIES)
-        }),
-        Property::sometimes(sometimes(Sometimes::DiedWithHolder), |_, state: &State| {
-            state.is_settled() && state.tasks.iter().any(|task| task.life != Life::Dead && !state.shows(task))
         }),
     ]
 }

@@ -41,7 +41,7 @@ impl Protocol {
                 Step::Succeed
             }
             Step::Abandon(failure) => {
-                Self::abandon(state, run);
+                self.abandon(state, run);
                 after(failure)
             }
             Step::Succeed => {
@@ -82,7 +82,7 @@ impl Protocol {
     /// is the same whether or not such a run has noticed what became of it. `None` when the run is over.
     pub(super) fn settled_step(&self, state: &State, run: &Run) -> Option<Step> {
         let mut step = run.step;
-        let lost = state.lock != Some(run.token) && self.has(Protection::TokenAtRelease);
+        let lost = state.lock != Some(run.token) && self.has(Protection::OwnToken);
         let fenced = !run.current && self.has(Protection::LeaseAtSettle);
         loop {
             step = match step {

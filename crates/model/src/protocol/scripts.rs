@@ -54,7 +54,7 @@ impl Protocol {
     }
 
     pub(super) fn release(&self, state: &mut State, run: &Run, covers: u8, anyway: bool) -> Release {
-        if state.lock != Some(run.token) && self.has(Protection::TokenAtRelease) {
+        if state.lock != Some(run.token) && self.has(Protection::OwnToken) {
             return Release::Lost;
         }
         state.covered = state.covered.max(covers);
@@ -65,8 +65,8 @@ impl Protocol {
         Release::Released
     }
 
-    pub(super) fn abandon(state: &mut State, run: &Run) {
-        if state.lock == Some(run.token) {
+    pub(super) fn abandon(&self, state: &mut State, run: &Run) {
+        if state.lock == Some(run.token) || !self.has(Protection::OwnToken) {
             state.lock = None;
         }
     }

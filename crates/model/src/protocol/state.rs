@@ -129,6 +129,13 @@ pub enum Step {
     Bury,
 }
 
+impl Step {
+    /// Whether a run at this step works on the assumption that the lock is its own.
+    pub(super) fn is_under_lock(self) -> bool {
+        matches!(self, Self::Note(_) | Self::Read(_) | Self::Write(..) | Self::Release(_) | Self::FollowUp(_))
+    }
+}
+
 /// A scan under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scan {
