@@ -5,52 +5,74 @@ mod explore;
 use explore::explore;
 use pricing_model::protocol::{Budget, Protection, Protocol, Sometimes};
 
-/// Explores everything that may happen within a budget. It must come across all that may sometimes happen but
-/// what is named.
-fn holds(budget: Budget, never: &[Sometimes]) {
-    let found = explore(Protocol { budget, without: None });
+/// The property that a known hole violates, and nothing else does.
+const NO_REQUEST_IS_LOST: &str = "when all has ended, no request is lost";
+
+/// The protocol of the scripts.
+fn protocol(requests: u8, crashes: u8, pauses: u8, failures: u8) -> Protocol {
+    let budget = Budget { requests, crashes, pauses, failures };
+    Protocol { budget, without: None, mended: false }
+}
+
+/// Explores all that may happen. It must come across all that may sometimes happen but what is named.
+fn holds(protocol: Protocol, never: &[Sometimes]) {
+    let found = explore(protocol);
     assert_eq!(found.violated, [""; 0]);
-    let missed: Vec<_> =
-        Sometimes::ALL.into_iter().filter(|what| !found.reached.contains(&what.name())).collect();
+    let is_missed = |what: &Sometimes| !found.reached.contains(&what.name());
+    let missed: Vec<_> = Sometimes::ALL.into_iter().filter(is_missed).collect();
     assert_eq!(missed, never, "what the exploration does not come across");
 }
 
-/// Explores the protocol without a protection until something goes wrong.
-fn fails_without(protection: Protection, budget: Budget) {
-    let found = explore(Protocol { budget, without: Some(protection) });
-    assert!(!found.violated.is_empty(), "nothing goes wrong without {protection:?}");
+/// Explores the protocol without each of these protections until something goes wrong.
+fn fails_without(protections: &[Protection], protocol: Protocol) {
+    for protection in protections {
+        let found = explore(Protocol { without: Some(*protection), ..protocol });
+        assert!(!found.violated.is_empty(), "nothing goes wrong without {protection:?}");
+    }
 }
 
 #[test]
 fn no_request_is_lost_when_workers_crash_and_pause() {
-    holds(Budget { requests: 3, crashes: 1, pauses: 1, failures: 0 }, &[]);
+    holds(protocol(3, 1, 1, 0), &[Sometimes::FreedUnderSuccessor]);
 }
 
 #[test]
 fn no_request_is_lost_when_workers_crash_and_runs_fail() {
-    holds(Budget { requests: 3, crashes: 1, pauses: 0, failures: 1 }, &[Sometimes::Poisoned]);
+    holds(protocol(3, 1, 0, 1), &[Sometimes::Poisoned, Sometimes::FreedUnderSuccessor]);
 }
 
 #[test]
 fn no_request_is_lost_when_workers_pause_and_runs_fail() {
-    holds(Budget { requests: 3, crashes: 0, pauses: 1, failures: 1 }, &[Sometimes::Poisoned]);
+    holds(protocol(2, 0, 2, 1), &[]);
 }
 
 #[test]
 fn no_request_is_lost_when_all_of_it_happens() {
-    holds(Budget { requests: 2, crashes: 1, pauses: 1, failures: 1 }, &[]);
+    holds(protocol(2, 1, 1, 1), &[]);
+}
+
+/// The known hole: a holder that has scanned for the last time still has others skipped until it releases, and
+/// trusts its follow-up to cover them. If that one has died in between, nobody does.
+#[test]
+fn a_request_is_lost_only_if_a_follow_up_dies_before_its_holder_releases() {
+    let found = explore(protocol(4, 0, 0, 1));
+    assert_eq!(found.violated, [NO_REQUEST_IS_LOST]);
+    let found = explore(Protocol { mended: true, ..protocol(4, 0, 0, 1) });
+    assert_eq!(found.violated, [""; 0], "a follow-up that frees the lock of its holder closes the hole");
 }
 
 #[test]
 #[ignore = "minutes: cargo test -p pricing-model -- --ignored"]
-fn no_request_is_lost_when_all_of_it_happens_among_more_requests() {
-    holds(Budget { requests: 3, crashes: 1, pauses: 1, failures: 1 }, &[]);
+fn but_for_the_known_hole_no_request_is_lost_within_larger_budgets() {
+    for protocol in [protocol(3, 0, 1, 1), protocol(4, 1, 1, 0), protocol(3, 1, 1, 1)] {
+        let found = explore(Protocol { mended: true, ..protocol });
+        assert_eq!(found.violated, [""; 0]);
+    }
 }
 
 #[test]
 fn each_protection_against_crashes_and_pauses_is_needed() {
-    let budget = Budget { requests: 2, crashes: 1, pauses: 1, failures: 0 };
-    for protection in [
+    let protections = [
         Protection::VersionedWrites,
         Protection::NumbersNotedFirst,
         Protection::FencedAcquire,
@@ -61,15 +83,12 @@ fn each_protection_against_crashes_and_pauses_is_needed() {
         Protection::ForfeitFreesLock,
         Protection::ForfeitReplaces,
         Protection::LeaseAtSettle,
-    ] {
-        fails_without(protection, budget);
-    }
+    ];
+    fails_without(&protections, protocol(2, 1, 1, 0));
 }
 
 #[test]
 fn each_protection_against_a_steady_stream_of_requests_is_needed() {
-    let budget = Budget { requests: 3, crashes: 0, pauses: 0, failures: 0 };
-    for protection in [Protection::FollowUp, Protection::FollowUpTakeover, Protection::OwnToken] {
-        fails_without(protection, budget);
-    }
+    let protections = [Protection::FollowUp, Protection::FollowUpTakeover, Protection::OwnToken];
+    fails_without(&protections, protocol(3, 0, 0, 0));
 }

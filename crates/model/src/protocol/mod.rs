@@ -63,6 +63,9 @@ pub enum Protection {
     FollowUpTakeover,
     /// A task that dies frees the lock.
     ForfeitFreesLock,
+    /// A follow-up that dies frees the lock of the run that queued it. **The scripts lack it**: only a mended
+    /// protocol has it.
+    FollowUpForfeit,
     /// A task that dies is replaced if newer requests were skipped trusting it.
     ForfeitReplaces,
     /// Only the current lease ends a run or has it tried again.
@@ -76,6 +79,8 @@ pub struct Protocol {
     pub budget: Budget,
     /// A protection that is taken away.
     pub without: Option<Protection>,
+    /// Whether it has the protection that the scripts lack.
+    pub mended: bool,
 }
 
 /// What happens next.
@@ -103,7 +108,8 @@ pub enum Action {
 impl Protocol {
     /// Whether this protection is in place.
     fn has(&self, protection: Protection) -> bool {
-        self.without != Some(protection)
+        let lacking = protection == Protection::FollowUpForfeit && !self.mended;
+        self.without != Some(protection) && !lacking
     }
 
     /// Brings a state to the form that all states have which differ only in what cannot matter any more.

@@ -22,13 +22,16 @@ pub enum Sometimes {
     Replaced,
     /// A task is delivered too often.
     Poisoned,
+    /// A run that was taken over gives the task up for good, and frees the lock that its successor holds. The
+    /// successor fails by that, though nothing is lost.
+    FreedUnderSuccessor,
     /// All ends, and something is lost with a task that died.
     DiedWithHolder,
 }
 
 impl Sometimes {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Skipped,
         Self::ScannedAgain,
         Self::OwnLock,
@@ -36,6 +39,7 @@ impl Sometimes {
         Self::FollowUpEarly,
         Self::Replaced,
         Self::Poisoned,
+        Self::FreedUnderSuccessor,
         Self::DiedWithHolder,
     ];
 
@@ -49,6 +53,7 @@ impl Sometimes {
             Self::FollowUpEarly => "a follow-up finds the lock of its holder",
             Self::Replaced => "a dead task is replaced",
             Self::Poisoned => "a task is delivered too often",
+            Self::FreedUnderSuccessor => "a run that was taken over frees the lock of its successor",
             Self::DiedWithHolder => "a request dies with the task that it trusted",
         }
     }
@@ -74,6 +79,12 @@ impl Sometimes {
                 |_, state| state.tasks.iter().any(|task| matches!(task.origin, Origin::Replacement(_)))
             }
             Self::Poisoned => |_, state| state.tasks.iter().any(|task| task.deliveries > MAX_DELIVERIES),
+            Self::FreedUnderSuccessor => |_, state| {
+                let held = |run: &Run| {
+                    state.lock.is_some_and(|holder| holder.task == run.token.task && state.lives(holder))
+                };
+                state.runs.iter().any(|run| run.step == Step::Forfeit && !run.current && held(run))
+            },
             Self::DiedWithHolder => |_, state| {
                 let lost = |task: &Task| task.life != Life::Dead && !state.shows(task);
                 state.is_settled() && state.tasks.iter().any(lost)

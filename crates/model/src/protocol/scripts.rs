@@ -41,7 +41,7 @@ impl Protocol {
             return Acquire::Covered(Some(holder.task));
         }
         let own = holder.task == asked && self.has(Protection::OwnLockTakeover);
-        let follow_up = state.task(asked).is_some_and(|task| task.origin == Origin::FollowUp(holder));
+        let follow_up = state.is_follow_up(asked, holder);
         if own || (follow_up && self.has(Protection::FollowUpTakeover)) {
             state.lock = Some(run.token);
             return Acquire::Acquired;
@@ -73,10 +73,12 @@ impl Protocol {
 
     /// Whether a fresh request must take the place of the task.
     pub(super) fn forfeit(&self, state: &mut State, run: &Run) -> bool {
-        if self.has(Protection::ForfeitFreesLock)
-            && state.lock.is_some_and(|holder| holder.task == run.token.task)
-        {
-            state.lock = None;
+        if let Some(holder) = state.lock {
+            let own = holder.task == run.token.task && self.has(Protection::ForfeitFreesLock);
+            let follow_up = state.is_follow_up(run.token.task, holder);
+            if own || (follow_up && self.has(Protection::FollowUpForfeit)) {
+                state.lock = None;
+            }
         }
         self.has(Protection::ForfeitReplaces) && state.skipped > state.covered.max(run.token.task)
     }

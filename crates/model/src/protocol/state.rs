@@ -177,6 +177,11 @@ impl State {
         self.tasks.iter().find(|task| task.number == number)
     }
 
+    /// Whether this task was queued by the holder of the lock.
+    pub(super) fn is_follow_up(&self, number: u8, holder: Token) -> bool {
+        self.task(number).is_some_and(|task| task.origin == Origin::FollowUp(holder))
+    }
+
     /// Like [`State::task`], to be changed.
     pub(super) fn task_mut(&mut self, number: u8) -> Option<&mut Task> {
         self.tasks.iter_mut().find(|task| task.number == number)
