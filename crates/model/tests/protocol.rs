@@ -5,13 +5,13 @@ mod explore;
 use explore::explore;
 use pricing_model::protocol::{Budget, Protection, Protocol, Sometimes};
 
-/// The property that a known hole violates, and nothing else does.
+/// The property that the known hole violates.
 const NO_REQUEST_IS_LOST: &str = "when all has ended, no request is lost";
 
 /// The protocol of the scripts.
 fn protocol(requests: u8, crashes: u8, pauses: u8, failures: u8) -> Protocol {
     let budget = Budget { requests, crashes, pauses, failures };
-    Protocol { budget, without: None, mended: false }
+    Protocol { budget, max_scans: 2, without: None, mended: false }
 }
 
 /// Explores all that may happen. It must come across all that may sometimes happen but what is named.
@@ -33,7 +33,7 @@ fn fails_without(protections: &[Protection], protocol: Protocol) {
 
 #[test]
 fn no_request_is_lost_when_workers_crash_and_pause() {
-    holds(protocol(3, 1, 1, 0), &[Sometimes::FreedUnderSuccessor]);
+    holds(protocol(3, 1, 1, 0), &[]);
 }
 
 #[test]
@@ -52,21 +52,28 @@ fn no_request_is_lost_when_all_of_it_happens() {
 }
 
 /// The known hole: a holder that has scanned for the last time still has others skipped until it releases, and
-/// trusts its follow-up to cover them. If that one has died in between, nobody does.
+/// trusts its follow-up to cover them. If that one has died in between, nobody does. With one scan a run, three
+/// requests are enough for it; with the worker's three, five.
 #[test]
-fn a_request_is_lost_only_if_a_follow_up_dies_before_its_holder_releases() {
-    let found = explore(protocol(4, 0, 0, 1));
+fn a_request_is_lost_if_a_follow_up_dies_before_its_holder_releases() {
+    let found = explore(Protocol { max_scans: 1, ..protocol(3, 0, 0, 1) });
     assert_eq!(found.violated, [NO_REQUEST_IS_LOST]);
-    let found = explore(Protocol { mended: true, ..protocol(4, 0, 0, 1) });
-    assert_eq!(found.violated, [""; 0], "a follow-up that frees the lock of its holder closes the hole");
 }
 
 #[test]
 #[ignore = "minutes: cargo test -p pricing-model -- --ignored"]
-fn but_for_the_known_hole_no_request_is_lost_within_larger_budgets() {
-    for protocol in [protocol(3, 0, 1, 1), protocol(4, 1, 1, 0), protocol(3, 1, 1, 1)] {
-        let found = explore(Protocol { mended: true, ..protocol });
-        assert_eq!(found.violated, [""; 0]);
+fn a_follow_up_that_frees_the_lock_of_its_holder_would_close_that_hole() {
+    let mended = Protocol { max_scans: 1, mended: true, ..protocol(3, 0, 0, 1) };
+    assert_eq!(explore(mended).violated, [""; 0]);
+    let mended = Protocol { mended: true, ..protocol(4, 0, 0, 1) };
+    assert_eq!(explore(mended).violated, [""; 0]);
+}
+
+#[test]
+#[ignore = "minutes: cargo test -p pricing-model -- --ignored"]
+fn no_request_is_lost_when_more_of_it_happens() {
+    for protocol in [protocol(3, 0, 1, 1), protocol(2, 2, 1, 1)] {
+        assert_eq!(explore(protocol).violated, [""; 0]);
     }
 }
 

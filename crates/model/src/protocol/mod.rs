@@ -18,8 +18,6 @@ pub use state::{Failure, Life, Origin, Run, Scan, State, Step, Task, Token};
 
 /// Workers; each runs one task at a time.
 const WORKERS: usize = 3;
-/// Scans of one run: one less than in the worker.
-const MAX_SCANS: u8 = 2;
 /// Retries of one task, fewer than in the queue.
 const MAX_RETRIES: u8 = 1;
 /// Deliveries of one task without a run that ends, one less than in the queue.
@@ -77,6 +75,8 @@ pub enum Protection {
 pub struct Protocol {
     /// What may happen.
     pub budget: Budget,
+    /// Scans of one run, after which it leaves the rest to a follow-up. The worker makes three.
+    pub max_scans: u8,
     /// A protection that is taken away.
     pub without: Option<Protection>,
     /// Whether it has the protection that the scripts lack.
@@ -97,9 +97,11 @@ pub enum Action {
     /// A run fails instead, and does not get to freeing the lock: Redis is away, or it panics. Or it does not
     /// get to burying its task, and starts with that anew.
     Break(usize, Failure),
-    /// A run notices that the lock is no longer its own.
+    /// A run notices that the lock is no longer its own, and fails.
     NoticeLostLock(usize),
-    /// The worker of a run dies, or a run notices that its lease is no longer current.
+    /// A run under the lock notices that its lease is no longer current, frees the lock and fails.
+    NoticeLostLease(usize),
+    /// The worker of a run dies, or a run notices that its lease is no longer current and is dropped.
     Vanish(usize),
     /// The life of the lock is over: its holder is dead or paused.
     ExpireLock,
@@ -155,6 +157,9 @@ impl Model for Protocol {
             if !holds && run.step.is_under_lock() {
                 actions.push(Action::NoticeLostLock(index));
             }
+            if holds && run.step.is_under_lock() && !run.current {
+                actions.push(Action::NoticeLostLease(index));
+            }
             match run.step {
                 _ if left.failures == 0 => {}
                 Step::Abandon(_) | Step::Retry | Step::Forfeit => {}
@@ -203,6 +208,7 @@ impl Model for Protocol {
                 state.runs[index].step = run::after(failure);
             }
             Action::NoticeLostLock(index) => state.runs[index].step = Step::Retry,
+            Action::NoticeLostLease(index) => state.runs[index].step = Step::Abandon(Failure::Transient),
             Action::Vanish(index) => {
                 let run = state.runs.remove(index);
                 state.left.crashes -= u8::from(run.current);

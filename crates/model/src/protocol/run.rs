@@ -2,7 +2,7 @@
 
 use super::scripts::{Acquire, Release};
 use super::state::{Failure, Life, Origin, Run, Scan, State, Step};
-use super::{MAX_SCANS, Protection, Protocol};
+use super::{Protection, Protocol};
 
 impl Protocol {
     /// Carries out the next step of a run. Returns the one after it, `None` when the run is over.
@@ -26,7 +26,7 @@ impl Protocol {
             }
             Step::Release(scan) => match self.release(state, run, scan.covers, false) {
                 Release::Released => Step::Succeed,
-                Release::Moved if scan.nth < MAX_SCANS => self.start_scan(scan.nth + 1),
+                Release::Moved if scan.nth < self.max_scans => self.start_scan(scan.nth + 1),
                 Release::Moved => Step::FollowUp(scan.covers),
                 Release::Lost => Step::Retry,
             },
@@ -88,7 +88,6 @@ impl Protocol {
             step = match step {
                 Step::Acquire if !run.current && self.has(Protection::FencedAcquire) => Step::Retry,
                 Step::Release(_) if lost => Step::Retry,
-                Step::ReleaseAnyway(_) if lost => Step::Succeed,
                 Step::Abandon(failure) if lost => after(failure),
                 Step::Retry if run.exhausted => Step::Forfeit,
                 Step::Succeed | Step::Skip(_) | Step::Retry | Step::Bury if fenced => return None,
@@ -97,6 +96,7 @@ impl Protocol {
                 Step::Read(_) if lost => return Some(Step::Read(Scan::default())),
                 Step::Write(_, seen) if lost => return Some(Step::Write(Scan::default(), seen)),
                 Step::FollowUp(_) if lost => return Some(Step::FollowUp(0)),
+                Step::ReleaseAnyway(_) if lost => return Some(Step::ReleaseAnyway(0)),
                 step => return Some(step),
             };
         }

@@ -130,9 +130,10 @@ pub enum Step {
 }
 
 impl Step {
-    /// Whether a run at this step works on the assumption that the lock is its own.
+    /// Whether a run at this step takes the lock for its own and renews it.
     pub(super) fn is_under_lock(self) -> bool {
-        matches!(self, Self::Note(_) | Self::Read(_) | Self::Write(..) | Self::Release(_) | Self::FollowUp(_))
+        let scans = matches!(self, Self::Note(_) | Self::Read(_) | Self::Write(..) | Self::Release(_));
+        scans || matches!(self, Self::FollowUp(_) | Self::ReleaseAnyway(_))
     }
 }
 
@@ -198,9 +199,9 @@ impl State {
         runs.for_each(|run| run.current = false);
     }
 
-    /// Whether the run that took the lock under this token lives.
+    /// Whether the run that took the lock under this token lives, and renews it unless it is paused.
     pub(super) fn lives(&self, holder: Token) -> bool {
-        self.runs.iter().any(|run| run.token == holder)
+        self.runs.iter().any(|run| run.token == holder && run.step.is_under_lock())
     }
 
     /// Drops tasks that have ended and that nothing can ask for any more. Kept are those that are not met yet
