@@ -61,9 +61,10 @@ pub enum Protection {
     FollowUpTakeover,
     /// A task that dies frees the lock.
     ForfeitFreesLock,
-    /// A follow-up that dies frees the lock of the run that queued it. **The scripts lack it**: only a mended
-    /// protocol has it.
+    /// A follow-up that dies frees the lock of the run that queued it.
     FollowUpForfeit,
+    /// Only the current lease of a task gives it up for good.
+    FencedForfeit,
     /// A task that dies is replaced if newer requests were skipped trusting it.
     ForfeitReplaces,
     /// Only the current lease ends a run or has it tried again.
@@ -79,8 +80,6 @@ pub struct Protocol {
     pub max_scans: u8,
     /// A protection that is taken away.
     pub without: Option<Protection>,
-    /// Whether it has the protection that the scripts lack.
-    pub mended: bool,
 }
 
 /// What happens next.
@@ -110,8 +109,7 @@ pub enum Action {
 impl Protocol {
     /// Whether this protection is in place.
     fn has(&self, protection: Protection) -> bool {
-        let lacking = protection == Protection::FollowUpForfeit && !self.mended;
-        self.without != Some(protection) && !lacking
+        self.without != Some(protection)
     }
 
     /// Brings a state to the form that all states have which differ only in what cannot matter any more.

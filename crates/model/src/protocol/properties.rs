@@ -22,9 +22,8 @@ pub enum Sometimes {
     Replaced,
     /// A task is delivered too often.
     Poisoned,
-    /// A run that was taken over gives the task up for good, and frees the lock that its successor holds. The
-    /// successor fails by that, though nothing is lost.
-    FreedUnderSuccessor,
+    /// A run that was taken over is to give the task up for good while its successor holds the lock.
+    LateForfeit,
     /// All ends, and something is lost with a task that died.
     DiedWithHolder,
 }
@@ -39,7 +38,7 @@ impl Sometimes {
         Self::FollowUpEarly,
         Self::Replaced,
         Self::Poisoned,
-        Self::FreedUnderSuccessor,
+        Self::LateForfeit,
         Self::DiedWithHolder,
     ];
 
@@ -53,7 +52,7 @@ impl Sometimes {
             Self::FollowUpEarly => "a follow-up finds the lock of its holder",
             Self::Replaced => "a dead task is replaced",
             Self::Poisoned => "a task is delivered too often",
-            Self::FreedUnderSuccessor => "a run that was taken over frees the lock of its successor",
+            Self::LateForfeit => "a run that was taken over would forfeit the lock of its successor",
             Self::DiedWithHolder => "a request dies with the task that it trusted",
         }
     }
@@ -79,7 +78,7 @@ impl Sometimes {
                 |_, state| state.tasks.iter().any(|task| matches!(task.origin, Origin::Replacement(_)))
             }
             Self::Poisoned => |_, state| state.tasks.iter().any(|task| task.deliveries > MAX_DELIVERIES),
-            Self::FreedUnderSuccessor => |_, state| {
+            Self::LateForfeit => |_, state| {
                 let held = |run: &Run| {
                     state.lock.is_some_and(|holder| holder.task == run.token.task && state.lives(holder))
                 };
@@ -101,6 +100,7 @@ pub(super) fn all() -> Vec<Property<Protocol>> {
 fn always() -> Vec<Property<Protocol>> {
     vec![
         Property::always("the cache never goes back", |_, state: &State| !state.went_back),
+        Property::always("no run frees the lock of its successor", |_, state: &State| !state.robbed),
         Property::always("what is recorded as covered is in the cache", |_, state: &State| {
             let shown = state.tasks.iter().all(|task| task.number > state.covered || state.shows(task));
             state.covered <= state.given && shown

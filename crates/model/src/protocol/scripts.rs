@@ -73,10 +73,14 @@ impl Protocol {
 
     /// Whether a fresh request must take the place of the task.
     pub(super) fn forfeit(&self, state: &mut State, run: &Run) -> bool {
+        if !run.current && self.has(Protection::FencedForfeit) {
+            return false;
+        }
         if let Some(holder) = state.lock {
             let own = holder.task == run.token.task && self.has(Protection::ForfeitFreesLock);
             let follow_up = state.is_follow_up(run.token.task, holder);
             if own || (follow_up && self.has(Protection::FollowUpForfeit)) {
+                state.robbed |= !run.current && state.lives(holder);
                 state.lock = None;
             }
         }

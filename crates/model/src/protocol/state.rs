@@ -11,6 +11,8 @@ pub struct State {
     pub cache: u8,
     /// Whether the cache was ever overwritten with something older.
     pub went_back: bool,
+    /// Whether a run that was taken over ever freed the lock under the run that took it over.
+    pub robbed: bool,
     /// Key `numbers`: the number of the latest request.
     pub given: u8,
     /// Key `recalculate_covered`: the highest number that a finished scan covers.
@@ -162,6 +164,7 @@ impl State {
             database: 0,
             cache: 0,
             went_back: false,
+            robbed: false,
             given: 0,
             covered: 0,
             skipped: 0,
