@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::Migrator;
+use sqlx::{AnyConnection, Executor as _};
 
 use super::{Catalogue, CatalogueError};
 use crate::settings::secret;
@@ -15,6 +16,9 @@ static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 /// Longest to wait for a connection to the database.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_CONNECTIONS: u32 = 16;
+/// Longest a transaction may stand still: the process that began it is frozen or its host is gone, and others
+/// wait for the rows that it holds.
+const IDLE_TRANSACTION: Duration = Duration::from_secs(5);
 
 /// Where the database is.
 #[derive(Debug, Clone, clap::Args)]
@@ -71,7 +75,11 @@ impl Catalogue {
         } else {
             return Err(CatalogueError::UnknownDatabase);
         };
-        let options = AnyPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
+        let mut options =
+            AnyPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
+        if lock.is_none() {
+            options = options.after_connect(|connection, _| Box::pin(end_idle_transactions(connection)));
+        }
         let catalogue = Self { pool: options.connect_lazy(&url).map_err(CatalogueError::Connect)? };
         let demo_catalogue = settings.demo_catalogue;
         Ok((catalogue.clone(), Preparation { catalogue, lock, demo_catalogue }))
@@ -106,6 +114,13 @@ impl Preparation {
         }
         Ok(())
     }
+}
+
+/// Has PostgreSQL end transactions of this connection that stand still, and free the rows that they hold.
+async fn end_idle_transactions(connection: &mut AnyConnection) -> sqlx::Result<()> {
+    let set = format!("SET idle_in_transaction_session_timeout = {}", IDLE_TRANSACTION.as_millis());
+    connection.execute(sqlx::AssertSqlSafe(set)).await?;
+    Ok(())
 }
 
 /// The URL of an SQLite file, whose folder is made if need be, and the file to lock beside it.

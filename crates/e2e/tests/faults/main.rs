@@ -9,6 +9,7 @@ mod records;
 mod backlog;
 #[cfg(target_os = "linux")]
 mod clocks;
+mod frozen;
 mod listener;
 mod misses;
 mod openapi;

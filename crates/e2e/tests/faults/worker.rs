@@ -1,30 +1,27 @@
-//! Workers that die or freeze in the middle of a recalculation.
+//! Workers that die in the middle of a recalculation.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pricing_e2e::process::Binary;
 use pricing_e2e::redis_server::RedisServer;
 use pricing_e2e::rounds::Rounds;
 use pricing_e2e::settled::Findings;
 use pricing_e2e::stack::{Stack, StackBuilder};
-use pricing_e2e::waiting::{eventually, pause};
+use pricing_e2e::waiting::pause;
 use rand::RngExt as _;
 
 use crate::catalogue::change_prices;
 use crate::named_worker::{NamedWorker, runner};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(3);
 /// The shortest that goes with the visibility timeout.
-const LOCK_TTL: Duration = Duration::from_secs(8);
+pub(crate) const LOCK_TTL: Duration = Duration::from_secs(8);
 /// Products beside the demo catalogue, so that a scan takes long enough to be hit in its middle.
-const MORE_PRODUCTS: u32 = 5_000;
-
-/// What a worker logs when a run of it ends without effect.
-const STOPPED: &str = "the lease of a run was lost";
+pub(crate) const MORE_PRODUCTS: u32 = 5_000;
 
 /// A stack whose workers are to be started one by one.
-async fn stack() -> StackBuilder {
+pub(crate) async fn stack() -> StackBuilder {
     Stack::builder()
         .redis(RedisServer::start_durable().await)
         .workers(0)
@@ -34,7 +31,7 @@ async fn stack() -> StackBuilder {
 }
 
 /// How long a recalculation takes that finds little changed. All prices are recorded after it.
-async fn scan_time(stack: &Stack) -> Duration {
+pub(crate) async fn scan_time(stack: &Stack) -> Duration {
     let ids = [stack.publish().await, stack.publish().await];
     assert_eq!(stack.findings(&ids, DEADLINE).await, Findings::default());
     let ids = [stack.publish().await];
@@ -78,46 +75,6 @@ async fn a_recalculation_of_a_killed_worker_ends_on_another_in_time() {
             assert_eq!(record["attempts"], "1", "it had ended before its worker: {record:?}");
         }
         workers.push(NamedWorker::start(&stack).await);
-    }
-}
-
-#[tokio::test]
-async fn a_holder_that_was_frozen_beyond_the_life_of_its_lock_writes_nothing_stale() {
-    let mut rounds = Rounds::of(
-        "the holder of the lock is frozen (SIGSTOP) beyond the lock's life and thaws after newer changes",
-        "it stops, and neither a row nor an entry is stale",
-    );
-    let stack = stack().await.start().await;
-    stack.database.add_products(MORE_PRODUCTS).await;
-    let catalogue = stack.database.open().await;
-    let mut workers = vec![NamedWorker::start(&stack).await, NamedWorker::start(&stack).await];
-    let scan = scan_time(&stack).await;
-    while let Some(mut round) = rounds.next_round() {
-        change_prices(&catalogue, &mut round.random).await;
-        let mut ids = vec![stack.publish().await];
-        let Some(holder) = runner(&stack, &workers, &ids[0]).await else { continue };
-        pause(scan.mul_f64(round.random.random_range(0.0..1.0))).await;
-        workers[holder].service.pause();
-        let frozen = Instant::now();
-        // Two newer changes: one for the run that takes over, and one after it.
-        for _ in 0..2 {
-            change_prices(&catalogue, &mut round.random).await;
-            ids.push(stack.publish().await);
-            rounds.judge(stack.findings(&ids, DEADLINE).await);
-        }
-        pause((LOCK_TTL + Duration::from_secs(1)).saturating_sub(frozen.elapsed())).await;
-        let service = &mut workers[holder].service;
-        let stopped_before = service.log().matches(STOPPED).count();
-        service.resume();
-        let record = stack.records(&ids).await.swap_remove(0).unwrap();
-        if record["attempts"] != "1" {
-            rounds.count("taken over", 1);
-            eventually(DEADLINE, "the thawed run to stop", async || {
-                (service.log().matches(STOPPED).count() > stopped_before).then_some(())
-            })
-            .await;
-        }
-        rounds.judge(stack.findings(&ids, DEADLINE).await);
     }
 }
 

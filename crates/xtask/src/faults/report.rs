@@ -9,8 +9,10 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 /// The modules of the tests in the order of the table; those that are not named come last.
-const ORDER: [&str; 9] =
-    ["listener", "worker", "redis", "retries", "poison", "payloads", "backlog", "clocks", "database"];
+const ORDER: [&str; 13] = [
+    "listener", "worker", "frozen", "redis", "retries", "poison", "payloads", "backlog", "clocks", "outages",
+    "misses", "restarts", "openapi",
+];
 
 /// What all rows reported.
 pub(crate) struct Report {
