@@ -140,7 +140,7 @@ mod tests {
         let shutdown = supervisor.shutdown();
         for _ in 0..2 {
             let asked = shutdown.clone();
-            supervisor.part("work", async move { Ok::<_, io::Error>(asked.cancelled().await) });
+            supervisor.part("work", asked.cancelled_owned().map(Ok::<_, io::Error>));
         }
         supervisor.background("upkeep", pending::<()>());
         let mut run = Box::pin(supervisor.run());

@@ -18,12 +18,11 @@ use tokio_util::sync::CancellationToken;
 use crate::consumer::{Consumer, Running, give_up};
 use crate::lease::Lease;
 use crate::queue::{Queue, QueueError, QueueOptions};
-use crate::record::TaskRecord;
 use crate::settle::SettleLayer;
 
-/// Called with a task and its error before the task joins the dead list.
-pub type OnDead =
-    Arc<dyn Fn(TaskRecord, String) -> BoxFuture<'static, Result<(), BoxDynError>> + Send + Sync>;
+/// Called with the lease of a run that ends its task for good, and the error, before the task joins the dead
+/// list. The run may have been taken over: whatever must not be done then must compare the lease.
+pub type OnDead = Arc<dyn Fn(Lease, String) -> BoxFuture<'static, Result<(), BoxDynError>> + Send + Sync>;
 
 /// Called each time the worker looks for tasks.
 pub type OnLook = Arc<dyn Fn() + Send + Sync>;

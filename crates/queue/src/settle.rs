@@ -157,7 +157,7 @@ impl SettleLayer {
             Outcome::HandBack => lease.hand_back().await,
             Outcome::Dead(error) => {
                 if let Some(on_dead) = &self.on_dead {
-                    on_dead(lease.record().clone(), error.clone()).await?;
+                    on_dead(lease.clone(), error.clone()).await?;
                 }
                 lease.bury(error).await
             }

@@ -111,19 +111,23 @@ fn report(failure: Failure, lease: &Lease) -> BoxDynError {
 
 /// What happens before a task is dead: requests that were skipped trusting it get one that covers them.
 pub fn on_dead(recalculator: Arc<Recalculator>) -> OnDead {
-    Arc::new(move |record, error| {
+    Arc::new(move |lease, error| {
         let recalculator = recalculator.clone();
         Box::pin(async move {
+            let record = lease.record();
+            // What was never a recalculation never held the lock, and nobody trusted it.
+            let task = TaskId::parse(record.id.as_str());
+            if let (Ok(_), Ok(task)) = (Recalculation::decode(&record.payload), task)
+                && !recalculator.forfeit(&task, &lease).await?
+            {
+                return Ok(());
+            }
             tracing::error!(
                 task_id = record.id,
                 attempts = record.attempts,
                 error,
                 "task is dead; replay it with `pricing-worker tasks replay`"
             );
-            // What was never a recalculation never held the lock, and nobody trusted it.
-            if let (Ok(_), Ok(task)) = (Recalculation::decode(&record.payload), TaskId::parse(record.id)) {
-                recalculator.forfeit(&task, record.attempts, record.number).await?;
-            }
             metrics::dead();
             Ok(())
         })

@@ -3,7 +3,7 @@
 use pricing_core::catalogue::CatalogueError;
 use pricing_core::ids::{InvalidId, TaskId};
 use pricing_core::job::{InvalidJob, Recalculation};
-use pricing_core::lock::{Acquire, Claim, Held, LockError, RecalculationLock, Release};
+use pricing_core::lock::{Acquire, Claim, Forfeit, Held, LockError, RecalculationLock, Release};
 use pricing_core::simulation::ExternalApiTimeout;
 use pricing_core::telemetry::{causes, current_traceparent};
 use pricing_queue::{Lease, NewTask, Queue, QueueError};
@@ -144,8 +144,7 @@ impl Recalculator {
                 Release::Released => return Ok(products),
                 Release::Moved if scans < MAX_SCANS => scans += 1,
                 Release::Moved => {
-                    let follow_up = Held::follow_up_id(task, lease.record().attempts);
-                    self.queue_follow_up(&follow_up, "requests went on during three scans").await?;
+                    self.queue_follow_up(&held.follow_up_id(), "requests went on during three scans").await?;
                     // Lost to the follow-up, if it was begun already: then it covers what is left.
                     held.release_anyway(covers).await?;
                     return Ok(products);
@@ -156,18 +155,25 @@ impl Recalculator {
     }
 
     /// Gives up for good on behalf of a task, and queues a job for the requests that were skipped trusting
-    /// it. Safe to repeat.
+    /// it. Returns whether the task is to die: not if it has been taken over. Safe to repeat.
     ///
     /// # Errors
     ///
     /// When Redis is away.
-    pub async fn forfeit(&self, task: &TaskId, attempt: u32, number: u64) -> Result<(), Failure> {
-        if self.lock.forfeit(task, number).await? {
-            // Not the id of a follow-up of the lock's holder: that one may have been skipped.
-            let id = TaskId::parse(format!("{:.50}.{attempt}d", task.as_str()))?;
-            self.queue_follow_up(&id, "in place of a dead task").await?;
+    pub async fn forfeit(&self, task: &TaskId, lease: &Lease) -> Result<bool, Failure> {
+        let (record, key) = (lease.record(), lease.record_key());
+        let (attempt, number) = (record.attempts, record.number);
+        let claim = Claim { task, attempt, number, record: &key, lease: lease.token() };
+        match self.lock.forfeit(claim).await? {
+            Forfeit::Superseded => return Ok(false),
+            Forfeit::Covered => {}
+            Forfeit::Open => {
+                // A task dies once under a number: a replay gives it a new one.
+                let id = TaskId::parse(format!("instead-of.{number}"))?;
+                self.queue_follow_up(&id, "in place of a dead task").await?;
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Queues a job that covers what a run leaves uncovered, once however often it is called, and even when

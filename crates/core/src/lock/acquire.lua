@@ -25,12 +25,12 @@ if not holder then
     end
     return take()
 end
-local task, attempt = string.match(holder, '^([^:]*):(%d+):')
+local task, random = string.match(holder, '^([^:]*):%d+:(%x+)$')
 if task == ARGV[1] then
     -- Left by an earlier attempt of the same task, which has lost its lease: go on in its place.
     return take()
 end
-if task and ARGV[1] == string.sub(task, 1, 50) .. '.' .. attempt then
+if random and ARGV[1] == 'follow-up.' .. random then
     -- The holder's own follow-up was begun before the holder could release: it is to take the place.
     return take()
 end

@@ -71,6 +71,18 @@ pub struct Claim<'a> {
     pub lease: &'a str,
 }
 
+/// What a task that gives up for good leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forfeit {
+    /// Nothing.
+    Covered,
+    /// A newer request that may have been skipped trusting it: a fresh one must be queued in its place. (An
+    /// older one that was dies with it: the dead task is what to replay.)
+    Open,
+    /// The run was taken over by another one, so the task does not die. Nothing was done.
+    Superseded,
+}
+
 /// What came of ending a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Release {
@@ -149,18 +161,22 @@ impl RecalculationLock {
         })
     }
 
-    /// Gives up for good on behalf of a task whose request has `number`: frees the lock if it holds it.
-    /// Returns whether a fresh request must be queued, because a newer one may have been skipped trusting
-    /// this task. An older one that was dies with it: the dead task is what to replay. Harmless to repeat.
+    /// Gives up for good on behalf of a task: frees the lock if the task holds it, or the run that it is the
+    /// follow-up of. Harmless to repeat.
     ///
     /// # Errors
     ///
     /// When Redis is away.
-    pub async fn forfeit(&self, task: &TaskId, number: u64) -> Result<bool, LockError> {
+    pub async fn forfeit(&self, claim: Claim<'_>) -> Result<Forfeit, LockError> {
         let mut call = FORFEIT.key(&self.keys.lock);
-        call.key(&self.keys.numbers).key(&self.keys.covered).key(&self.keys.skipped);
-        call.arg(task.as_str()).arg(number);
-        self.invoke(&call).await
+        call.key(&self.keys.numbers).key(&self.keys.covered).key(&self.keys.skipped).key(claim.record);
+        call.arg(claim.task.as_str()).arg(claim.number).arg(claim.lease);
+        let answer: String = self.invoke(&call).await?;
+        Ok(match answer.as_str() {
+            "open" => Forfeit::Open,
+            "covered" => Forfeit::Covered,
+            _ => Forfeit::Superseded,
+        })
     }
 
     async fn invoke<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, LockError> {
@@ -241,10 +257,10 @@ impl Held {
         self.end_scan(covers, "anyway").await
     }
 
-    /// The id of the task that may take the lock over from this attempt.
-    pub fn follow_up_id(task: &TaskId, attempt: u32) -> TaskId {
-        // Fifty characters, a dot and ten digits at most: always an id.
-        TaskId::parse(format!("{:.50}.{attempt}", task.as_str())).unwrap_or_else(|_| TaskId::generate())
+    /// The id of the task that may take the lock over from this holder: no other task ever has it.
+    pub fn follow_up_id(&self) -> TaskId {
+        let random = self.token.rsplit(':').next().unwrap_or_default();
+        TaskId::parse(format!("follow-up.{random}")).unwrap_or_else(|_| TaskId::generate()) // it always parses
     }
 
     async fn end_scan(&self, covers: u64, mode: &str) -> Result<Release, LockError> {

@@ -1,8 +1,8 @@
 //! Which requests a scan covers, and who must see to the others.
 
-use pricing_core::lock::{Acquire, Held, Release};
+use pricing_core::lock::{Acquire, Forfeit, Release};
 
-use crate::{Bench, LONG, task};
+use crate::{Bench, LONG};
 
 #[tokio::test]
 async fn a_scan_covers_the_requests_made_before_it_began_and_no_others() {
@@ -83,13 +83,24 @@ async fn a_task_that_forfeits_frees_its_own_lock_only() {
     let bench = Bench::start(LONG).await;
     let number = bench.request().await;
     let held = bench.hold("scanner", 1, number).await;
-    bench.lock.forfeit(&task("other"), number).await.unwrap();
-    bench.lock.forfeit(&task("scan"), number).await.unwrap();
+    for other in ["other", "scan"] {
+        bench.begin(other, 1).await;
+        assert_eq!(bench.forfeit(other, 1, number).await, Forfeit::Covered);
+    }
     assert!(bench.lock_value().await.is_some(), "it belongs to neither");
-    bench.lock.forfeit(&task("scanner"), number).await.unwrap();
+    assert_eq!(bench.forfeit("scanner", 1, number).await, Forfeit::Covered);
     assert_eq!(bench.lock_value().await, None);
     assert_eq!(held.release_if_covered(number).await.unwrap(), Release::Lost);
     let _held = bench.hold("next", 1, number).await;
+}
+
+#[tokio::test]
+async fn a_run_that_was_taken_over_forfeits_nothing_of_its_successor() {
+    let bench = Bench::start(LONG).await;
+    let number = bench.request().await;
+    let held = bench.hold("scanner", 2, number).await;
+    assert_eq!(bench.forfeit("scanner", 1, number).await, Forfeit::Superseded);
+    assert_eq!(held.release_if_covered(number).await.unwrap(), Release::Released);
 }
 
 /// The holder has scanned for the last time and leaves the rest to its follow-up. If that dies before the
@@ -98,14 +109,14 @@ async fn a_task_that_forfeits_frees_its_own_lock_only() {
 async fn a_follow_up_that_forfeits_frees_the_lock_of_the_holder_that_it_follows() {
     let bench = Bench::start(LONG).await;
     let number = bench.request().await;
+    let earlier = bench.hold("scanner", 1, number).await.follow_up_id();
     let held = bench.hold("scanner", 2, number).await;
-    let follow_up = bench.request().await;
-    bench.lock.forfeit(&Held::follow_up_id(&task("scanner"), 1), follow_up).await.unwrap();
-    assert!(
-        matches!(bench.acquire("other", 1, follow_up).await, Acquire::HeldByAnother),
-        "another attempt's"
-    );
-    bench.lock.forfeit(&Held::follow_up_id(&task("scanner"), 2), follow_up).await.unwrap();
+    let (follow_up, request) = (held.follow_up_id(), bench.request().await);
+    bench.begin(earlier.as_str(), 1).await;
+    bench.forfeit(earlier.as_str(), 1, request).await;
+    assert!(matches!(bench.acquire("other", 1, request).await, Acquire::HeldByAnother), "another attempt's");
+    bench.begin(follow_up.as_str(), 1).await;
+    bench.forfeit(follow_up.as_str(), 1, request).await;
     let newest = bench.request().await;
     assert!(matches!(bench.acquire("newest", 1, newest).await, Acquire::Acquired(_)), "nobody to trust");
     assert_eq!(held.release_anyway(number).await.unwrap(), Release::Lost);
@@ -117,17 +128,18 @@ async fn a_task_that_forfeits_is_told_whether_a_newer_request_was_skipped_and_is
     let own = bench.request().await;
     let _held = bench.hold("scanner", 1, own).await;
     let newer = bench.request().await;
-    assert!(!bench.lock.forfeit(&task("scanner"), own).await.unwrap(), "it has a task of its own yet");
+    assert_eq!(bench.forfeit("scanner", 1, own).await, Forfeit::Covered, "it has a task of its own yet");
 
     let _held = bench.hold("scanner", 2, own).await;
     assert!(matches!(bench.acquire("skipped", 1, newer).await, Acquire::HeldByAnother));
     for _ in 0..2 {
-        assert!(bench.lock.forfeit(&task("scanner"), own).await.unwrap(), "it was skipped trusting this one");
+        assert_eq!(bench.forfeit("scanner", 2, own).await, Forfeit::Open, "it was skipped trusting this one");
     }
-    let follow_up = bench.request().await;
-    assert!(!bench.lock.forfeit(&task("follow-up"), follow_up).await.unwrap(), "or it would go on for ever");
-    bench.hold("next", 1, follow_up).await.release_if_covered(follow_up).await.unwrap();
-    assert!(!bench.lock.forfeit(&task("scanner"), own).await.unwrap(), "it is covered by now");
+    let fresh = bench.request().await;
+    bench.begin("fresh", 1).await;
+    assert_eq!(bench.forfeit("fresh", 1, fresh).await, Forfeit::Covered, "or it would go on for ever");
+    bench.hold("next", 1, fresh).await.release_if_covered(fresh).await.unwrap();
+    assert_eq!(bench.forfeit("scanner", 2, own).await, Forfeit::Covered, "it is covered by now");
 }
 
 /// The request that was skipped trusted the holder to scan again, and the holder failed.
@@ -168,15 +180,14 @@ async fn a_counter_that_was_lost_and_starts_over_covers_nothing() {
 #[tokio::test]
 async fn a_follow_up_takes_over_from_its_holder_that_has_not_released_yet() {
     let bench = Bench::start(LONG).await;
+    let earlier = bench.hold("scanner", 6, bench.request().await).await.follow_up_id();
     let held = bench.hold("scanner", 7, bench.request().await).await;
     let newer = bench.request().await;
     assert!(matches!(bench.acquire("skipped", 1, newer).await, Acquire::HeldByAnother));
-    let follow_up = Held::follow_up_id(&task("scanner"), 7);
-    let number = bench.request().await;
-    assert!(
-        matches!(bench.acquire("scanner.6", 1, number).await, Acquire::HeldByAnother),
-        "of another attempt"
-    );
+    let (follow_up, number) = (held.follow_up_id(), bench.request().await);
+    for other in [earlier.as_str(), "scanner.7", "follow-up.", "follow-up"] {
+        assert!(matches!(bench.acquire(other, 1, number).await, Acquire::HeldByAnother), "{other}");
+    }
     let other = bench.hold(follow_up.as_str(), 1, number).await;
     assert_eq!(held.release_anyway(1).await.unwrap(), Release::Lost);
     let covers = other.numbers_given().await.unwrap();
@@ -184,12 +195,14 @@ async fn a_follow_up_takes_over_from_its_holder_that_has_not_released_yet() {
     assert!(matches!(bench.acquire("skipped", 2, newer).await, Acquire::Covered));
 }
 
+/// A steady stream of events makes a follow-up of a follow-up of a follow-up.
 #[tokio::test]
-async fn the_longest_task_id_has_a_follow_up_too() {
+async fn no_two_holders_have_the_same_follow_up_however_long_their_line() {
     let bench = Bench::start(LONG).await;
-    let longest = "x".repeat(64);
-    let _held = bench.hold(&longest, u32::MAX, bench.request().await).await;
-    let follow_up = Held::follow_up_id(&task(&longest), u32::MAX);
-    assert_eq!(follow_up, Held::follow_up_id(&task(&longest), u32::MAX), "the same each time");
-    let _other = bench.hold(follow_up.as_str(), 1, bench.request().await).await;
+    let (mut id, mut ids) = ("x".repeat(64), std::collections::BTreeSet::new());
+    for _ in 0..40 {
+        let held = bench.hold(&id, u32::MAX, bench.request().await).await;
+        id = held.follow_up_id().to_string();
+        assert!(ids.insert(id.clone()), "{id} a second time");
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use pricing_core::ids::TaskId;
-use pricing_core::lock::{Acquire, Claim, Held, RecalculationLock, Release};
+use pricing_core::lock::{Acquire, Claim, Forfeit, Held, RecalculationLock, Release};
 use pricing_e2e::redis_server::RedisServer;
 use redis::aio::MultiplexedConnection;
 
@@ -39,13 +39,24 @@ impl Bench {
         incr.arg(self.server.key("numbers")).query_async(&mut self.connection.clone()).await.unwrap()
     }
 
-    /// Begins an attempt of a task, as the queue does, and asks for the lock.
-    async fn acquire(&self, id: &str, attempt: u32, number: u64) -> Acquire {
-        let lease = format!("lease {attempt}");
+    /// Begins an attempt of a task, as the queue does.
+    async fn begin(&self, id: &str, attempt: u32) {
         let mut begin = redis::cmd("HSET");
-        begin.arg(self.record(id)).arg("lease").arg(&lease);
+        begin.arg(self.record(id)).arg("lease").arg(format!("lease {attempt}"));
         let _: u64 = begin.query_async(&mut self.connection.clone()).await.unwrap();
+    }
+
+    /// Begins an attempt of a task, and asks for the lock.
+    async fn acquire(&self, id: &str, attempt: u32, number: u64) -> Acquire {
+        self.begin(id, attempt).await;
         self.claim(&self.lock, id, attempt, number).await
+    }
+
+    /// Gives up for good under the lease of an attempt that may have been taken over.
+    async fn forfeit(&self, id: &str, attempt: u32, number: u64) -> Forfeit {
+        let (lease, record) = (format!("lease {attempt}"), self.record(id));
+        let claim = Claim { task: &task(id), attempt, number, record: &record, lease: &lease };
+        self.lock.forfeit(claim).await.unwrap()
     }
 
     /// Asks for a lock under the lease of an attempt that may have been taken over.

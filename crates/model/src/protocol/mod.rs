@@ -1,0 +1,226 @@
+//! The lock, the numbers of requests and the tasks of the queue.
+//!
+//! A change of the catalogue and the request for it are one action. Made later, a change is seen by fewer
+//! scans, so this is the worst case of a request that comes some time after its change.
+//!
+//! A run may notice at any moment that it lost its lease or the lock, or never: what it can do then is
+//! bounded by the scripts alone.
+
+mod properties;
+mod run;
+mod scripts;
+mod state;
+
+use stateright::{Model, Property};
+
+pub use properties::Sometimes;
+pub use state::{Failure, Life, Origin, Run, Scan, State, Step, Task, Token};
+
+/// Workers; each runs one task at a time.
+const WORKERS: usize = 3;
+/// Retries of one task, fewer than in the queue.
+const MAX_RETRIES: u8 = 1;
+/// Deliveries of one task without a run that ends, one less than in the queue.
+const MAX_DELIVERIES: u8 = 2;
+
+/// How often the outside world interferes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Budget {
+    /// Changes of the catalogue, each with a request.
+    pub requests: u8,
+    /// Deaths of workers.
+    pub crashes: u8,
+    /// Pauses of living workers beyond the visibility timeout, or beyond the life of the lock.
+    pub pauses: u8,
+    /// Failures of runs, for a while or for good.
+    pub failures: u8,
+}
+
+/// What makes the protocol safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// A cache entry is replaced only by an equal or higher version.
+    VersionedWrites,
+    /// The number that a scan covers is noted before the catalogue is read.
+    NumbersNotedFirst,
+    /// Only the current lease of a task may take the lock.
+    FencedAcquire,
+    /// A free lock is left alone only if everything is covered that was ever skipped.
+    SkippedWatermark,
+    /// A run takes the lock of its own earlier attempt.
+    OwnLockTakeover,
+    /// It does so even if its own request is covered.
+    OwnLockBeforeCovered,
+    /// The lock is freed only under the own token of the run that holds it.
+    OwnToken,
+    /// The lock is released only if no number was given out since the scan started.
+    ReleaseOnlyIfCovered,
+    /// A run that scans no more queues a job for what is left.
+    FollowUp,
+    /// That job takes the lock over if the run has not released it yet.
+    FollowUpTakeover,
+    /// A task that dies frees the lock.
+    ForfeitFreesLock,
+    /// A follow-up that dies frees the lock of the run that queued it.
+    FollowUpForfeit,
+    /// Only the current lease of a task gives it up for good.
+    FencedForfeit,
+    /// A task that dies is replaced if newer requests were skipped trusting it.
+    ForfeitReplaces,
+    /// Only the current lease ends a run or has it tried again.
+    LeaseAtSettle,
+}
+
+/// The protocol, and what may happen to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Protocol {
+    /// What may happen.
+    pub budget: Budget,
+    /// Scans of one run, after which it leaves the rest to a follow-up. The worker makes three.
+    pub max_scans: u8,
+    /// A protection that is taken away.
+    pub without: Option<Protection>,
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The catalogue changes, and a recalculation is requested.
+    Request,
+    /// A worker begins a task that waits, or takes over one that another worker does not end.
+    Begin(u8),
+    /// A run takes its next step.
+    Step(usize),
+    /// A run fails instead, and frees the lock.
+    Fail(usize, Failure),
+    /// A run fails instead, and does not get to freeing the lock: Redis is away, or it panics. Or it does not
+    /// get to burying its task, and starts with that anew.
+    Break(usize, Failure),
+    /// A run notices that the lock is no longer its own, and fails.
+    NoticeLostLock(usize),
+    /// A run under the lock notices that its lease is no longer current, frees the lock and fails.
+    NoticeLostLease(usize),
+    /// The worker of a run dies, or a run notices that its lease is no longer current and is dropped.
+    Vanish(usize),
+    /// The life of the lock is over: its holder is dead or paused.
+    ExpireLock,
+}
+
+impl Protocol {
+    /// Whether this protection is in place.
+    fn has(&self, protection: Protection) -> bool {
+        self.without != Some(protection)
+    }
+
+    /// Brings a state to the form that all states have which differ only in what cannot matter any more.
+    fn tidy(&self, state: &mut State) {
+        for mut run in std::mem::take(&mut state.runs) {
+            if let Some(step) = self.settled_step(state, &run) {
+                run.step = step;
+                state.runs.push(run);
+            }
+        }
+        state.runs.sort_unstable();
+        if state.skipped <= state.covered {
+            state.skipped = 0;
+        }
+        state.forget_tasks();
+    }
+}
+
+impl Model for Protocol {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State::new(self.budget)]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        let left = state.left;
+        if left.requests > 0 {
+            actions.push(Action::Request);
+        }
+        if state.runs.len() < WORKERS {
+            let abandoned = |task: &&Task| left.pauses > 0 || !state.is_run(task.number);
+            let begun = state.tasks.iter().filter(|task| task.is_open()).filter(abandoned);
+            actions.extend(begun.map(|task| Action::Begin(task.number)));
+        }
+        for (index, run) in state.runs.iter().enumerate() {
+            actions.push(Action::Step(index));
+            if left.crashes > 0 || !run.current {
+                actions.push(Action::Vanish(index));
+            }
+            let holds = state.lock == Some(run.token);
+            if !holds && run.step.is_under_lock() {
+                actions.push(Action::NoticeLostLock(index));
+            }
+            if holds && run.step.is_under_lock() && !run.current {
+                actions.push(Action::NoticeLostLease(index));
+            }
+            match run.step {
+                _ if left.failures == 0 => {}
+                Step::Abandon(_) | Step::Retry | Step::Forfeit => {}
+                Step::Replace | Step::Bury => actions.push(Action::Break(index, Failure::Permanent)),
+                _ => {
+                    let failures = [Failure::Transient, Failure::Permanent];
+                    actions.extend(failures.map(|failure| Action::Fail(index, failure)));
+                    actions.extend(
+                        failures.map(|failure| Action::Break(index, failure)).iter().filter(|_| holds),
+                    );
+                }
+            }
+        }
+        if state.lock.is_some_and(|holder| left.pauses > 0 || !state.lives(holder)) {
+            actions.push(Action::ExpireLock);
+        }
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut state = last.clone();
+        match action {
+            Action::Request => {
+                state.left.requests -= 1;
+                state.database += 1;
+                Self::enqueue(&mut state, Origin::Request);
+            }
+            Action::Begin(number) => {
+                state.left.pauses -= u8::from(state.is_run(number));
+                let (token, exhausted, may_run) = Self::begin(&mut state, number)?;
+                let step = if may_run { Step::Acquire } else { Step::Forfeit };
+                state.runs.push(Run { token, current: true, exhausted, step });
+            }
+            Action::Step(index) => {
+                let run = state.runs.remove(index);
+                if let Some(step) = self.step(&mut state, &run) {
+                    // The run's own script may have taken the lease from it.
+                    state.runs.push(Run { step, ..run });
+                }
+            }
+            Action::Fail(index, failure) => {
+                state.left.failures -= 1;
+                state.runs[index].step = Step::Abandon(failure);
+            }
+            Action::Break(index, failure) => {
+                state.left.failures -= 1;
+                state.runs[index].step = run::after(failure);
+            }
+            Action::NoticeLostLock(index) => state.runs[index].step = Step::Retry,
+            Action::NoticeLostLease(index) => state.runs[index].step = Step::Abandon(Failure::Transient),
+            Action::Vanish(index) => {
+                let run = state.runs.remove(index);
+                state.left.crashes -= u8::from(run.current);
+            }
+            Action::ExpireLock => {
+                let holder = state.lock.take()?;
+                state.left.pauses -= u8::from(state.lives(holder));
+            }
+        }
+        self.tidy(&mut state);
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        properties::all()
+    }
+}

@@ -1,0 +1,112 @@
+//! What a worker does, one step at a time.
+
+use super::scripts::{Acquire, Release};
+use super::state::{Failure, Life, Origin, Run, Scan, State, Step};
+use super::{Protection, Protocol};
+
+impl Protocol {
+    /// Carries out the next step of a run. Returns the one after it, `None` when the run is over.
+    pub(super) fn step(&self, state: &mut State, run: &Run) -> Option<Step> {
+        Some(match run.step {
+            Step::Acquire => match self.acquire(state, run) {
+                Acquire::Acquired => self.start_scan(1),
+                Acquire::Held(by) => Step::Skip(Some(by)),
+                Acquire::Covered(holder) => Step::Skip(holder),
+                Acquire::Superseded => Step::Retry,
+            },
+            Step::Note(nth) => Step::Read(Scan { nth, covers: state.given }),
+            Step::Read(scan) => Step::Write(scan, state.database),
+            Step::Write(scan, seen) => {
+                if seen >= state.cache || !self.has(Protection::VersionedWrites) {
+                    state.went_back |= seen < state.cache;
+                    state.cache = seen;
+                }
+                let covers = if self.has(Protection::NumbersNotedFirst) { scan.covers } else { state.given };
+                Step::Release(Scan { covers, ..scan })
+            }
+            Step::Release(scan) => match self.release(state, run, scan.covers, false) {
+                Release::Released => Step::Succeed,
+                Release::Moved if scan.nth < self.max_scans => self.start_scan(scan.nth + 1),
+                Release::Moved => Step::FollowUp(scan.covers),
+                Release::Lost => Step::Retry,
+            },
+            Step::FollowUp(covers) => {
+                if self.has(Protection::FollowUp) {
+                    Self::enqueue(state, Origin::FollowUp(run.token));
+                }
+                Step::ReleaseAnyway(covers)
+            }
+            Step::ReleaseAnyway(covers) => {
+                self.release(state, run, covers, true);
+                Step::Succeed
+            }
+            Step::Abandon(failure) => {
+                self.abandon(state, run);
+                after(failure)
+            }
+            Step::Succeed => {
+                self.end(state, run, Life::Updated);
+                return None;
+            }
+            Step::Skip(holder) => {
+                self.end(state, run, Life::Skipped(holder));
+                return None;
+            }
+            Step::Retry => {
+                self.retry(state, run);
+                return None;
+            }
+            Step::Forfeit if self.forfeit(state, run) => Step::Replace,
+            Step::Forfeit => Step::Bury,
+            Step::Replace => {
+                Self::enqueue(state, Origin::Replacement(run.token));
+                Step::Bury
+            }
+            Step::Bury => {
+                self.end(state, run, Life::Dead);
+                return None;
+            }
+        })
+    }
+
+    /// A scan starts by noting what it covers; without that protection it notes it when it has written.
+    fn start_scan(&self, nth: u8) -> Step {
+        if self.has(Protection::NumbersNotedFirst) {
+            Step::Note(nth)
+        } else {
+            Step::Read(Scan { nth, covers: 0 })
+        }
+    }
+
+    /// The step that a run is certain to get to without any change to what it shares with others. So a state
+    /// is the same whether or not such a run has noticed what became of it. `None` when the run is over.
+    pub(super) fn settled_step(&self, state: &State, run: &Run) -> Option<Step> {
+        let mut step = run.step;
+        let lost = state.lock != Some(run.token) && self.has(Protection::OwnToken);
+        let fenced = !run.current && self.has(Protection::LeaseAtSettle);
+        loop {
+            step = match step {
+                Step::Acquire if !run.current && self.has(Protection::FencedAcquire) => Step::Retry,
+                Step::Release(_) if lost => Step::Retry,
+                Step::Abandon(failure) if lost => after(failure),
+                Step::Retry if run.exhausted => Step::Forfeit,
+                Step::Succeed | Step::Skip(_) | Step::Retry | Step::Bury if fenced => return None,
+                // What it was about to cover does not matter any more.
+                Step::Note(_) if lost => return Some(Step::Note(0)),
+                Step::Read(_) if lost => return Some(Step::Read(Scan::default())),
+                Step::Write(_, seen) if lost => return Some(Step::Write(Scan::default(), seen)),
+                Step::FollowUp(_) if lost => return Some(Step::FollowUp(0)),
+                Step::ReleaseAnyway(_) if lost => return Some(Step::ReleaseAnyway(0)),
+                step => return Some(step),
+            };
+        }
+    }
+}
+
+/// What a run does when it has failed and no longer holds the lock.
+pub(super) fn after(failure: Failure) -> Step {
+    match failure {
+        Failure::Transient => Step::Retry,
+        Failure::Permanent => Step::Forfeit,
+    }
+}
