@@ -93,6 +93,9 @@ fn read<T: DeserializeOwned + Validate>(body: &[u8]) -> Result<T, Problem> {
         return Err(Problem::malformed(format!("The body is nested deeper than {MAX_DEPTH} levels.")));
     }
     let value: T = sonic_rs::from_slice(body).map_err(|error| refusal(&error, body))?;
+    if !is_json(body) {
+        return Err(not_json()); // `sonic-rs` takes any escape in texts that it skips
+    }
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Problem::invalid_field("body", "must be an object")); // serde takes arrays for structs
     }
@@ -100,12 +103,19 @@ fn read<T: DeserializeOwned + Validate>(body: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// Tells text that is no JSON from JSON that is no `T`. Only then is the text read a second time, by a
-/// parser that checks every byte of it: `sonic-rs` stops at the first wrong value.
+/// Whether it is JSON, by a parser that checks every byte of it.
+fn is_json(body: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(body).is_ok() && std::str::from_utf8(body).is_ok()
+}
+
+fn not_json() -> Problem {
+    Problem::malformed("The body is not JSON.")
+}
+
+/// Tells text that is no JSON from JSON that is no `T`: `sonic-rs` stops at the first wrong value.
 fn refusal(error: &sonic_rs::Error, body: &[u8]) -> Problem {
-    let is_json = serde_json::from_slice::<IgnoredAny>(body).is_ok() && std::str::from_utf8(body).is_ok();
-    if !(is_json && error.is_unmatched_type()) {
-        return Problem::malformed("The body is not JSON.");
+    if !(is_json(body) && error.is_unmatched_type()) {
+        return not_json();
     }
     let text = error.to_string();
     let message = text.split(" at line ").next().unwrap_or_default();
@@ -191,7 +201,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_json_is_malformed() {
-        let texts: [&[u8]; 11] = [
+        let texts: [&[u8]; 13] = [
             b"",
             b"{",
             b"nonsense",
@@ -203,6 +213,8 @@ mod tests {
             b"{\"id\":\"P-1\",\"more\":\"\xff\"}",
             b"{'id':'P-1'}",
             br#"{"id":"\ud800"}"#,
+            br#"{"id":"P-1","more":"\up00b"}"#,
+            br#"{"id":"P-1","more":["\x"]}"#,
         ];
         for text in texts {
             let (status, body) = one(text.to_vec()).await;

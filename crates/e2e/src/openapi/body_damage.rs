@@ -217,6 +217,8 @@ fn replace(rng: &mut StdRng, text: &mut Vec<u8>) -> &'static str {
         b"{\"a\":1 /* c */}",
         b"{\"a\" 1}",
         b"{\"a\":\"\xed\xa0\x80\"}",
+        b"{\"a\":\"\\up00b\"}",
+        b"{\"a\":[\"\\x\"]}",
         b"{\"a\":tru}",
         b"{\"a\":[1,]}",
     ];
