@@ -105,7 +105,7 @@ fn damaged(random: &mut StdRng) -> String {
         let at = random.random_range(0..bytes.len());
         match random.random_range(0..4) {
             0 => bytes[at] = random.random(),
-            1 => drop(bytes.remove(at)),
+            1 if bytes.len() > 1 => drop(bytes.remove(at)),
             2 => bytes.insert(at, random.random()),
             _ => bytes.truncate(at.max(1)),
         }
