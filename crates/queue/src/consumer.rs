@@ -18,7 +18,7 @@ use crate::backend::OnLook;
 use crate::backoff::Backoff;
 use crate::lease::Lease;
 use crate::queue::{GROUP, Queue, QueueError};
-use crate::record::TaskRecord;
+use crate::record::{Fields, TaskRecord};
 use crate::settle::causes;
 
 /// Longest a blocking read waits; also how often retries and abandoned tasks are looked for.
@@ -172,13 +172,12 @@ impl Consumer {
         let mut call = self.queue.scripts.begin.key(self.queue.keys.record(&id));
         call.key(&self.queue.keys.stream).arg(GROUP).arg(&entry.id).arg(&token);
         call.arg(self.queue.options.max_deliveries).arg(&self.name);
-        let begun: Option<(bool, HashMap<String, String>)> =
-            call.invoke_async(&mut self.queue.commands.clone()).await?;
+        let begun: Option<(bool, Fields)> = call.invoke_async(&mut self.queue.commands.clone()).await?;
         let Some((run, hash)) = begun else {
             tracing::debug!(task_id = id, "an entry is no longer ours or its task's");
             return Ok(());
         };
-        let Some(record) = TaskRecord::from_hash(&id, hash) else {
+        let Some(record) = TaskRecord::from_fields(&id, hash) else {
             tracing::error!(task_id = id, "dropped a task whose record is unreadable");
             let mut pipe = redis::pipe();
             pipe.xack(&self.queue.keys.stream, GROUP, &[&entry.id]).ignore();

@@ -1,6 +1,5 @@
 //! The queue, as those see it who put tasks in and ask about them.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use deadpool_redis::{Pool, PoolError};
@@ -8,7 +7,7 @@ use redis::aio::ConnectionManager;
 use redis::{AsyncCommands as _, RedisError};
 
 use crate::keys::Keys;
-use crate::record::TaskRecord;
+use crate::record::{Fields, TaskRecord};
 use crate::scripts::Scripts;
 
 /// Redis name of the consumer group of the workers.
@@ -179,8 +178,8 @@ impl Queue {
     ///
     /// When Redis is away.
     pub async fn task(&self, id: &str) -> Result<Option<TaskRecord>, QueueError> {
-        let hash: HashMap<String, String> = self.commands.clone().hgetall(self.keys.record(id)).await?;
-        Ok(TaskRecord::from_hash(id, hash))
+        let fields: Fields = self.commands.clone().hgetall(self.keys.record(id)).await?;
+        Ok(TaskRecord::from_fields(id, fields))
     }
 
     /// How many tasks are where.
@@ -233,8 +232,8 @@ impl Queue {
         ids.iter().for_each(|id| {
             pipe.hgetall(self.keys.record(id));
         });
-        let hashes: Vec<HashMap<String, String>> = pipe.query_async(&mut redis).await?;
-        Ok(ids.iter().zip(hashes).filter_map(|(id, hash)| TaskRecord::from_hash(id, hash)).collect())
+        let records: Vec<Fields> = pipe.query_async(&mut redis).await?;
+        Ok(ids.iter().zip(records).filter_map(|(id, fields)| TaskRecord::from_fields(id, fields)).collect())
     }
 
     /// Puts a dead task back in the queue, as a new request with all its retries. Returns whether the task

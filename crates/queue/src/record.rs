@@ -44,6 +44,9 @@ pub struct Progress {
     pub total: u64,
 }
 
+/// The fields of a record as they are in Redis, where anybody may have written bytes that are no text.
+pub(crate) type Fields = HashMap<Vec<u8>, Vec<u8>>;
+
 /// What is known of a task. Times are milliseconds since 1970 by the clock of Redis.
 ///
 /// A record is kept while its task is alive or dead, and for a day after it succeeded.
@@ -80,8 +83,12 @@ pub struct TaskRecord {
 }
 
 impl TaskRecord {
-    /// Reads the record of task `id`, `None` when there is none.
-    pub(crate) fn from_hash(id: &str, mut hash: HashMap<String, String>) -> Option<Self> {
+    /// Reads the record of task `id`, `None` when there is none. What is no text in it is replaced, so that
+    /// a payload that is damaged fails to decode like any other.
+    pub(crate) fn from_fields(id: &str, fields: Fields) -> Option<Self> {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let mut hash: HashMap<String, String> =
+            fields.into_iter().map(|(name, value)| (text(name), text(value))).collect();
         let number = |hash: &HashMap<String, String>, field: &str| hash.get(field)?.parse::<i64>().ok();
         let count = |field: &str| number(&hash, field).and_then(|count| u64::try_from(count).ok());
         let small = |field: &str| count(field).and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
@@ -114,13 +121,13 @@ impl TaskRecord {
 mod tests {
     use super::*;
 
-    fn hash(fields: &[(&str, &str)]) -> HashMap<String, String> {
-        fields.iter().map(|(field, value)| ((*field).to_owned(), (*value).to_owned())).collect()
+    fn fields(fields: &[(&str, &str)]) -> Fields {
+        fields.iter().map(|(field, value)| (field.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
     }
 
     #[test]
     fn a_record_reads_what_is_there() {
-        let fields = [
+        let known = [
             ("number", "7"),
             ("state", "running"),
             ("attempts", "2"),
@@ -132,7 +139,7 @@ mod tests {
             ("total", "9"),
             ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
         ];
-        let record = TaskRecord::from_hash("x", hash(&fields)).unwrap();
+        let record = TaskRecord::from_fields("x", fields(&known)).unwrap();
         assert_eq!((record.number, record.state, record.attempts), (7, TaskState::Running, 2));
         assert_eq!(record.progress, Some(Progress { done: 4, total: 9 }));
         assert_eq!(record.trace_id(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
@@ -140,7 +147,16 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_are_no_text_leave_a_record_that_can_fail() {
+        let known = [("number", "7"), ("state", "queued"), ("created_at", "1"), ("ready_at", "2")];
+        let mut fields = fields(&known);
+        fields.insert(b"payload".to_vec(), vec![0xff, b'x']);
+        let record = TaskRecord::from_fields("x", fields).unwrap();
+        assert_eq!(record.payload, "\u{fffd}x");
+    }
+
+    #[test]
     fn no_hash_is_no_record() {
-        assert_eq!(TaskRecord::from_hash("x", HashMap::new()), None);
+        assert_eq!(TaskRecord::from_fields("x", Fields::new()), None);
     }
 }

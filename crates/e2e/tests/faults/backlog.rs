@@ -12,7 +12,7 @@ use pricing_e2e::waiting::eventually;
 use pricing_queue::{Depths, NewTask, Queue, QueueOptions};
 
 /// Longest until a tenth of the line is gone.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(600);
 /// How much slower the slowest tenth may be drained than the fastest.
 const STEADY: f64 = 4.0;
 /// How much more memory the worker may have after the drain than after the first tenth, in bytes: while a

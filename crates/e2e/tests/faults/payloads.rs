@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pricing_core::job::{QUEUE, Recalculation};
 use pricing_e2e::redis_server::RedisServer;
-use pricing_e2e::rounds::Rounds;
+use pricing_e2e::rounds::{Round, Rounds};
 use pricing_e2e::stack::Stack;
 use pricing_e2e::waiting::eventually;
 use pricing_queue::{NewTask, Queue, QueueOptions, TaskRecord, TaskState};
@@ -45,6 +45,9 @@ async fn payloads_that_do_not_decode_are_dead_with_a_clear_error_and_the_worker_
                 rounds.count("dead at once", 1);
             }
         }
+        let record = ended(&queue, &bytes_that_are_no_text(&mut stack, &queue, &mut round).await).await;
+        assert_eq!((record.state, record.attempts), (TaskState::Dead, 1), "{record:?}");
+        assert!(record.error.unwrap().starts_with("the job cannot be read"));
         assert_eq!(stack.workers[0].exit_status(), None, "the worker lives");
         // An operator has looked at them, so that nothing but the rest is found.
         let _: () =
@@ -52,6 +55,18 @@ async fn payloads_that_do_not_decode_are_dead_with_a_clear_error_and_the_worker_
         let ids = [stack.publish().await];
         rounds.judge(stack.findings(&ids, DEADLINE).await);
     }
+}
+
+/// Queues a task whose payload somebody overwrites, before it is begun, with bytes that are no text.
+async fn bytes_that_are_no_text(stack: &mut Stack, queue: &Queue, round: &mut Round) -> String {
+    let id = format!("r{}-bytes", round.number);
+    let record = stack.redis.key(&format!("queue:{{recalculate}}:task:{id}"));
+    stack.workers[0].pause();
+    queue.enqueue(NewTask { id: &id, payload: "{}", traceparent: None }).await.expect("Redis answers");
+    let bytes: Vec<u8> = (0..20).map(|_| round.random.random_range(0x80..=0xff)).collect();
+    let _: u8 = stack.redis.connection().await.hset(record, "payload", bytes).await.expect("Redis answers");
+    stack.workers[0].resume();
+    id
 }
 
 /// Payloads of every kind that is refused for a reason of its own.
@@ -90,7 +105,7 @@ fn damaged(random: &mut StdRng) -> String {
         let at = random.random_range(0..bytes.len());
         match random.random_range(0..4) {
             0 => bytes[at] = random.random(),
-            1 => drop(bytes.remove(at)),
+            1 if bytes.len() > 1 => drop(bytes.remove(at)),
             2 => bytes.insert(at, random.random()),
             _ => bytes.truncate(at.max(1)),
         }

@@ -1,5 +1,6 @@
 //! Jobs that end their workers.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use pricing_queue::TaskState;
 use rand::RngExt as _;
 
 const DEADLINE: Duration = Duration::from_secs(60);
+const SIGABRT: i32 = 6;
 /// Tasks that do no harm, before and behind the one that does.
 const INNOCENT: usize = 40;
 
@@ -32,7 +34,7 @@ async fn a_job_that_aborts_its_process_is_dead_after_three_deliveries_and_the_ot
         let mut worker = start(&bench, &mut starts);
         eventually(DEADLINE, "all tasks to have ended", async || {
             if let Some(status) = worker.try_wait().expect("the worker is a child") {
-                assert!(!status.success());
+                assert_eq!(status.signal(), Some(SIGABRT), "it ends for no other reason: {status}");
                 aborts += 1;
                 worker = start(&bench, &mut starts);
             }
