@@ -22,7 +22,7 @@ pub(crate) async fn change_prices(catalogue: &Catalogue, random: &mut StdRng) {
 /// Changes all list prices: the multiplier of the default market.
 pub(crate) async fn change_all_prices(catalogue: &Catalogue, random: &mut StdRng) {
     let multiplier = Ppm::multiplier(random.random_range(500_000..2_000_000)).expect("a multiplier");
-    in_time(catalogue.set_multiplier(&Location::fallback(), multiplier)).await;
+    in_time(catalogue.set_multiplier(Location::fallback(), multiplier)).await;
 }
 
 async fn in_time(change: impl Future<Output = Result<(), CatalogueError>>) {
