@@ -12,8 +12,8 @@ use crate::metrics::degraded;
 
 /// Milliseconds between two probes of what failed.
 const PAUSE_MS: u64 = 1_000;
-/// Longest that a read which can do without waits for a probe.
-pub const PROBE_WAIT: Duration = Duration::from_millis(100);
+/// Longest that a read waits for a probe.
+const PROBE_WAIT: Duration = Duration::from_millis(100);
 
 /// Whether a call may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

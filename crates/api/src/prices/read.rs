@@ -8,7 +8,7 @@ use pricing_core::ids::{Location, ProductId};
 use pricing_core::price::price;
 
 use super::answer::{PriceAnswer, Source};
-use super::breaker::{Admission, PROBE_WAIT};
+use super::breaker::Admission;
 use super::inputs::{fresh, of_any_age};
 use super::lookup::{self, FoundMarket, LOOKUP_TIMEOUT, LookupError, unless_cached};
 use super::request::Customer;
@@ -48,7 +48,7 @@ impl From<ReadError> for Problem {
 ///
 /// When the product does not exist, or neither the database nor the cache can be asked.
 pub async fn read_price<'a>(
-    state: &AppState,
+    state: &Arc<AppState>,
     id: &'a ProductId,
     customer: &Customer,
 ) -> Result<PriceAnswer<'a>, ReadError> {
@@ -68,21 +68,26 @@ pub async fn read_price<'a>(
         return Ok(PriceAnswer::new(id, &price, Source::Cache, false));
     }
 
-    // While the database is away, older data will do. One read a second tries it all the same.
-    let wait = match state.database.admission() {
-        Admission::Closed => LOOKUP_TIMEOUT,
-        Admission::Probe if is_priceable(&cached) => PROBE_WAIT,
-        Admission::Probe => LOOKUP_TIMEOUT,
-        Admission::Refused => return stale_price(state, id, customer, &cached, LookupError::NotAsked.into()),
-    };
+    // While the database is away, older data will do. One read a second has it tried all the same, and waits
+    // for that only if it must.
+    let spare = |error| stale_price(state, id, customer, &cached, error);
+    match state.database.admission() {
+        Admission::Closed => {}
+        Admission::Probe if is_priceable(&cached) => {
+            tokio::spawn(probe(state.clone(), id.clone(), location.clone()));
+            return spare(LookupError::NotAsked.into());
+        }
+        Admission::Probe => {}
+        Admission::Refused => return spare(LookupError::NotAsked.into()),
+    }
 
     // What is missing, from the database, at once.
     let cached_market = fresh(&cached.market).map(|market| FoundMarket { market, is_fallback: false });
     let product = unless_cached(fresh(&cached.product).map(Some), state.lookups.product(id));
     let market = unless_cached(cached_market, state.lookups.market(location));
-    let (product, market) = match lookup::both(&state.database, wait, product, market).await {
+    let (product, market) = match lookup::both(&state.database, LOOKUP_TIMEOUT, product, market).await {
         Ok(inputs) => inputs,
-        Err(error) => return stale_price(state, id, customer, &cached, error),
+        Err(error) => return spare(error),
     };
 
     // The cache learns what it did not know; then the price.
@@ -97,6 +102,15 @@ pub async fn read_price<'a>(
     let product = product.value().ok_or(ReadError::UnknownProduct)?;
     let price = price(&product, &market.value().market, customer.membership, &state.policy);
     Ok(PriceAnswer::new(id, &price, Source::Database, false))
+}
+
+/// Asks whether the database is back; its breaker learns the answer. This outlives the read that found it to be
+/// due: to connect anew may take longer than a read can wait, and a connection that is given up on half-way is
+/// one that is never made.
+async fn probe(state: Arc<AppState>, id: ProductId, location: Location) {
+    let (product, market) = (state.lookups.product(&id), state.lookups.market(&location));
+    // Failed or not, there is nobody to be told but the breaker.
+    let _ = lookup::both(&state.database, LOOKUP_TIMEOUT, product, market).await;
 }
 
 /// Whether the cache holds enough for a price, however old.

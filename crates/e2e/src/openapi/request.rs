@@ -30,8 +30,8 @@ pub enum Framing {
     Chunks(usize),
 }
 
-/// Longest body after which a connection can be used again: a server that refuses a request without
-/// reading its body closes, unless it has all of the body by then.
+/// Longest request after which a connection can be used again: a server that refuses a request without
+/// reading its body closes, unless all of it came with the head.
 const MAX_REUSED: usize = 4 * 1_024;
 
 impl Request {
@@ -77,7 +77,8 @@ impl Request {
 
     /// Whether the connection can be used for another request.
     pub fn leaves_connection(&self) -> bool {
-        self.nonsense.is_none() && self.framing == Framing::Length && self.body.len() <= MAX_REUSED
+        let is_whole = self.framing == Framing::Length && self.head_length() + self.body.len() <= MAX_REUSED;
+        self.nonsense.is_none() && is_whole
     }
 
     /// The bytes to be sent.

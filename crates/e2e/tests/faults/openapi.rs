@@ -95,6 +95,7 @@ impl Interview {
                 return;
             }
             let request = self.generator.request(number);
+            let is_used = open.is_some();
             let mut connection = match open.take() {
                 Some(connection) => connection,
                 None => RawConnection::open(api).await.expect("the API accepts connections"),
@@ -105,7 +106,11 @@ impl Interview {
                 continue;
             };
             if let Err(what) = self.judge.check(&self.generator.document, &request, &outcome) {
-                self.note_wrong(number, &request, &format!("{what}: {}", shown(&outcome)));
+                self.note_wrong(
+                    number,
+                    &request,
+                    &format!("{what} (used before: {is_used}): {}", shown(&outcome)),
+                );
             }
             if let Ok(answer) = &outcome {
                 *self.notes().answers.entry(answer.status).or_default() += 1;

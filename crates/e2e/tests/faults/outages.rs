@@ -22,6 +22,8 @@ const LONG: Duration = Duration::from_secs(30);
 const P99_MS: f64 = 250.0;
 /// Longest until the cache is used again.
 const RECOVERY: Duration = Duration::from_secs(3);
+/// Longest until the database is used again: connections to it have to be made first.
+const DATABASE_RECOVERY: Duration = Duration::from_secs(10);
 /// Longest for a read that needs the database while it is away: it is given up on after 2 s.
 const UNCACHED_MS: f64 = 3_000.0;
 
@@ -140,7 +142,7 @@ async fn without_database(mode: Mode, outage: Duration) -> WithoutDatabase {
     let (unavailable, slowest_uncached) = ask_for_uncached(&stack, cut + outage).await;
     proxy.heal();
     let healed = Instant::now();
-    eventually(RECOVERY, "a price from the database", async || {
+    eventually(DATABASE_RECOVERY, "a price from the database", async || {
         let (status, answer) = stack.get("/api/v1/price/P-999?user_location=NY").await;
         (status == 200 && answer["source"] == "database").then_some(())
     })
@@ -156,6 +158,34 @@ async fn without_database(mode: Mode, outage: Duration) -> WithoutDatabase {
     assert!(late.clone().all(|r| r.field("stale") == true), "{:?}", late.collect::<Vec<_>>());
     let p99 = quantile(during.iter().copied(), 0.99);
     WithoutDatabase { reads: readings.len(), stale, unavailable, p99, slowest_uncached, recovery }
+}
+
+#[tokio::test]
+async fn a_database_that_comes_back_slowly_is_used_again() {
+    let mut rounds = Rounds::of(
+        "the database is cut off under reads and comes back behind a network that takes 20 ms each way",
+        "cached prices are served all the time, and prices are fresh again within 10 s",
+    );
+    while rounds.next_round().is_some() {
+        let builder = Stack::builder().database(TestDatabase::postgres().await).database_through_proxy();
+        let stack = builder.set("CACHE_TTL_SECONDS", 1).listeners(0).workers(0).start().await;
+        let proxy = stack.database_proxy.as_ref().expect("the database is behind a proxy");
+        let prices = cached_prices(&stack).await;
+        let load = ReadLoad::start(&demand(&stack, &prices, SHORT));
+        some_reads(&load).await;
+        proxy.set(Mode::Cut);
+        pause(SHORT).await;
+        proxy.set(Mode::Delayed(Duration::from_millis(20)));
+        let healed = Instant::now();
+        eventually(DATABASE_RECOVERY, "a fresh price", async || {
+            (stack.price("P-100", "NY", false).await["stale"] != true).then_some(())
+        })
+        .await;
+        rounds.measure("back on the database, s", healed.elapsed().as_secs_f64());
+        let readings = load.finish().await;
+        assert_prices(&readings, &prices);
+        rounds.count("reads", readings.len());
+    }
 }
 
 /// Asks for products that are in the database only, one after the other, until `end`. Returns how many that
