@@ -18,7 +18,7 @@ use super::breaker::Breaker;
 use crate::metrics::database_lookups;
 
 /// Longest the lookups of one read may take; then the database counts as away.
-pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
+pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer serves other reads: those that asked the cache before it was filled.
 const LINGER: Duration = Duration::from_secs(1);
 /// Lookups of one product or market that linger at most.
@@ -44,9 +44,9 @@ pub enum LookupError {
 }
 
 impl LookupError {
-    /// Whether the database is away, rather than wrong in what it says.
-    fn is_absence(&self) -> bool {
-        matches!(self, Self::TimedOut | Self::Catalogue(CatalogueError::Database(_)))
+    /// Whether the database is away, rather than wrong in what it says. Its breaker has logged that.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::NotAsked | Self::TimedOut | Self::Catalogue(CatalogueError::Database(_)))
     }
 }
 

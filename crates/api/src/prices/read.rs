@@ -33,8 +33,8 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         match &error {
             ReadError::UnknownProduct => Self::not_found("The product does not exist."),
-            // Said once when the breaker opened; one line for each read would drown everything else.
-            ReadError::Unavailable(cause) if matches!(**cause, LookupError::NotAsked) => {
+            // One line for each read would drown everything else.
+            ReadError::Unavailable(cause) if cause.is_absence() => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "Prices are not available just now.")
             }
             ReadError::Unavailable(_) => Self::unavailable("Prices are not available just now.", &error),
