@@ -64,7 +64,8 @@ impl Service {
             }
             Err(error) => return Err(error.into()),
         };
-        let inputs = PriceInputs::new(PriceCache::new(&redis, config.cache));
+        let cache = PriceCache::new(&redis, config.cache);
+        let inputs = PriceInputs::new(cache.clone(), cache.patient(&redis));
         Ok(Self {
             state: Arc::new(AppState::new(&redis, catalogue.clone(), inputs, config.simulation)),
             metrics,

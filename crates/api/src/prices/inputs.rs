@@ -8,31 +8,42 @@ use pricing_core::price::{Market, Product};
 use tokio::time::timeout;
 use tracing::{Instrument as _, Span, info_span};
 
-use super::breaker::Breaker;
+use super::breaker::{Breaker, Patience};
 use crate::metrics::ReadMetrics;
 
-/// Longest a read waits for Redis, connecting included.
-const WAIT: Duration = Duration::from_millis(250);
+/// How long a read waits for Redis, connecting included, before the database answers in its place.
+const BRIEF: Patience = Patience { usual: Duration::from_millis(250), probe: Duration::from_millis(100) };
+/// How long it waits while the database is away, and cannot.
+const PATIENT: Patience = Patience { usual: Duration::from_secs(2), probe: Duration::from_secs(2) };
 
 /// The price cache behind its circuit breaker, with its metrics and spans.
 pub struct PriceInputs {
     cache: PriceCache,
+    patient: PriceCache,
     breaker: Breaker,
     /// What reads count.
     pub metrics: ReadMetrics,
 }
 
 impl PriceInputs {
-    /// The inputs in this cache. The metrics recorder must be installed already.
-    pub fn new(cache: PriceCache) -> Self {
-        Self { cache, breaker: Breaker::new("Redis", "redis"), metrics: ReadMetrics::new() }
+    /// The inputs in this cache, and in the same one with more patience. The metrics recorder must be installed
+    /// already.
+    pub fn new(cache: PriceCache, patient: PriceCache) -> Self {
+        Self { cache, patient, breaker: Breaker::new("Redis", "redis"), metrics: ReadMetrics::new() }
     }
 
-    /// What the cache says of a product and of a market, in one round trip; `None` without Redis.
-    pub async fn of_one(&self, product: &ProductId, location: &Location) -> Option<CachedInputs> {
-        let read = self.cache.inputs(product, location);
+    /// The cache, and how long to wait for it: longer if it is the `only` source of prices.
+    fn source(&self, only: bool) -> (&PriceCache, Patience) {
+        if only { (&self.patient, PATIENT) } else { (&self.cache, BRIEF) }
+    }
+
+    /// What the cache says of a product and of a market, in one round trip; `None` without Redis. `only`: the
+    /// database cannot answer in its place.
+    pub async fn of_one(&self, product: &ProductId, location: &Location, only: bool) -> Option<CachedInputs> {
+        let (cache, patience) = self.source(only);
+        let read = cache.inputs(product, location);
         let inputs =
-            self.breaker.call(WAIT, read).instrument(redis_span("HMGET price inputs", "HMGET")).await;
+            self.breaker.call(patience, read).instrument(redis_span("HMGET price inputs", "HMGET")).await;
         match &inputs {
             Some(inputs) => {
                 self.metrics.product.count(&inputs.product);
@@ -44,15 +55,17 @@ impl PriceInputs {
     }
 
     /// What the cache says of many products, in their order, and of a market, in one round trip; `None`
-    /// without Redis.
+    /// without Redis. `only`: the database cannot answer in its place.
     pub async fn of_many(
         &self,
         products: &[ProductId],
         location: &Location,
+        only: bool,
     ) -> Option<(Vec<Cached<Product>>, Cached<Market>)> {
-        let read = self.cache.inputs_of_many(products, location);
+        let (cache, patience) = self.source(only);
+        let read = cache.inputs_of_many(products, location);
         let inputs =
-            self.breaker.call(WAIT, read).instrument(redis_span("HMGET price inputs", "HMGET")).await;
+            self.breaker.call(patience, read).instrument(redis_span("HMGET price inputs", "HMGET")).await;
         match &inputs {
             Some((products, market)) => {
                 products.iter().for_each(|product| self.metrics.product.count(product));
@@ -63,10 +76,11 @@ impl PriceInputs {
         inputs
     }
 
-    /// What the cache says of a market; `None` without Redis.
-    pub async fn of_market(&self, location: &Location) -> Option<Cached<Market>> {
-        let read = self.cache.market(location);
-        let market = self.breaker.call(WAIT, read).instrument(redis_span("HMGET market", "HMGET")).await;
+    /// What the cache says of a market; `None` without Redis. `only`: the database cannot answer in its place.
+    pub async fn of_market(&self, location: &Location, only: bool) -> Option<Cached<Market>> {
+        let (cache, patience) = self.source(only);
+        let read = cache.market(location);
+        let market = self.breaker.call(patience, read).instrument(redis_span("HMGET market", "HMGET")).await;
         market.iter().for_each(|market| self.metrics.market.count(market));
         market
     }
@@ -78,7 +92,7 @@ impl PriceInputs {
             return;
         }
         let store = self.cache.store(entries).instrument(redis_span("EVALSHA store", "EVALSHA"));
-        if !matches!(timeout(WAIT, store).await, Ok(Ok(_))) {
+        if !matches!(timeout(BRIEF.usual, store).await, Ok(Ok(_))) {
             self.metrics.fill_failures.increment(1);
         }
     }

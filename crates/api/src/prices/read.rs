@@ -53,14 +53,14 @@ pub async fn read_price<'a>(
     customer: &Customer,
 ) -> Result<PriceAnswer<'a>, ReadError> {
     // The cache, in one round trip; in a second one when the location is known to have no market.
-    let mut location = &customer.location;
-    let mut cached = state.inputs.of_one(id, location).await.unwrap_or(NOTHING);
+    let (only, mut location) = (state.database.is_open(), &customer.location);
+    let mut cached = state.inputs.of_one(id, location, only).await.unwrap_or(NOTHING);
     if cached.product == Cached::Unknown {
         return Err(ReadError::UnknownProduct);
     }
     if cached.market == Cached::Unknown {
         location = Location::fallback();
-        cached.market = state.inputs.of_market(location).await.unwrap_or(Cached::Absent);
+        cached.market = state.inputs.of_market(location, only).await.unwrap_or(Cached::Absent);
     }
     if let (Some(product), Some(market)) = (fresh(&cached.product), fresh(&cached.market)) {
         state.inputs.metrics.served(&cached.product);

@@ -27,12 +27,12 @@ pub async fn read_prices<'a>(
     customer: &Customer,
 ) -> Result<PricesAnswer<'a>, ReadError> {
     // The cache, in one round trip; in a second one when the location is known to have no market.
-    let mut location = &customer.location;
+    let (only, mut location) = (state.database.is_open(), &customer.location);
     let nothing = || (vec![Cached::Absent; ids.len()], Cached::Absent);
-    let (products, mut market) = state.inputs.of_many(ids, location).await.unwrap_or_else(nothing);
+    let (products, mut market) = state.inputs.of_many(ids, location, only).await.unwrap_or_else(nothing);
     if market == Cached::Unknown {
         location = Location::fallback();
-        market = state.inputs.of_market(location).await.unwrap_or(Cached::Absent);
+        market = state.inputs.of_market(location, only).await.unwrap_or(Cached::Absent);
     }
     let cached = || ids.iter().zip(&products);
 
