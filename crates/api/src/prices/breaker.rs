@@ -12,14 +12,8 @@ use crate::metrics::degraded;
 
 /// Milliseconds between two probes of what failed.
 const PAUSE_MS: u64 = 1_000;
-/// How long calls may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// While the breaker is closed.
-    pub usual: Duration,
-    /// A probe.
-    pub probe: Duration,
-}
+/// Longest that a read waits for a probe.
+const PROBE_WAIT: Duration = Duration::from_millis(100);
 
 /// Whether a call may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,17 +64,28 @@ impl Breaker {
         if is_due { Admission::Probe } else { Admission::Refused }
     }
 
-    /// Makes a call if it is admitted. `None` if it is not, or if it fails or takes too long.
+    /// Makes a call if it is admitted. `None` if it is not, or if it fails or takes longer than `wait`, or
+    /// than 100 ms when it is a probe.
     pub async fn call<T, E: Error + 'static>(
         &self,
-        patience: Patience,
+        wait: Duration,
         call: impl Future<Output = Result<T, E>>,
     ) -> Option<T> {
         let wait = match self.admission() {
-            Admission::Closed => patience.usual,
-            Admission::Probe => patience.probe,
+            Admission::Closed => wait,
+            Admission::Probe => wait.min(PROBE_WAIT),
             Admission::Refused => return None,
         };
+        self.insist(wait, call).await
+    }
+
+    /// Makes a call even if the last one failed: for whoever has nothing else to ask. `None` if it fails or
+    /// takes longer than `wait`.
+    pub async fn insist<T, E: Error + 'static>(
+        &self,
+        wait: Duration,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Option<T> {
         match timeout(wait, call).await {
             Ok(Ok(value)) => {
                 self.close();
@@ -121,15 +126,13 @@ mod tests {
     use super::*;
 
     const WAIT: Duration = Duration::from_millis(250);
-    const PROBE_WAIT: Duration = Duration::from_millis(100);
-    const PATIENCE: Patience = Patience { usual: WAIT, probe: PROBE_WAIT };
 
     #[tokio::test(start_paused = true)]
     async fn after_a_failure_one_read_a_second_probes_until_one_succeeds() {
         let breaker = Breaker::new("Redis", "redis");
-        let works = || breaker.call(PATIENCE, ready(Ok::<_, io::Error>(1)));
+        let works = || breaker.call(WAIT, ready(Ok::<_, io::Error>(1)));
         assert_eq!(works().await, Some(1));
-        assert_eq!(breaker.call(PATIENCE, ready(Err::<i32, _>(io::Error::other("gone")))).await, None);
+        assert_eq!(breaker.call(WAIT, ready(Err::<i32, _>(io::Error::other("gone")))).await, None);
         assert_eq!(works().await, None, "passed by");
 
         tokio::time::advance(Duration::from_millis(PAUSE_MS)).await;
@@ -142,9 +145,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn whoever_has_nothing_else_to_ask_asks_all_the_same() {
+        let breaker = Breaker::new("Redis", "redis");
+        assert_eq!(breaker.call(WAIT, ready(Err::<i32, _>(io::Error::other("gone")))).await, None);
+        assert_eq!(breaker.call(WAIT, ready(Ok::<_, io::Error>(1))).await, None);
+        assert_eq!(breaker.insist(WAIT, ready(Ok::<_, io::Error>(1))).await, Some(1));
+        assert!(!breaker.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_silent_redis_costs_its_waiting_time_once_and_then_a_short_probe_a_second() {
         let (breaker, start) = (Breaker::new("Redis", "redis"), Instant::now());
-        let silent = || breaker.call(PATIENCE, pending::<Result<i32, io::Error>>());
+        let silent = || breaker.call(WAIT, pending::<Result<i32, io::Error>>());
         for _ in 0..100 {
             assert_eq!(silent().await, None);
         }

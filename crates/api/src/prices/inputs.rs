@@ -5,16 +5,17 @@ use std::time::Duration;
 use pricing_core::cache::{Cached, CachedInputs, Entry, PriceCache};
 use pricing_core::ids::{Location, ProductId};
 use pricing_core::price::{Market, Product};
+use redis::RedisResult;
 use tokio::time::timeout;
 use tracing::{Instrument as _, Span, info_span};
 
-use super::breaker::{Breaker, Patience};
+use super::breaker::Breaker;
 use crate::metrics::ReadMetrics;
 
-/// How long a read waits for Redis, connecting included, before the database answers in its place.
-const BRIEF: Patience = Patience { usual: Duration::from_millis(250), probe: Duration::from_millis(100) };
-/// How long it waits while the database is away, and cannot.
-const PATIENT: Patience = Patience { usual: Duration::from_secs(2), probe: Duration::from_secs(2) };
+/// Longest a read waits for Redis, connecting included, before the database answers in its place.
+const WAIT: Duration = Duration::from_millis(250);
+/// Longest it waits while the database is away, and cannot.
+const PATIENT_WAIT: Duration = Duration::from_secs(2);
 
 /// The price cache behind its circuit breaker, with its metrics and spans.
 pub struct PriceInputs {
@@ -32,18 +33,21 @@ impl PriceInputs {
         Self { cache, patient, breaker: Breaker::new("Redis", "redis"), metrics: ReadMetrics::new() }
     }
 
-    /// The cache, and how long to wait for it: longer if it is the `only` source of prices.
-    fn source(&self, only: bool) -> (&PriceCache, Patience) {
-        if only { (&self.patient, PATIENT) } else { (&self.cache, BRIEF) }
+    /// The cache to ask: a patient one if it is the `only` source of prices.
+    fn cache(&self, only: bool) -> &PriceCache {
+        if only { &self.patient } else { &self.cache }
+    }
+
+    /// Asks through the breaker: insists, and waits longer, if there is `only` the cache to ask.
+    async fn ask<T>(&self, only: bool, ask: impl Future<Output = RedisResult<T>>) -> Option<T> {
+        if only { self.breaker.insist(PATIENT_WAIT, ask).await } else { self.breaker.call(WAIT, ask).await }
     }
 
     /// What the cache says of a product and of a market, in one round trip; `None` without Redis. `only`: the
     /// database cannot answer in its place.
     pub async fn of_one(&self, product: &ProductId, location: &Location, only: bool) -> Option<CachedInputs> {
-        let (cache, patience) = self.source(only);
-        let read = cache.inputs(product, location);
-        let inputs =
-            self.breaker.call(patience, read).instrument(redis_span("HMGET price inputs", "HMGET")).await;
+        let read = self.cache(only).inputs(product, location);
+        let inputs = self.ask(only, read).instrument(redis_span("HMGET price inputs", "HMGET")).await;
         match &inputs {
             Some(inputs) => {
                 self.metrics.product.count(&inputs.product);
@@ -62,10 +66,8 @@ impl PriceInputs {
         location: &Location,
         only: bool,
     ) -> Option<(Vec<Cached<Product>>, Cached<Market>)> {
-        let (cache, patience) = self.source(only);
-        let read = cache.inputs_of_many(products, location);
-        let inputs =
-            self.breaker.call(patience, read).instrument(redis_span("HMGET price inputs", "HMGET")).await;
+        let read = self.cache(only).inputs_of_many(products, location);
+        let inputs = self.ask(only, read).instrument(redis_span("HMGET price inputs", "HMGET")).await;
         match &inputs {
             Some((products, market)) => {
                 products.iter().for_each(|product| self.metrics.product.count(product));
@@ -78,9 +80,8 @@ impl PriceInputs {
 
     /// What the cache says of a market; `None` without Redis. `only`: the database cannot answer in its place.
     pub async fn of_market(&self, location: &Location, only: bool) -> Option<Cached<Market>> {
-        let (cache, patience) = self.source(only);
-        let read = cache.market(location);
-        let market = self.breaker.call(patience, read).instrument(redis_span("HMGET market", "HMGET")).await;
+        let read = self.cache(only).market(location);
+        let market = self.ask(only, read).instrument(redis_span("HMGET market", "HMGET")).await;
         market.iter().for_each(|market| self.metrics.market.count(market));
         market
     }
@@ -92,7 +93,7 @@ impl PriceInputs {
             return;
         }
         let store = self.cache.store(entries).instrument(redis_span("EVALSHA store", "EVALSHA"));
-        if !matches!(timeout(BRIEF.usual, store).await, Ok(Ok(_))) {
+        if !matches!(timeout(WAIT, store).await, Ok(Ok(_))) {
             self.metrics.fill_failures.increment(1);
         }
     }

@@ -52,8 +52,25 @@ pub async fn read_price<'a>(
     id: &'a ProductId,
     customer: &Customer,
 ) -> Result<PriceAnswer<'a>, ReadError> {
+    let only = state.database.is_open();
+    match read(state, id, customer, only).await {
+        // This read found the database away. The cache may only have been late: there is nothing else to ask now.
+        Err(ReadError::Unavailable(_)) if !only && state.database.is_open() => {
+            read(state, id, customer, true).await
+        }
+        answer => answer,
+    }
+}
+
+/// The read path. `only`: the database is known to be away, so there is only the cache to ask.
+async fn read<'a>(
+    state: &Arc<AppState>,
+    id: &'a ProductId,
+    customer: &Customer,
+    only: bool,
+) -> Result<PriceAnswer<'a>, ReadError> {
     // The cache, in one round trip; in a second one when the location is known to have no market.
-    let (only, mut location) = (state.database.is_open(), &customer.location);
+    let mut location = &customer.location;
     let mut cached = state.inputs.of_one(id, location, only).await.unwrap_or(NOTHING);
     if cached.product == Cached::Unknown {
         return Err(ReadError::UnknownProduct);

@@ -26,8 +26,25 @@ pub async fn read_prices<'a>(
     ids: &'a [ProductId],
     customer: &Customer,
 ) -> Result<PricesAnswer<'a>, ReadError> {
+    let only = state.database.is_open();
+    match read(state, ids, customer, only).await {
+        // As for one product: the cache may only have been late.
+        Err(ReadError::Unavailable(_)) if !only && state.database.is_open() => {
+            read(state, ids, customer, true).await
+        }
+        answer => answer,
+    }
+}
+
+/// The read path. `only`: the database is known to be away, so there is only the cache to ask.
+async fn read<'a>(
+    state: &AppState,
+    ids: &'a [ProductId],
+    customer: &Customer,
+    only: bool,
+) -> Result<PricesAnswer<'a>, ReadError> {
     // The cache, in one round trip; in a second one when the location is known to have no market.
-    let (only, mut location) = (state.database.is_open(), &customer.location);
+    let mut location = &customer.location;
     let nothing = || (vec![Cached::Absent; ids.len()], Cached::Absent);
     let (products, mut market) = state.inputs.of_many(ids, location, only).await.unwrap_or_else(nothing);
     if market == Cached::Unknown {
