@@ -97,6 +97,9 @@ impl Consumer {
                 next_look = Instant::now() + due.unwrap_or(BLOCK).min(BLOCK);
                 block = next_look - Instant::now();
                 for entry in self.abandoned(&mut connection, &mut cursor, free.len()).await? {
+                    if self.is_suspect(&entry).await? {
+                        self.wait_for_all(slots, &mut free).await;
+                    }
                     self.deliver(entry, &mut free).await?;
                 }
             }
@@ -157,6 +160,35 @@ impl Consumer {
             connection.xautoclaim_options(stream, GROUP, &self.name, idle, cursor.as_str(), options).await?;
         *cursor = reply.next_stream_id;
         Ok(reply.claimed)
+    }
+
+    /// Whether the next run of a task is its last chance, because none before it ended. It may have ended its
+    /// workers, or was only run beside one that did.
+    async fn is_suspect(&self, entry: &StreamId) -> Result<bool, QueueError> {
+        let record = self.queue.keys.record(&entry.get::<String>("task").unwrap_or_default());
+        let deliveries: Option<u32> = self.queue.commands.clone().hget(record, "deliveries").await?;
+        Ok(deliveries.unwrap_or(0) + 1 >= self.queue.options.max_deliveries)
+    }
+
+    /// Waits until nothing else runs here and makes all slots one, for a task that is to be run alone: if it
+    /// ends this worker it takes no other with it, and if another did that, it ends well. Another worker may
+    /// take it over meanwhile.
+    async fn wait_for_all(&self, slots: &Arc<Semaphore>, free: &mut Vec<OwnedSemaphorePermit>) {
+        let held: usize = free.iter().map(OwnedSemaphorePermit::num_permits).sum();
+        let others = u32::try_from(self.queue.options.concurrency.saturating_sub(held)).unwrap_or(u32::MAX);
+        loop {
+            self.look();
+            tokio::select! {
+                biased;
+                () = self.closing.cancelled() => return, // then it is passed on
+                all = slots.clone().acquire_many_owned(others) => {
+                    let Ok(mut all) = all else { return };
+                    free.drain(..).for_each(|slot| all.merge(slot));
+                    return free.push(all);
+                }
+                () = tokio::time::sleep(BLOCK) => {}
+            }
+        }
     }
 
     /// Begins a run of an entry and hands it to the worker.
