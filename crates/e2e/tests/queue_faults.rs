@@ -195,3 +195,30 @@ async fn a_task_whose_record_is_gone_troubles_nobody() {
     .await;
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn what_was_read_on_a_connection_that_broke_is_begun_at_once() {
+    let options = QueueOptions { concurrency: 1, visibility_timeout: Duration::from_secs(60), ..quick() };
+    let bench = QueueBench::start(options).await;
+    let worker = bench.worker("w");
+    bench.enqueue("under way", "wait").await;
+    bench.wait_for_runs("under way", 1).await;
+    bench.enqueue("read", "ok").await;
+    // As if the worker had read the entry, and Redis had died before it was begun.
+    let mut redis = bench.redis.connection().await;
+    let stream = bench.redis.key("queue:{bench}:stream");
+    let options = redis::streams::StreamReadOptions::default().group("workers", "w").count(1);
+    let read: redis::streams::StreamReadReply =
+        redis.xread_options(&[stream], &[">"], &options).await.unwrap();
+    assert_eq!(read.keys[0].ids.len(), 1);
+    let kill = ["KILL", "TYPE", "normal", "SKIPME", "yes"];
+    let _: i64 = redis::cmd("CLIENT").arg(&kill).query_async(&mut redis).await.unwrap();
+    bench.script.gate.add_permits(1);
+    eventually(Duration::from_secs(20), "the task to succeed", async || {
+        let record = bench.queue.task("read").await.ok().flatten()?; // this connection was killed, too
+        (record.state == TaskState::Succeeded).then_some(())
+    })
+    .await;
+    assert_eq!(bench.script.runs("under way"), 1);
+    worker.stop().await;
+}

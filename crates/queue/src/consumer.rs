@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_redis::Connection;
-use rand::RngExt as _;
 use redis::streams::{
     StreamAutoClaimOptions, StreamAutoClaimReply, StreamId, StreamReadOptions, StreamReadReply,
 };
 use redis::{AsyncCommands as _, RedisError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,11 +17,10 @@ use crate::backend::OnLook;
 use crate::backoff::Backoff;
 use crate::lease::Lease;
 use crate::queue::{GROUP, Queue, QueueError};
-use crate::record::{Fields, TaskRecord};
 use crate::settle::causes;
 
 /// Longest a blocking read waits; also how often retries and abandoned tasks are looked for.
-const BLOCK: Duration = Duration::from_secs(1);
+pub(crate) const BLOCK: Duration = Duration::from_secs(1);
 /// Tasks made ready by one script at most.
 const PROMOTED_AT_ONCE: u32 = 100;
 /// Leases renewed by one script at most.
@@ -76,6 +74,7 @@ impl Consumer {
         self.join_group(&mut connection).await?;
         let mut cursor = "0-0".to_owned();
         let mut next_look = Instant::now();
+        let mut unbegun = self.unbegun(&mut connection).await?;
         loop {
             self.look();
             // A task is fetched only when it can be run at once: what waits, waits where others can take it.
@@ -91,13 +90,19 @@ impl Consumer {
                 free.push(slot);
             }
 
+            while let Some(entry) = unbegun.pop_if(|_| !free.is_empty()) {
+                self.deliver_again(entry, slots, &mut free).await?;
+            }
+            if free.is_empty() {
+                continue;
+            }
             let mut block = BLOCK;
             if Instant::now() >= next_look {
                 let due = self.promote().await?;
                 next_look = Instant::now() + due.unwrap_or(BLOCK).min(BLOCK);
                 block = next_look - Instant::now();
                 for entry in self.abandoned(&mut connection, &mut cursor, free.len()).await? {
-                    self.deliver(entry, &mut free).await?;
+                    self.deliver_again(entry, slots, &mut free).await?;
                 }
             }
             if free.is_empty() {
@@ -110,7 +115,7 @@ impl Consumer {
         }
     }
 
-    fn look(&self) {
+    pub(crate) fn look(&self) {
         if let Some(on_look) = &self.on_look {
             on_look();
         }
@@ -126,6 +131,21 @@ impl Consumer {
                 Ok(())
             }
         }
+    }
+
+    /// Entries that were read on a connection that broke before their runs were begun: nobody else need wait
+    /// for the visibility timeout to take them over.
+    async fn unbegun(&self, connection: &mut Connection) -> Result<Vec<StreamId>, QueueError> {
+        let all = 2 * self.queue.options.concurrency; // as many may be running
+        let options = StreamReadOptions::default().group(GROUP, &self.name).count(all);
+        let reply: Option<StreamReadReply> =
+            connection.xread_options(&[&self.queue.keys.stream], &["0"], &options).await?;
+        let mut entries: Vec<StreamId> =
+            reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids).collect();
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|entry| running.values().all(|lease| lease.entry() != entry.id));
+        entries.reverse(); // the oldest is taken first
+        Ok(entries)
     }
 
     /// Waits for new entries.
@@ -157,39 +177,6 @@ impl Consumer {
             connection.xautoclaim_options(stream, GROUP, &self.name, idle, cursor.as_str(), options).await?;
         *cursor = reply.next_stream_id;
         Ok(reply.claimed)
-    }
-
-    /// Begins a run of an entry and hands it to the worker.
-    async fn deliver(&self, entry: StreamId, free: &mut Vec<OwnedSemaphorePermit>) -> Result<(), QueueError> {
-        let Some(slot) = free.pop() else { return Ok(()) }; // more than asked for: taken over later
-        let id: String = entry.get("task").unwrap_or_default();
-        if self.closing.is_cancelled() {
-            let mut call = self.queue.scripts.pass_on.key(self.queue.keys.record(&id));
-            call.key(&self.queue.keys.stream).arg(GROUP).arg(&entry.id).arg(&id);
-            return Ok(call.invoke_async(&mut self.queue.commands.clone()).await?);
-        }
-        let token = format!("{}:{:016x}", self.name, rand::rng().random::<u64>());
-        let mut call = self.queue.scripts.begin.key(self.queue.keys.record(&id));
-        call.key(&self.queue.keys.stream).arg(GROUP).arg(&entry.id).arg(&token);
-        call.arg(self.queue.options.max_deliveries).arg(&self.name);
-        let begun: Option<(bool, Fields)> = call.invoke_async(&mut self.queue.commands.clone()).await?;
-        let Some((run, hash)) = begun else {
-            tracing::debug!(task_id = id, "an entry is no longer ours or its task's");
-            return Ok(());
-        };
-        let Some(record) = TaskRecord::from_fields(&id, hash) else {
-            tracing::error!(task_id = id, "dropped a task whose record is unreadable");
-            let mut pipe = redis::pipe();
-            pipe.xack(&self.queue.keys.stream, GROUP, &[&entry.id]).ignore();
-            pipe.xdel(&self.queue.keys.stream, &[&entry.id]).ignore();
-            return Ok(pipe.query_async(&mut self.queue.commands.clone()).await?);
-        };
-        let lease = Lease::new(self.queue.clone(), record, entry.id, token.clone(), !run, slot);
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), lease.clone());
-        if let Err(undelivered) = self.deliveries.send(lease).await {
-            give_up(undelivered.0, &self.running).await;
-        }
-        Ok(())
     }
 
     /// Makes tasks ready whose waiting is over; returns when to look again, if any task waits.

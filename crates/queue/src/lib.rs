@@ -9,6 +9,7 @@ mod settle;
 
 mod backoff;
 mod consumer;
+mod delivery;
 mod keys;
 mod scripts;
 

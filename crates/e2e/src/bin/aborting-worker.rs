@@ -1,15 +1,23 @@
-//! A worker whose process ends when a job tells it to, for the tests of faults: `abort` aborts, anything else
-//! succeeds. It runs the queue `bench` of `REDIS_URL` and `REDIS_PREFIX`.
+//! A worker whose process ends when a job tells it to, for the tests of faults: `abort` aborts after a while,
+//! `slow` succeeds after longer, anything else at once. It runs the queue `bench` of `REDIS_URL` and `REDIS_PREFIX`.
+
+use std::time::Duration;
 
 use apalis::prelude::{BoxDynError, WorkerBuilder};
 use pricing_core::connections::{Redis, RedisSettings};
 use pricing_e2e::queue_bench::{queue_of, quick};
+use pricing_e2e::waiting::pause;
 use pricing_queue::Hooks;
 use tokio_util::sync::CancellationToken;
 
 async fn job(payload: String) -> Result<u32, BoxDynError> {
-    if payload == "abort" {
-        std::process::abort();
+    match payload.as_str() {
+        "abort" => {
+            pause(Duration::from_millis(100)).await;
+            std::process::abort()
+        }
+        "slow" => pause(Duration::from_secs(1)).await,
+        _ => {}
     }
     Ok(1)
 }

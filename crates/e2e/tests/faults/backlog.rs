@@ -28,7 +28,7 @@ async fn a_long_line_of_jobs_drains_steadily_and_leaves_no_memory_behind() {
         "they drain steadily; afterwards the memory of Redis and of the worker is flat",
     );
     let mut rounds = rounds.one_of(50);
-    let jobs = rounds.either(2_000, 100_000);
+    let jobs = rounds.either(1_000, 100_000);
     while let Some(_round) = rounds.next_round() {
         let mut stack = Stack::builder().redis(RedisServer::start_durable().await).workers(0).start().await;
         let redis = stack.redis.connect();
