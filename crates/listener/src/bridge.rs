@@ -90,10 +90,10 @@ impl Listener {
     }
 }
 
-/// Pauses before Redis is tried again: from 50 ms to 2 s, with jitter.
+/// Pauses before Redis is tried again: from 50 ms to 1 s, and up to as much again.
 pub(crate) fn pauses() -> ExponentialBackoff {
     let pauses = ExponentialBuilder::new().with_min_delay(Duration::from_millis(50));
-    pauses.with_max_delay(Duration::from_secs(2)).with_jitter().without_max_times().build()
+    pauses.with_max_delay(Duration::from_secs(1)).with_jitter().without_max_times().build()
 }
 
 /// Pauses once, or until `shutdown`.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
 const FIRST: Duration = Duration::from_millis(50);
-const LONGEST: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_secs(1);
 
-/// Pauses that double from 50 ms to 2 s, with jitter so that many waiters do not come back at once.
+/// Pauses that double from 50 ms to 1 s, and up to as much again, so that many waiters do not come back at once.
 pub(crate) struct Backoff(ExponentialBackoff);
 
 impl Default for Backoff {
