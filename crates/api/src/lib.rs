@@ -2,7 +2,8 @@
 //! the slow one.
 //!
 //! In reading order: [`config`] and [`state`], what a process is made of; [`server`], how it runs and
-//! ends; [`router`], its routes and what every request passes through, and [`load`], how many at a time. Then the calls themselves:
+//! ends; [`router`], its routes and what every request passes through, and [`load`], how many at a time
+//! and for how long. Then the calls themselves:
 //! [`prices`], whose [`read`](prices::read) module is the read path from top to bottom, and
 //! [`recalculation`]. The rest is the edge: request [`body`] and [`parameters`], the [`problem`] documents
 //! that errors are answered with, what is [observed](observe), [`metrics`] and the [`openapi`] document.

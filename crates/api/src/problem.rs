@@ -3,12 +3,9 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error;
-use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use pricing_core::telemetry::causes;
 use serde::Serialize;
@@ -160,19 +157,11 @@ pub fn of_panic(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "The service failed.").into_response()
 }
 
-/// Answers 503 unless the request is answered within the limit.
-pub async fn unless_in_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(elapsed) => Problem::unavailable("The request took too long.", &elapsed).into_response(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use axum::Router;
     use axum::body::to_bytes;
-    use axum::middleware::from_fn_with_state;
+    use axum::extract::Request;
     use axum::routing::get;
     use tower::{ServiceBuilder, ServiceExt as _};
     use tower_http::catch_panic::CatchPanicLayer;
@@ -180,13 +169,9 @@ mod tests {
     use super::*;
 
     async fn answer(method: &str, path: &str) -> (Response<()>, String) {
-        let layers = ServiceBuilder::new()
-            .map_response(complete)
-            .layer(CatchPanicLayer::custom(of_panic))
-            .layer(from_fn_with_state(Duration::from_secs(5), unless_in_time));
+        let layers = ServiceBuilder::new().map_response(complete).layer(CatchPanicLayer::custom(of_panic));
         let router = Router::new()
             .route("/ok", get(|| async { "fine" }))
-            .route("/slow", get(std::future::pending::<()>))
             .route("/panic", get(async || -> () { panic!("secret {}", 7) }))
             .route("/report", get(|| async { (StatusCode::SERVICE_UNAVAILABLE, axum::Json("{}")) }))
             .layer(layers);
@@ -228,16 +213,6 @@ mod tests {
         let (head, body) = answer("GET", "/panic").await;
         assert_eq!(head.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(body.contains(r#""status":500"#) && !body.contains("secret"), "{body}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_request_is_a_503_to_be_tried_again() {
-        let (head, body) = answer("GET", "/slow").await;
-        assert_eq!(
-            (head.status(), &head.headers()["retry-after"]),
-            (StatusCode::SERVICE_UNAVAILABLE, &RETRY_AFTER_SECONDS)
-        );
-        assert!(body.contains(r#""status":503"#), "{body}");
     }
 
     #[tokio::test]

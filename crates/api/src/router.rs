@@ -16,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
+use crate::load::Bounds;
 use crate::server::Service;
 use crate::state::AppState;
 use crate::{body, load, observe, openapi, prices, problem, recalculation};
@@ -28,16 +29,16 @@ use crate::{body, load, observe, openapi, prices, problem, recalculation};
 /// many.
 pub fn router(service: &Service, health: Health) -> Router {
     let (calls, document) = api(openapi::document());
+    let room = Arc::new(Semaphore::new(service.max_concurrent_requests));
+    let bounds = Bounds { time: service.request_timeout, room };
     let layers = ServiceBuilder::new()
         .layer(option_layer(service.traced.then(|| OtelAxumLayer::default().filter(observe::is_traced))))
         .layer(from_fn(observe::identify))
         .layer(from_fn(observe::measure))
         .map_response(problem::complete)
         .layer(CatchPanicLayer::custom(problem::of_panic))
-        .layer(from_fn_with_state(service.request_timeout, problem::unless_in_time))
+        .layer(from_fn_with_state(bounds, load::bounded))
         .layer(DefaultBodyLimit::max(body::MAX_BODY));
-    let room = Arc::new(Semaphore::new(service.max_concurrent_requests));
-    let calls = calls.route_layer(from_fn_with_state(room, load::shed));
     Router::new()
         .merge(calls.with_state(service.state.clone()))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi::with_problems(document)))
