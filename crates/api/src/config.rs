@@ -12,7 +12,7 @@ use pricing_core::simulation::Simulation;
 
 /// Shortest time for a request, in seconds: enough for a slow database to be given up on, and the answer
 /// made without it.
-const MIN_REQUEST_TIMEOUT_SECONDS: u64 = 3;
+const MIN_REQUEST_TIMEOUT_SECONDS: u64 = 5;
 
 /// The HTTP service of the pricing engine.
 #[derive(Debug, Parser)]
@@ -64,7 +64,8 @@ pub enum InvalidConfig {
     /// Requests would be given up before the database is.
     #[error(
         "REQUEST_TIMEOUT_SECONDS ({0}) must be at least {MIN_REQUEST_TIMEOUT_SECONDS}: \
-         a read waits up to 2 s for the database before it falls back to the cache"
+         a read waits up to 2.5 s for the cache and the database, and up to 2 s more for the cache if the database \
+         is away"
     )]
     RequestTimeout(u64),
     /// Requests would be cut off at the end although they are in time.
@@ -120,7 +121,7 @@ mod tests {
     #[test]
     fn a_bad_relation_is_refused_by_the_name_of_its_variable() {
         assert_eq!(check("5", "10"), Ok(()));
-        assert!(check("2", "10").unwrap_err().starts_with("REQUEST_TIMEOUT_SECONDS (2) must be at least 3"));
+        assert!(check("4", "10").unwrap_err().starts_with("REQUEST_TIMEOUT_SECONDS (4) must be at least 5"));
         assert_eq!(
             check("20", "10").unwrap_err(),
             "DRAIN_TIMEOUT_SECONDS (10) must be at least REQUEST_TIMEOUT_SECONDS (20)"

@@ -109,11 +109,12 @@ pub async fn run(listener: TcpListener, service: Service, shutdown: Shutdown) ->
     Ok(())
 }
 
-/// Prepares the database once it is there. Then there is nothing left to do but to stay.
+/// Prepares the database once it is there; then there is nothing left to do but to stay. It ends, and the process
+/// with it, if the database is there and cannot be prepared.
 async fn prepare(preparation: Preparation) {
     while let Err(error) = preparation.run().await {
         if !error.is_absence() {
-            tracing::error!(error = %causes(&error), "the database cannot be prepared");
+            return tracing::error!(error = %causes(&error), "the database cannot be prepared");
         }
         tokio::time::sleep(PREPARATION_PAUSE).await;
     }

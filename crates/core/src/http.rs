@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderValue, Request, header};
 use axum::response::Response;
+use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,6 +25,8 @@ const MAX_CONNECTIONS: usize = 10_000;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Most bytes of the head of a request.
 const MAX_HEAD: usize = 64 * 1_024;
+/// How long the last connections are given to send their request.
+const LAST_REQUESTS: Duration = Duration::from_millis(200);
 /// Pause after a failure to accept, as when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,8 +43,8 @@ pub struct Ending {
 /// Serves `router` on `listener` until `shutdown`, and then as `ending` says. Returns whether all requests
 /// were answered.
 ///
-/// **A request whose connection was accepted is answered**, also while the process ends, unless it takes
-/// longer than [`Ending::drain`]. A connection that sends no request ends after 75 seconds.
+/// **A request that was sent before the listener closed is answered**, unless it takes longer than
+/// [`Ending::drain`]. A connection that sends no request ends after 75 seconds.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -64,6 +67,16 @@ pub async fn serve(
         shutdown.cancelled().await;
         tokio::time::sleep(ending.delay).await;
     });
+    let serve_one = |stream: TcpStream, permit: OwnedSemaphorePermit| {
+        let connection = server.serve_connection(TokioIo::new(stream), service.clone());
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection broke");
+            }
+            drop(permit);
+        });
+    };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -78,17 +91,19 @@ pub async fn serve(
                 continue;
             }
         };
-        let connection = server.serve_connection(TokioIo::new(stream), service.clone());
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection broke");
-            }
-            drop(permit);
-        });
+        serve_one(stream, permit);
+    }
+    // Whoever connected in the last moment is in the system's queue, and has perhaps sent a request.
+    while let Some(Ok((stream, permit))) = accept(&listener, &connections).now_or_never() {
+        serve_one(stream, permit);
     }
     drop(listener);
-    tokio::time::timeout(ending.drain, graceful.shutdown()).await.is_ok()
+    // Ended gracefully, a connection of which nothing was read yet is closed: its request gets time to be read.
+    let answered = async {
+        tokio::time::sleep(LAST_REQUESTS.min(ending.drain)).await;
+        graceful.shutdown().await;
+    };
+    tokio::time::timeout(ending.drain, answered).await.is_ok()
 }
 
 /// Accepts a connection once there may be one more.

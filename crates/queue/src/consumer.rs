@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::OnLook;
 use crate::backoff::Backoff;
+use crate::delivery::Read;
 use crate::lease::Lease;
 use crate::queue::{GROUP, Queue, QueueError};
 use crate::settle::causes;
@@ -91,7 +92,7 @@ impl Consumer {
             }
 
             while let Some(entry) = unbegun.pop_if(|_| !free.is_empty()) {
-                self.deliver_again(entry, slots, &mut free).await?;
+                self.deliver(entry, &mut free, Read::Before).await?;
             }
             if free.is_empty() {
                 continue;
@@ -102,14 +103,18 @@ impl Consumer {
                 next_look = Instant::now() + due.unwrap_or(BLOCK).min(BLOCK);
                 block = next_look - Instant::now();
                 for entry in self.abandoned(&mut connection, &mut cursor, free.len()).await? {
-                    self.deliver_again(entry, slots, &mut free).await?;
+                    if free.is_empty() {
+                        unbegun.insert(0, entry); // one before it is to be run alone
+                        continue;
+                    }
+                    self.deliver_claimed(entry, slots, &mut free).await?;
                 }
             }
             if free.is_empty() {
                 continue;
             }
             for entry in self.fresh(&mut connection, free.len(), block).await? {
-                self.deliver(entry, &mut free).await?;
+                self.deliver(entry, &mut free, Read::Now).await?;
             }
             *backoff = Backoff::default();
         }

@@ -12,6 +12,15 @@ use crate::lease::Lease;
 use crate::queue::{GROUP, QueueError};
 use crate::record::{Fields, TaskRecord};
 
+/// When an entry was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// Just now.
+    Now,
+    /// On a connection that broke; whether its run was begun is unknown, but none is under way here.
+    Before,
+}
+
 impl Consumer {
     /// Whether the next run of a task is its last chance, because none before it ended. It may have ended its
     /// workers, or was only run beside one that did.
@@ -42,8 +51,8 @@ impl Consumer {
         }
     }
 
-    /// Begins a run of an entry that was read before, here or elsewhere, and may have been begun.
-    pub(crate) async fn deliver_again(
+    /// Begins a run of an entry that was taken over from another worker.
+    pub(crate) async fn deliver_claimed(
         &self,
         entry: StreamId,
         slots: &Arc<Semaphore>,
@@ -52,7 +61,7 @@ impl Consumer {
         if self.is_suspect(&entry).await? {
             self.wait_for_all(slots, free).await;
         }
-        self.deliver(entry, free).await
+        self.deliver(entry, free, Read::Now).await
     }
 
     /// Begins a run of an entry and hands it to the worker.
@@ -60,6 +69,7 @@ impl Consumer {
         &self,
         entry: StreamId,
         free: &mut Vec<OwnedSemaphorePermit>,
+        read: Read,
     ) -> Result<(), QueueError> {
         let Some(slot) = free.pop() else { return Ok(()) }; // more than asked for: taken over later
         let id: String = entry.get("task").unwrap_or_default();
@@ -72,6 +82,7 @@ impl Consumer {
         let mut call = self.queue.scripts.begin.key(self.queue.keys.record(&id));
         call.key(&self.queue.keys.stream).arg(GROUP).arg(&entry.id).arg(&token);
         call.arg(self.queue.options.max_deliveries).arg(&self.name);
+        call.arg(if read == Read::Before { "again" } else { "" });
         let begun: Option<(bool, Fields)> = call.invoke_async(&mut self.queue.commands.clone()).await?;
         let Some((run, hash)) = begun else {
             tracing::debug!(task_id = id, "an entry is no longer ours or its task's");

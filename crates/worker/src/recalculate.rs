@@ -32,6 +32,9 @@ pub enum Failure {
     /// The database failed or holds an invalid row.
     #[error("the catalogue failed")]
     Catalogue(#[from] CatalogueError),
+    /// The database did not answer.
+    #[error("the database did not answer within 15 s")]
+    DatabaseSilent,
     /// The cache could not be written.
     #[error("the cache failed")]
     Cache(#[from] redis::RedisError),

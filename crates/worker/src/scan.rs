@@ -1,7 +1,9 @@
 //! One pass over the catalogue.
 
+use std::time::Duration;
+
 use pricing_core::cache::{Entry, PriceCache};
-use pricing_core::catalogue::{Catalogue, ListPrice, ProductRow};
+use pricing_core::catalogue::{Catalogue, CatalogueError, ListPrice, ProductRow};
 use pricing_core::ids::{Location, TaskId};
 use pricing_core::job::now_ms;
 use pricing_core::price::{Market, Membership, Policy, price};
@@ -15,6 +17,8 @@ use crate::recalculate::Failure;
 
 /// Products or markets read and written at a time: memory does not grow with the catalogue.
 const BATCH: u32 = 500;
+/// Longest for one step of the database.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Reads the catalogue, records its list prices and fills the cache.
 pub struct Scanner {
@@ -50,9 +54,9 @@ impl Scanner {
         closing.run_until_cancelled(simulated).await.ok_or(Failure::Closing)?;
         let default = self.write_markets().await?;
 
-        let total = self.catalogue.count_products().await?;
+        let total = in_time(self.catalogue.count_products()).await?;
         let mut done = 0;
-        let mut batch = self.catalogue.products_after(None, BATCH).await?;
+        let mut batch = in_time(self.catalogue.products_after(None, BATCH)).await?;
         while let Some(last) = batch.last() {
             let market = default.ok_or(Failure::NoDefaultMarket)?;
             let span = info_span!("write batch", products = batch.len(), changed = tracing::field::Empty);
@@ -62,7 +66,7 @@ impl Scanner {
             if !lease.progress(Progress { done, total: total.max(done) }).await? {
                 return Err(Failure::LeaseLost);
             }
-            batch = self.catalogue.products_after(Some(&last.id), BATCH).await?;
+            batch = in_time(self.catalogue.products_after(Some(&last.id), BATCH)).await?;
             if closing.is_cancelled() && !batch.is_empty() {
                 return Err(Failure::Closing);
             }
@@ -74,14 +78,14 @@ impl Scanner {
     /// Writes all markets to the cache; returns the default one.
     async fn write_markets(&self) -> Result<Option<Market>, Failure> {
         let (fallback, mut default) = (Location::fallback(), None);
-        let mut batch = self.catalogue.markets_after(None, BATCH).await?;
+        let mut batch = in_time(self.catalogue.markets_after(None, BATCH)).await?;
         while let Some((last, _)) = batch.last() {
             let entries: Vec<_> =
                 batch.iter().map(|(location, market)| Entry::Market(location, market)).collect();
             self.cache.store(&entries).await?;
             default = default
                 .or(batch.iter().find(|(location, _)| location == fallback).map(|(_, market)| *market));
-            batch = self.catalogue.markets_after(Some(&last.clone()), BATCH).await?;
+            batch = in_time(self.catalogue.markets_after(Some(&last.clone()), BATCH)).await?;
         }
         Ok(default)
     }
@@ -98,10 +102,16 @@ impl Scanner {
             price: price(&row.product, market, Membership::Standard, &self.policy).final_price,
         };
         let prices: Vec<_> = batch.iter().map(listed).collect();
-        let changed = self.catalogue.record_list_prices(&prices, task, now_ms()).await?;
+        let changed = in_time(self.catalogue.record_list_prices(&prices, task, now_ms())).await?;
         tracing::Span::current().record("changed", changed);
         let entries: Vec<_> = batch.iter().map(|row| Entry::Product(&row.id, &row.product)).collect();
         self.cache.store(&entries).await?;
         Ok(())
     }
+}
+
+/// Gives up on a database that does not answer: its host may be gone, or somebody holds our rows locked. The lock
+/// and the lease of a run that waited for ever would be renewed for ever.
+async fn in_time<T>(step: impl Future<Output = Result<T, CatalogueError>>) -> Result<T, Failure> {
+    Ok(tokio::time::timeout(DATABASE_TIMEOUT, step).await.map_err(|_| Failure::DatabaseSilent)??)
 }

@@ -15,7 +15,7 @@ use crate::metrics::ReadMetrics;
 /// Longest a read waits for Redis, connecting included, before the database answers in its place.
 const WAIT: Duration = Duration::from_millis(250);
 /// Longest it waits while the database is away, and cannot.
-const PATIENT_WAIT: Duration = Duration::from_secs(2);
+const PATIENT_WAIT: Duration = Duration::from_secs(1);
 
 /// The price cache behind its circuit breaker, with its metrics and spans.
 pub struct PriceInputs {

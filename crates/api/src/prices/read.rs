@@ -71,7 +71,8 @@ async fn read<'a>(
 ) -> Result<PriceAnswer<'a>, ReadError> {
     // The cache, in one round trip; in a second one when the location is known to have no market.
     let mut location = &customer.location;
-    let mut cached = state.inputs.of_one(id, location, only).await.unwrap_or(NOTHING);
+    let heard = state.inputs.of_one(id, location, only).await;
+    let (has_cache, mut cached) = (heard.is_some(), heard.unwrap_or(NOTHING));
     if cached.product == Cached::Unknown {
         return Err(ReadError::UnknownProduct);
     }
@@ -94,8 +95,8 @@ async fn read<'a>(
             tokio::spawn(probe(state.clone(), id.clone(), location.clone()));
             return spare(LookupError::NotAsked.into());
         }
-        Admission::Probe => {}
-        Admission::Refused => return spare(LookupError::NotAsked.into()),
+        Admission::Refused if has_cache => return spare(LookupError::NotAsked.into()),
+        Admission::Probe | Admission::Refused => {} // nothing else is left to ask
     }
 
     // What is missing, from the database, at once.

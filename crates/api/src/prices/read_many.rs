@@ -46,7 +46,9 @@ async fn read<'a>(
     // The cache, in one round trip; in a second one when the location is known to have no market.
     let mut location = &customer.location;
     let nothing = || (vec![Cached::Absent; ids.len()], Cached::Absent);
-    let (products, mut market) = state.inputs.of_many(ids, location, only).await.unwrap_or_else(nothing);
+    let heard = state.inputs.of_many(ids, location, only).await;
+    let has_cache = heard.is_some();
+    let (products, mut market) = heard.unwrap_or_else(nothing);
     if market == Cached::Unknown {
         location = Location::fallback();
         market = state.inputs.of_market(location, only).await.unwrap_or(Cached::Absent);
@@ -64,7 +66,7 @@ async fn read<'a>(
     let spare = |error: Arc<LookupError>| {
         stale_prices(state, customer, cached(), &market).ok_or(ReadError::Unavailable(error))
     };
-    if !is_hit && state.database.admission() == Admission::Refused {
+    if !is_hit && has_cache && state.database.admission() == Admission::Refused {
         return spare(LookupError::NotAsked.into());
     }
 
