@@ -94,6 +94,7 @@ impl Figure {
     fn with(&self, name: &str) -> String {
         match self {
             Self::Count(count) => format!("{count} {name}"),
+            Self::Measure { median, max } if median == max => format!("{name}: {max}"),
             Self::Measure { median, max } => format!("{name}: median {median}, at most {max}"),
         }
     }
