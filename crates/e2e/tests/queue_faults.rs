@@ -211,6 +211,10 @@ async fn what_was_read_on_a_connection_that_broke_is_begun_at_once() {
     let read: redis::streams::StreamReadReply =
         redis.xread_options(&[stream], &[">"], &options).await.unwrap();
     assert_eq!(read.keys[0].ids.len(), 1);
+    // Perhaps it was begun even, and the answer was lost: that must not count as a run that ended its worker.
+    let record = bench.redis.key("queue:{bench}:task:read");
+    let begun = [("state", "running"), ("lease", "w:0123"), ("deliveries", "1")];
+    let _: () = redis.hset_multiple(&record, &begun).await.unwrap();
     let kill = ["KILL", "TYPE", "normal", "SKIPME", "yes"];
     let _: i64 = redis::cmd("CLIENT").arg(&kill).query_async(&mut redis).await.unwrap();
     bench.script.gate.add_permits(1);
@@ -220,5 +224,7 @@ async fn what_was_read_on_a_connection_that_broke_is_begun_at_once() {
     })
     .await;
     assert_eq!(bench.script.runs("under way"), 1);
+    let deliveries: u32 = bench.redis.connection().await.hget(&record, "deliveries").await.unwrap();
+    assert_eq!(deliveries, 1);
     worker.stop().await;
 }
