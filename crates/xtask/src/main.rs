@@ -1,13 +1,11 @@
 //! The workspace's own commands: `cargo xtask up`, `test`, `faults`, `ci` and `validate`.
 
 mod ci;
-mod faketime;
 mod faults;
 mod http;
 mod interrupt;
 mod packages;
 mod ports;
-mod postgres;
 mod process;
 mod redis;
 mod servers;

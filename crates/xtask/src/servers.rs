@@ -1,5 +1,8 @@
 //! What the tests need of the system: servers, libraries and binaries.
 
+mod faketime;
+mod postgres;
+
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,10 +10,9 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::faketime;
 use crate::interrupt::Interrupt;
-use crate::postgres::{self, Cluster};
 use crate::redis;
+use crate::servers::postgres::Cluster;
 use crate::workspace::Workspace;
 
 /// Everything that tests need and cannot start themselves. Dropping it stops what was started.
