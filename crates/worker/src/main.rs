@@ -1,8 +1,10 @@
 //! `pricing-worker`: runs recalculation jobs.
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use clap::Parser as _;
-use pricing_service::{admin, shutdown, telemetry};
+use pricing_service::{admin, exit, shutdown, telemetry};
 use pricing_worker::config::{Command, Config};
 use pricing_worker::{Worker, metrics, run, tasks};
 use tokio::net::TcpListener;
@@ -11,15 +13,17 @@ use tokio::net::TcpListener;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let config = Config::parse();
+async fn main() -> ExitCode {
+    exit::report(start(Config::parse()).await)
+}
+
+async fn start(config: Config) -> anyhow::Result<()> {
     config.check()?;
     match config.command {
         Some(Command::Healthcheck) => return Ok(admin::check_health(config.metrics_addr)?),
         Some(Command::Tasks(ref command)) => return tasks::run(command, &config.queue()?).await,
         None => {}
     }
-
     let telemetry = telemetry::start("pricing-worker-service")?;
     let metrics = metrics::install()?;
     let shutdown = shutdown::on_signal()?;

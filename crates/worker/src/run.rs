@@ -12,7 +12,8 @@ use pricing_core::ids::TaskId;
 use pricing_core::price::Policy;
 use pricing_core::redis::Redis;
 use pricing_queue::{Hooks, Queue};
-use pricing_service::admin::{self, Health, Pulse};
+use pricing_service::admin;
+use pricing_service::health::{Health, Heartbeat};
 use pricing_service::shutdown::Shutdown;
 use pricing_service::supervisor::Supervisor;
 use pricing_service::telemetry::Metrics;
@@ -75,14 +76,14 @@ impl Worker {
 pub async fn run(port: TcpListener, worker: Worker, metrics: Metrics, shutdown: Shutdown) -> Result<()> {
     let Worker { redis, queue, lock, scanner, drain } = worker;
     let mut parts = Supervisor::new(shutdown);
-    let (pulse, closing) = (Pulse::of("the job runner"), parts.shutdown());
+    let (heartbeat, closing) = (Heartbeat::new("the job runner"), parts.shutdown());
     let catalogue = Some(scanner.catalogue.clone());
-    let health = Health::new(closing.clone(), &[&pulse], redis.commands.clone(), catalogue);
+    let health = Health::new(closing.clone(), &[&heartbeat], redis.commands.clone(), catalogue);
     parts.background("the upkeep of metrics", metrics.clone().upkeep());
     parts.background("the metrics port", admin::serve(port, health.clone(), metrics));
     parts.background("the measuring of depths", measure_depths(queue.clone()));
     let recalculator = Recalculator { lock, queue: queue.clone(), scanner, closing: closing.clone() };
-    parts.part(pulse.part(), run_jobs(queue, Arc::new(recalculator), pulse, drain, closing));
+    parts.part(heartbeat.name(), run_jobs(queue, Arc::new(recalculator), heartbeat, drain, closing));
     health.started();
     Ok(parts.run().await?)
 }
@@ -92,7 +93,7 @@ pub async fn run(port: TcpListener, worker: Worker, metrics: Metrics, shutdown: 
 async fn run_jobs(
     queue: Queue,
     recalculator: Arc<Recalculator>,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     drain: Duration,
     shutdown: CancellationToken,
 ) -> Result<()> {
@@ -101,7 +102,7 @@ async fn run_jobs(
     tracing::info!(worker = context.name(), "waiting for jobs");
     let hooks = Hooks {
         on_dead: Some(job::on_dead(recalculator.clone())),
-        on_look: Some(Arc::new(move || pulse.beat())),
+        on_look: Some(Arc::new(move || heartbeat.beat())),
     };
     let backend = queue.backend(context.name(), shutdown.child_token(), hooks);
     let cut_off = backend.cut_off();

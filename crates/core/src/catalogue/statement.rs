@@ -25,12 +25,13 @@ impl Catalogue {
             db.query.summary = summary,
             pricing.pool_wait_ms = field::Empty,
         );
-        let call = async {
+        // Boxed: a driver's futures are large, and a read of the cache must not carry them along.
+        let call = Box::pin(async {
             let asked = Instant::now();
             let connection = self.pool.acquire().await;
             span.record("pricing.pool_wait_ms", integer(millis(asked.elapsed())));
             statements(&mut *connection?).await
-        };
+        });
         Ok(client_call(span.clone(), call).await?)
     }
 }
