@@ -7,6 +7,7 @@
 
 pub mod telemetry;
 
+pub mod panics;
 pub mod shutdown;
 pub mod supervisor;
 
