@@ -4,6 +4,8 @@
 //! process; the [`supervisor`] runs its parts; [`http`] serves requests and drains; [`health`] reports the state of the
 //! process, and [`admin`] serves health and metrics; [`exit`] prints the error of a process that failed.
 
+#![warn(missing_docs)]
+
 pub mod telemetry;
 
 pub mod panics;
