@@ -161,6 +161,6 @@ fn task(lease: Lease) -> Task<String> {
     let record = lease.record();
     let builder = TaskBuilder::new(record.payload.clone())
         .task_id(TaskId::from_string(&*record.id))
-        .attempt(usize::try_from(record.attempts.saturating_sub(1)).unwrap_or(0)); // apalis counts this run itself
+        .attempt(record.attempts.saturating_sub(1) as usize); // apalis counts this run itself
     builder.data(lease).build()
 }

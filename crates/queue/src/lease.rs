@@ -86,6 +86,15 @@ impl Lease {
         self.inner.lost.cancelled().await;
     }
 
+    /// The number of the queue's latest request. Work that starts now covers all requests up to it.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away.
+    pub async fn last_request(&self) -> Result<u64, QueueError> {
+        client_span("GET last request", self.inner.store.last_request()).await
+    }
+
     /// Records the progress of the run. Returns whether the lease is still current.
     ///
     /// # Errors
