@@ -8,7 +8,7 @@ use pricing_core::clock::now_ms;
 use pricing_core::ids::{Location, TaskId};
 use pricing_core::price::{Market, Membership, Policy, price};
 use pricing_core::simulation::Simulation;
-use pricing_core::trace::{integer, mark_failed};
+use pricing_core::trace::{integer, mark_failed, redis_call};
 use pricing_queue::{Lease, Progress, QueueError};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
@@ -98,7 +98,7 @@ impl Scanner {
         while let Some((last, _)) = batch.last() {
             let entries: Vec<_> =
                 batch.iter().map(|(location, market)| Entry::Market(location, market)).collect();
-            self.cache.store(&entries).await?;
+            redis_call("EVALSHA store prices", self.cache.store(&entries)).await?;
             default = default
                 .or(batch.iter().find(|(location, _)| location == fallback).map(|(_, market)| *market));
             batch = in_time(self.catalogue.markets_after(Some(&last.clone()), BATCH)).await?;
@@ -121,7 +121,7 @@ impl Scanner {
         let changed = in_time(self.catalogue.record_list_prices(&prices, task, now_ms())).await?;
         Span::current().record("pricing.changed", integer(changed as u64));
         let entries: Vec<_> = batch.iter().map(|row| Entry::Product(&row.id, &row.product)).collect();
-        self.cache.store(&entries).await?;
+        redis_call("EVALSHA store prices", self.cache.store(&entries)).await?;
         Ok(())
     }
 }
