@@ -49,12 +49,6 @@ impl Drop for AbortOnDrop {
     }
 }
 
-impl std::fmt::Debug for RedisBackend {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisBackend").field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
 impl Queue {
     /// Starts to fetch tasks for one worker, until `closing`. Call it inside the Tokio runtime.
     ///

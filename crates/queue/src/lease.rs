@@ -39,12 +39,6 @@ struct Inner {
     _slot: OwnedSemaphorePermit,
 }
 
-impl std::fmt::Debug for Lease {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lease").field("task", &self.inner.record.id).finish_non_exhaustive()
-    }
-}
-
 impl Lease {
     pub(crate) fn new(
         store: Store,

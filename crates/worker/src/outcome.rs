@@ -90,18 +90,7 @@ impl RecalculationError {
             | Self::Scan(ScanError::NoDefaultMarket | ScanError::Catalogue(CatalogueError::Invalid { .. })) => {
                 Treatment::DeadLetter
             }
-            Self::Scan(
-                ScanError::Catalogue(_)
-                | ScanError::DatabaseTimeout
-                | ScanError::Cache(_)
-                | ScanError::Progress(_)
-                | ScanError::LeaseLost,
-            )
-            | Self::Lock(_)
-            | Self::Queue(_)
-            | Self::External(_)
-            | Self::LockLost
-            | Self::LeaseLost => Treatment::Retry,
+            _ => Treatment::Retry,
         }
     }
 }
