@@ -1,6 +1,7 @@
-//! The workspace's own commands: `cargo xtask up`, `test`, `faults`, `ci` and `validate`.
+//! The workspace's own commands: `cargo xtask up`, `test`, `faults`, `ci`, `compare` and `validate`.
 
 mod ci;
+mod compare;
 mod faults;
 mod http;
 mod interrupt;
@@ -27,6 +28,7 @@ enum Command {
     Test(test::Args),
     Faults(faults::Args),
     Ci(ci::Args),
+    Compare(compare::Args),
     Validate(validate::Args),
 }
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Test(args) => interruptible(|interrupt| test::run(&args, interrupt)),
         Command::Faults(args) => interruptible(|interrupt| faults::run(&args, interrupt)),
         Command::Ci(args) => interruptible(|interrupt| ci::run(&args, interrupt)),
+        Command::Compare(args) => interruptible(|interrupt| compare::run(&args, interrupt)),
         Command::Validate(args) => validate::run(&args),
     };
     outcome.unwrap_or_else(|error| exit_code_of(&error))

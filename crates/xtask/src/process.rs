@@ -58,6 +58,11 @@ impl Process {
         &self.name
     }
 
+    /// The id of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How it ended, or `None` while it runs.
     pub(crate) fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().with_context(|| format!("cannot ask for the state of {}", self.name))
