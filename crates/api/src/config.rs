@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use pricing_core::cache::CacheSettings;
 use pricing_core::catalogue::DatabaseSettings;
-use pricing_core::connections::RedisSettings;
-use pricing_core::http::Ending;
+use pricing_core::redis::RedisSettings;
 use pricing_core::simulation::Simulation;
+use pricing_service::http::Ending;
 
 /// Shortest time for a request, in seconds: enough for a slow database to be given up on, and the answer
 /// made without it.

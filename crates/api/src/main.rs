@@ -5,7 +5,7 @@ use clap::Parser as _;
 use mimalloc::MiMalloc;
 use pricing_api::config::{Command, Config};
 use pricing_api::{Service, metrics, run};
-use pricing_core::{admin, shutdown, telemetry};
+use pricing_service::{admin, shutdown, telemetry};
 use tokio::net::TcpListener;
 
 #[global_allocator]

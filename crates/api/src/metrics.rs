@@ -7,7 +7,7 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::BuildError;
 use pricing_core::cache::Cached;
 use pricing_core::events::LOG_CAPACITY;
-use pricing_core::telemetry::{LATENCY_BUCKETS, Metrics};
+use pricing_service::telemetry::{LATENCY_BUCKETS, Metrics};
 
 const REQUEST_DURATION: &str = "http_request_duration_seconds";
 const CACHE_RESULTS: &str = "pricing_cache_results_total";

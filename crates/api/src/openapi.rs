@@ -79,7 +79,7 @@ fn problem(status: &str, description: &str) -> Response {
     get, path = "/health/live", tag = "operation",
     responses((status = 200, description = "It is", body = String, content_type = "text/plain"))
 )]
-#[expect(dead_code, reason = "describes a call that pricing_core::admin serves")]
+#[expect(dead_code, reason = "describes a call that pricing_service::admin serves")]
 fn live() {}
 
 /// Should the process get traffic
@@ -90,7 +90,7 @@ fn live() {}
         (status = 503, description = "It is starting or ending", body = Readiness),
     )
 )]
-#[expect(dead_code, reason = "describes a call that pricing_core::admin serves")]
+#[expect(dead_code, reason = "describes a call that pricing_service::admin serves")]
 fn ready() {}
 
 /// The metrics of the process, for Prometheus
@@ -98,12 +98,12 @@ fn ready() {}
     get, path = "/metrics", tag = "operation",
     responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain"))
 )]
-#[expect(dead_code, reason = "describes a call that pricing_core::admin serves")]
+#[expect(dead_code, reason = "describes a call that pricing_service::admin serves")]
 fn metrics() {}
 
 /// How ready the process is.
 #[derive(utoipa::ToSchema)]
-#[expect(dead_code, reason = "describes pricing_core::admin::HealthReport")]
+#[expect(dead_code, reason = "describes pricing_service::admin::HealthReport")]
 struct Readiness {
     /// `starting`, `ready` or `draining`.
     #[schema(pattern = "^(starting|ready|draining)$")]

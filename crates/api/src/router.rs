@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum_tracing_opentelemetry::middleware::OtelAxumLayer;
-use pricing_core::admin::{self, Health};
+use pricing_service::admin::{self, Health};
 use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 use tower::util::option_layer;

@@ -4,14 +4,15 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pricing_core::admin::Health;
 use pricing_core::cache::PriceCache;
 use pricing_core::catalogue::{Catalogue, Preparation};
-use pricing_core::connections::Redis;
-use pricing_core::http::{self, Ending};
-use pricing_core::shutdown::Shutdown;
-use pricing_core::supervisor::{PartFailed, Supervisor};
-use pricing_core::telemetry::{Metrics, causes};
+use pricing_core::causes::causes;
+use pricing_core::redis::Redis;
+use pricing_service::admin::Health;
+use pricing_service::http::{self, Ending};
+use pricing_service::shutdown::Shutdown;
+use pricing_service::supervisor::{PartFailed, Supervisor};
+use pricing_service::telemetry::Metrics;
 use redis::aio::ConnectionManager;
 use tokio::net::TcpListener;
 

@@ -1,10 +1,10 @@
 //! What the handlers share.
 
 use pricing_core::catalogue::{Catalogue, CatalogueError};
-use pricing_core::connections::{ConnectError, Redis};
 use pricing_core::events::EventLog;
 use pricing_core::job::QUEUE;
 use pricing_core::price::Policy;
+use pricing_core::redis::{ConnectError, Redis};
 use pricing_core::simulation::Simulation;
 use pricing_queue::{Queue, QueueOptions};
 

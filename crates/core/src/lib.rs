@@ -1,10 +1,9 @@
-//! What the three services of the pricing engine share.
+//! What pricing is, shared by the three services of the engine.
 //!
 //! In reading order: the identifiers and exact [`money`]; [`price`](mod@price), the one pure function
 //! that says what something costs; the [`catalogue`] in the database, which is the truth; the
-//! [`cache`] in front of it; and what keeps the write path safe: [`events`], [`job`] and [`lock`].
-//! The rest is how a process lives: [`connections`] and [`telemetry`]; the [`supervisor`] of its parts and
-//! [`shutdown`]; [`http`], how it serves, and [`admin`], what it serves to those who run it.
+//! [`cache`] in front of it; market [`events`] and the recalculation [`job`]. Below these: [`redis`] connections,
+//! [`settings`], [`trace`] contexts and error [`causes`](mod@causes).
 
 pub mod ids;
 pub mod money;
@@ -16,13 +15,9 @@ pub mod json;
 
 pub mod events;
 pub mod job;
-pub mod lock;
 
-pub mod admin;
-pub mod connections;
-pub mod http;
+pub mod causes;
+pub mod redis;
 pub mod settings;
-pub mod shutdown;
 pub mod simulation;
-pub mod supervisor;
-pub mod telemetry;
+pub mod trace;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use apalis::prelude::{AbortError, BoxDynError, Data, DeferredError, WorkerBuilder};
 use futures_util::FutureExt as _;
-use pricing_core::connections::Redis;
+use pricing_core::redis::Redis;
 use pricing_queue::{Hooks, Lease, NewTask, OnDead, Queue, QueueOptions, TaskRecord, TaskState};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pricing_core::connections::{Redis, RedisSettings};
+use pricing_core::redis::{Redis, RedisSettings};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands as _, AsyncConnectionConfig, Client};
 use tempfile::TempDir;

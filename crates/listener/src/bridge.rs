@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use pricing_core::connections::{ConnectError, Redis};
 use pricing_core::events::{EventLog, MarketEvent};
 use pricing_core::job::{QUEUE, Recalculation};
-use pricing_core::telemetry::{continue_trace, current_traceparent};
+use pricing_core::redis::{ConnectError, Redis};
+use pricing_core::trace::{continue_trace, current_traceparent};
 use pricing_queue::{NewTask, Queue, QueueError, QueueOptions};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span};

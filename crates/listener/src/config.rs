@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use pricing_core::connections::RedisSettings;
+use pricing_core::redis::RedisSettings;
 
 /// Turns market events into recalculation jobs.
 ///

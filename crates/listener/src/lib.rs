@@ -9,10 +9,10 @@ pub mod config;
 pub mod log;
 pub mod metrics;
 
-use pricing_core::admin::{self, Health, Pulse};
-use pricing_core::shutdown::Shutdown;
-use pricing_core::supervisor::{PartFailed, Supervisor};
-use pricing_core::telemetry::Metrics;
+use pricing_service::admin::{self, Health, Pulse};
+use pricing_service::shutdown::Shutdown;
+use pricing_service::supervisor::{PartFailed, Supervisor};
+use pricing_service::telemetry::Metrics;
 use tokio::net::TcpListener;
 
 pub use bridge::Listener;

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use backon::ExponentialBackoff;
-use pricing_core::admin::Pulse;
 use pricing_core::ids::TaskId;
+use pricing_service::admin::Pulse;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

@@ -2,9 +2,9 @@
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use pricing_core::{admin, shutdown, telemetry};
 use pricing_listener::config::{Command, Config};
 use pricing_listener::{Listener, metrics, run};
+use pricing_service::{admin, shutdown, telemetry};
 use tokio::net::TcpListener;
 
 #[global_allocator]

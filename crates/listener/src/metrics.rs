@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use pricing_core::telemetry::{LATENCY_BUCKETS, Metrics};
+use pricing_service::telemetry::{LATENCY_BUCKETS, Metrics};
 
 const EVENTS: &str = "pricing_events_received_total";
 const ENQUEUE_SECONDS: &str = "pricing_event_enqueue_seconds";

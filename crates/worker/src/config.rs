@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use clap::value_parser;
 use pricing_core::cache::CacheSettings;
 use pricing_core::catalogue::DatabaseSettings;
-use pricing_core::connections::{Redis, RedisSettings};
 use pricing_core::job::QUEUE;
+use pricing_core::redis::{Redis, RedisSettings};
 use pricing_core::simulation::Simulation;
 use pricing_queue::{Queue, QueueOptions};
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use apalis::prelude::{AbortError, BoxDynError, Data, DeferredError};
+use pricing_core::causes::causes;
 use pricing_core::ids::TaskId;
 use pricing_core::job::{QUEUE, Recalculation, now_ms};
-use pricing_core::telemetry::{causes, continue_trace};
+use pricing_core::trace::continue_trace;
 use pricing_queue::{Lease, OnDead};
 use serde::Serialize;
 use tracing::{Instrument as _, info_span};

@@ -4,6 +4,7 @@
 //! pass over the catalogue. [`run`] wires them to the queue.
 
 pub mod job;
+pub mod lock;
 pub mod recalculate;
 pub mod scan;
 

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use pricing_core::{admin, shutdown, telemetry};
+use pricing_service::{admin, shutdown, telemetry};
 use pricing_worker::config::{Command, Config};
 use pricing_worker::{Worker, metrics, run, tasks};
 use tokio::net::TcpListener;

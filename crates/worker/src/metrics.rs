@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use crate::lock::Acquire;
 use anyhow::Context as _;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use pricing_core::lock::Acquire;
-use pricing_core::telemetry::Metrics;
 use pricing_queue::{Depths, QueueOptions};
+use pricing_service::telemetry::Metrics;
 
 use crate::job::{Outcome, Reason};
 use crate::recalculate::Failure;

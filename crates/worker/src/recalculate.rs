@@ -1,11 +1,12 @@
 //! A recalculation under the lock.
 
+use crate::lock::{Acquire, Claim, Forfeit, Held, LockError, RecalculationLock, Release};
 use pricing_core::catalogue::CatalogueError;
+use pricing_core::causes::causes;
 use pricing_core::ids::{InvalidId, TaskId};
 use pricing_core::job::{InvalidJob, Recalculation};
-use pricing_core::lock::{Acquire, Claim, Forfeit, Held, LockError, RecalculationLock, Release};
 use pricing_core::simulation::ExternalApiTimeout;
-use pricing_core::telemetry::{causes, current_traceparent};
+use pricing_core::trace::current_traceparent;
 use pricing_queue::{Lease, NewTask, Queue, QueueError};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span};

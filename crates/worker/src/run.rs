@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::lock::RecalculationLock;
 use anyhow::{Result, bail};
 use apalis::prelude::{WorkerBuilder, WorkerContext};
-use pricing_core::admin::{self, Health, Pulse};
 use pricing_core::cache::PriceCache;
 use pricing_core::catalogue::Catalogue;
-use pricing_core::connections::Redis;
 use pricing_core::ids::TaskId;
-use pricing_core::lock::RecalculationLock;
 use pricing_core::price::Policy;
-use pricing_core::shutdown::Shutdown;
-use pricing_core::supervisor::Supervisor;
-use pricing_core::telemetry::Metrics;
+use pricing_core::redis::Redis;
 use pricing_queue::{Hooks, Queue};
+use pricing_service::admin::{self, Health, Pulse};
+use pricing_service::shutdown::Shutdown;
+use pricing_service::supervisor::Supervisor;
+use pricing_service::telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::Gauge;
-use pricing_core::telemetry::causes;
+use pricing_core::causes::causes;
 use tokio::time::{Instant, timeout};
 
 use crate::metrics::degraded;

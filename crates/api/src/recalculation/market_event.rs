@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use pricing_core::events::{CHANNEL, EventError, EventLog, MarketEvent};
-use pricing_core::telemetry::current_traceparent;
+use pricing_core::trace::current_traceparent;
 use serde::Serialize;
 use tracing::{Instrument as _, field, info_span};
 use utoipa::ToSchema;

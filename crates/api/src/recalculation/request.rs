@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use pricing_core::ids::TaskId;
 use pricing_core::job::{QUEUE, Recalculation};
-use pricing_core::telemetry::current_traceparent;
+use pricing_core::trace::current_traceparent;
 use pricing_queue::{NewTask, Queue, QueueError};
 use serde::Serialize;
 use tracing::{Instrument as _, info_span};

@@ -14,9 +14,9 @@ use redis::{RedisResult, Script};
 pub use entry::{Cached, Entry};
 use entry::{Reply, UNKNOWN_MARKET_LIFE, UNKNOWN_PRODUCT_LIFE};
 
-use crate::connections::Redis;
 use crate::ids::{Location, ProductId};
 use crate::price::{Market, Product};
+use crate::redis::Redis;
 
 /// Entries one script writes at most, so that none holds Redis up for long.
 const ENTRIES_PER_SCRIPT: usize = 100;

@@ -7,7 +7,7 @@ use deadpool_redis::PoolError;
 use redis::aio::ConnectionManager;
 use redis::{RedisError, Script};
 
-use crate::connections::Redis;
+use crate::redis::Redis;
 
 pub use envelope::MarketEvent;
 pub use reader::{EventReader, LoggedEvent};

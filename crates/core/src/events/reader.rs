@@ -9,7 +9,7 @@ use redis::streams::{
 use redis::{AsyncCommands as _, RedisError};
 
 use super::{EventError, EventLog, MarketEvent};
-use crate::connections::BLOCK;
+use crate::redis::BLOCK;
 
 const GROUP: &str = "listener";
 /// Entries read at once.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use apalis::prelude::{BoxDynError, WorkerBuilder};
-use pricing_core::connections::{Redis, RedisSettings};
+use pricing_core::redis::{Redis, RedisSettings};
 use pricing_e2e::queue_bench::{queue_of, quick};
 use pricing_e2e::waiting::pause;
 use pricing_queue::Hooks;

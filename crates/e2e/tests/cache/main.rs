@@ -8,10 +8,10 @@ mod round_trips;
 mod versions;
 
 use pricing_core::cache::{CacheSettings, Cached, CachedInputs, Entry, PriceCache};
-use pricing_core::connections::Redis;
 use pricing_core::ids::{Location, ProductId};
 use pricing_core::money::{Currency, Money, Ppm};
 use pricing_core::price::{Market, Product};
+use pricing_core::redis::Redis;
 use pricing_e2e::redis_server::RedisServer;
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, ToRedisArgs};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pricing_core::cache::PriceCache;
-use pricing_core::connections::{Redis, RedisSettings};
+use pricing_core::redis::{Redis, RedisSettings};
 use pricing_e2e::redis_server::RedisServer;
 use pricing_e2e::waiting::eventually;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -1,6 +1,6 @@
 //! Which requests a scan covers, and who must see to the others.
 
-use pricing_core::lock::{Acquire, Forfeit, Release};
+use pricing_worker::lock::{Acquire, Forfeit, Release};
 
 use crate::{Bench, LONG};
 

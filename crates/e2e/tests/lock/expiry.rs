@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use pricing_core::lock::{Acquire, Held, Release};
 use pricing_e2e::waiting::{eventually, poll};
+use pricing_worker::lock::{Acquire, Held, Release};
 
 use crate::{Bench, LONG};
 

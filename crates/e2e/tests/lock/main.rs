@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use pricing_core::ids::TaskId;
-use pricing_core::lock::{Acquire, Claim, Forfeit, Held, RecalculationLock, Release};
 use pricing_e2e::redis_server::RedisServer;
+use pricing_worker::lock::{Acquire, Claim, Forfeit, Held, RecalculationLock, Release};
 use redis::aio::MultiplexedConnection;
 
 /// Life of a lock that no test waits to expire.
@@ -138,11 +138,9 @@ async fn scans_exclude_each_other_and_cover_every_request() {
 async fn locks_of_different_prefixes_are_different_locks() {
     let bench = Bench::start(LONG).await;
     let _held = bench.hold("one", 1, 1).await;
-    let elsewhere = pricing_core::connections::RedisSettings {
-        redis_prefix: "other:".to_owned(),
-        ..bench.server.settings()
-    };
-    let redis = pricing_core::connections::Redis::new(&elsewhere).unwrap();
+    let elsewhere =
+        pricing_core::redis::RedisSettings { redis_prefix: "other:".to_owned(), ..bench.server.settings() };
+    let redis = pricing_core::redis::Redis::new(&elsewhere).unwrap();
     let other = RecalculationLock::new(&redis, "other:numbers".to_owned(), LONG);
     bench.acquire("two", 1, 1).await;
     assert!(matches!(bench.claim(&other, "two", 1, 1).await, Acquire::Acquired(_)));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pricing_core::lock::{Acquire, Release};
+use pricing_worker::lock::{Acquire, Release};
 
 use crate::{Bench, LONG};
 

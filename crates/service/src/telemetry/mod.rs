@@ -1,9 +1,7 @@
 //! Logs, traces and metrics of a process.
 
-mod causes;
 mod log_lines;
 mod metrics;
-mod trace_context;
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -21,9 +19,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 
 use log_lines::{Ending, EventsOnly, WithTraceId};
 
-pub use causes::causes;
 pub use metrics::{LATENCY_BUCKETS, Metrics};
-pub use trace_context::{continue_trace, current_traceparent, link_trace};
 
 /// Longest to wait for the last spans to be exported at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);

@@ -16,9 +16,9 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalogue::Catalogue;
 use crate::http::{self, Ending};
 use crate::telemetry::Metrics;
+use pricing_core::catalogue::Catalogue;
 
 /// Longest to wait for the answer of Redis or the database to a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(250);

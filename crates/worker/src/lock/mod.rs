@@ -21,9 +21,10 @@ use rand::RngExt as _;
 use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
 use tracing::Span;
 
-use crate::connections::Redis;
-use crate::ids::TaskId;
-use crate::telemetry::{causes, current_traceparent, link_trace};
+use pricing_core::causes::causes;
+use pricing_core::ids::TaskId;
+use pricing_core::redis::Redis;
+use pricing_core::trace::{current_traceparent, link_trace};
 
 static ACQUIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("acquire.lua")));
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("renew.lua")));
