@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pricing_e2e::stack::Stack;
-use pricing_e2e::waiting::eventually;
+use pricing_harness::stack::Stack;
+use pricing_harness::waiting::eventually;
 use redis::AsyncCommands as _;
 use reqwest::StatusCode;
 use serde_json::{Value, json};

@@ -2,7 +2,6 @@
 
 mod build;
 mod instructions;
-mod load;
 mod side;
 mod table;
 
@@ -10,13 +9,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use pricing_harness::packages;
+use pricing_harness::throughput::{self, Reads};
 
-use crate::compare::instructions::Valgrind;
 use crate::compare::side::Side;
 use crate::compare::table::{Column, Turn};
-use crate::interrupt::Interrupt;
-use crate::redis;
-use crate::workspace::Workspace;
 
 /// Load before each measurement that is not counted.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -57,23 +54,21 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<ExitCode> {
-    let workspace = Workspace::locate()?;
-    let redis_server = redis::server()?;
-    let valgrind = if args.no_instructions { None } else { Some(Valgrind::find_or_install()?) };
-    let old = build::revision(&workspace, &args.revision, interrupt)?;
-    let new = build::working_tree(&workspace, interrupt)?;
-    let sides = [
-        Side::start("old", old, &redis_server, interrupt)?,
-        Side::start("new", new, &redis_server, interrupt)?,
-    ];
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
+    packages::redis_server()?;
+    let valgrind = if args.no_instructions { None } else { Some(packages::valgrind()?) };
+    let old = build::revision(&args.revision).await?;
+    let new = build::working_tree().await?;
+    let sides = [Side::start("old", old).await?, Side::start("new", new).await?];
     println!("old: {}\nnew: the working tree", args.revision);
     if !args.instructions {
-        measure(args, &sides, interrupt)?;
+        measure(args, &sides).await?;
     }
     if let Some(valgrind) = valgrind {
-        let [old, new] = [&sides[0], &sides[1]].map(|side| valgrind.per_read(side, interrupt));
-        let (old, new) = (old?, new?);
+        let (old, new) = (
+            instructions::per_read(&valgrind, &sides[0]).await?,
+            instructions::per_read(&valgrind, &sides[1]).await?,
+        );
         println!(
             "instructions per cached read: old {old}, new {new}, new/old {:.3}",
             new as f64 / old as f64
@@ -82,24 +77,36 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Counts the instructions of the working tree alone.
+pub(crate) async fn instructions() -> Result<ExitCode> {
+    packages::redis_server()?;
+    let valgrind = packages::valgrind()?;
+    let side = Side::start("new", build::working_tree().await?).await?;
+    println!("instructions per cached read: {}", instructions::per_read(&valgrind, &side).await?);
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Loads both sides in turns; prints a line for each turn, and the medians.
-fn measure(args: &Args, sides: &[Side; 2], interrupt: &Interrupt) -> Result<()> {
+async fn measure(args: &Args, sides: &[Side; 2]) -> Result<()> {
     println!(
         "cached reads on {} connections, {} turns of {} s; each cell: old, new, new/old\n",
         args.connections, args.turns, args.seconds
     );
     println!("{}", table::HEAD);
-    let services = [sides[0].serve(interrupt)?, sides[1].serve(interrupt)?];
+    let services = [sides[0].serve().await?, sides[1].serve().await?];
     let mut turns: Vec<Turn> = Vec::new();
     for number in 1..=args.turns {
         let mut turn = [Column::default(), Column::default()];
         let order = if number % 2 == 1 { [0, 1] } else { [1, 0] };
         for side in order {
-            interrupt.check()?;
             let service = &services[side];
-            load::run(service.address(), args.connections, WARM_UP)?;
+            let load = async |time| {
+                let (api, connections) = (service.address(), args.connections);
+                tokio::task::spawn_blocking(move || throughput::run(api, connections, time)).await?
+            };
+            load(WARM_UP).await?;
             let cpu = service.cpu_time()?;
-            let reads = load::run(service.address(), args.connections, Duration::from_secs(args.seconds))?;
+            let reads: Reads = load(Duration::from_secs(args.seconds)).await?;
             turn[side] = Column::new(&reads, service.cpu_time()? - cpu);
         }
         println!("{}", table::line(&number.to_string(), &turn));

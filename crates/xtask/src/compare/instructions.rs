@@ -1,18 +1,14 @@
 //! Instructions per cached read, counted by valgrind.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use pricing_harness::throughput::Client;
 
-use crate::compare::load::Client;
 use crate::compare::side::Side;
-use crate::interrupt::Interrupt;
-use crate::packages::{self, Package};
-
-const PACKAGE: Package =
-    Package { name: "valgrind", apt: "valgrind", dnf: "valgrind", apk: "valgrind", brew: "valgrind" };
 
 /// Reads before those that are counted: valgrind translates the code when it first runs.
 const WARM_UP: u32 = 900;
@@ -21,48 +17,38 @@ const READS: u32 = 500;
 /// Runs until one is answered from the cache only: under valgrind, on a busy machine, the api's time-outs of a
 /// quarter of a second may pass.
 const ATTEMPTS: u32 = 5;
+/// Longest until the api has ended and valgrind has written its file.
+const ENDED_WITHIN: Duration = Duration::from_secs(60);
 
-/// The program.
-pub(crate) struct Valgrind(PathBuf);
+/// Instructions per read of `side`: the cost of `READS` more reads, so that starting and ending do not count.
+pub(crate) async fn per_read(valgrind: &Path, side: &Side) -> Result<u64> {
+    let (few, many) = (count(valgrind, side, READS).await?, count(valgrind, side, 2 * READS).await?);
+    Ok(many.saturating_sub(few) / u64::from(READS))
+}
 
-impl Valgrind {
-    /// Finds it, and installs it when it is missing.
-    pub(crate) fn find_or_install() -> Result<Self> {
-        packages::find_or_install(&PACKAGE, || packages::find_program("valgrind")).map(Self)
-    }
-
-    /// Instructions per read of `side`: what `READS` more reads cost, so that starting and ending do not count.
-    pub(crate) fn per_read(&self, side: &Side, interrupt: &Interrupt) -> Result<u64> {
-        let (few, many) = (self.count(side, READS, interrupt)?, self.count(side, 2 * READS, interrupt)?);
-        Ok(many.saturating_sub(few) / u64::from(READS))
-    }
-
-    /// Instructions of a whole run with so many reads.
-    fn count(&self, side: &Side, reads: u32, interrupt: &Interrupt) -> Result<u64> {
-        for _ in 0..ATTEMPTS {
-            let file = side.directory().join(format!("callgrind.{reads}"));
-            let mut callgrind = Command::new(&self.0);
-            callgrind.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", file.display()));
-            callgrind.env("TOKIO_WORKER_THREADS", "1");
-            let service = side.serve_under(callgrind, interrupt)?;
-            let mut client = Client::connect(service.address(), 0)?;
-            for _ in 0..WARM_UP {
-                client.read()?;
-            }
-            let mut misses = 0;
-            for _ in 0..reads {
-                misses += u32::from(!client.read()?);
-                interrupt.check()?;
-            }
-            drop(client);
-            service.stop();
-            if misses == 0 {
-                return total(&file);
-            }
-            println!("{}: {misses} of {reads} reads were not from the cache: once more", side.name());
+/// Instructions of a whole run with so many reads.
+async fn count(valgrind: &Path, side: &Side, reads: u32) -> Result<u64> {
+    for _ in 0..ATTEMPTS {
+        let file = side.directory().join(format!("callgrind.{reads}"));
+        let mut callgrind = Command::new(valgrind);
+        callgrind.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", file.display()));
+        let mut service = side.serve_by(callgrind).await?;
+        let mut client = Client::connect(service.address(), 0)?;
+        for _ in 0..WARM_UP {
+            client.read()?;
         }
-        bail!("each of {ATTEMPTS} runs had reads that were not from the cache: the machine is too busy")
+        let mut misses = 0;
+        for _ in 0..reads {
+            misses += u32::from(!client.read()?);
+        }
+        drop(client);
+        service.terminate(ENDED_WITHIN).await;
+        if misses == 0 {
+            return total(&file);
+        }
+        println!("{}: {misses} of {reads} reads were not from the cache: once more", side.name());
     }
+    bail!("each of {ATTEMPTS} runs had reads that were not from the cache: the machine is too busy")
 }
 
 /// The sum at the end of callgrind's file.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::compare::load::Reads;
+use pricing_harness::throughput::Reads;
 
 /// The figures of one side: requests/s, µs of CPU per request, P50, P95 and P99 in µs.
 #[derive(Clone, Copy, Default)]

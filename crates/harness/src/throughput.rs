@@ -8,21 +8,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+/// The products that are asked for, the whole demo catalogue.
+pub const PRODUCTS: std::ops::Range<u16> = 100..1_000;
 /// Longest that an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// A read in so many may miss the cache: a time-out of the api on a busy machine.
 const ONE_MISS_IN: usize = 1_000;
 
 /// The reads of all connections.
-pub(crate) struct Reads {
+#[derive(Debug)]
+pub struct Reads {
     /// How long each took, sorted.
-    pub(crate) times: Vec<Duration>,
+    pub times: Vec<Duration>,
     /// From the first request to the last answer.
-    pub(crate) elapsed: Duration,
+    pub elapsed: Duration,
 }
 
 /// One connection to the api, and the requests that it repeats.
-pub(crate) struct Client {
+#[derive(Debug)]
+pub struct Client {
     stream: TcpStream,
     requests: Vec<Vec<u8>>,
     next: usize,
@@ -30,7 +34,7 @@ pub(crate) struct Client {
 }
 
 /// Reads for `time` on so many connections.
-pub(crate) fn run(api: SocketAddr, connections: u16, time: Duration) -> Result<Reads> {
+pub fn run(api: SocketAddr, connections: u16, time: Duration) -> Result<Reads> {
     let clients = (0..connections).map(|number| Client::connect(api, usize::from(number) * 7));
     let clients: Vec<Client> = clients.collect::<Result<_>>()?;
     let (start, started) = (&Barrier::new(clients.len()), Instant::now());
@@ -66,17 +70,17 @@ pub(crate) fn run(api: SocketAddr, connections: u16, time: Duration) -> Result<R
 
 impl Client {
     /// Connects; the first product is the one at `start` in the demo catalogue.
-    pub(crate) fn connect(api: SocketAddr, start: usize) -> Result<Self> {
+    pub fn connect(api: SocketAddr, start: usize) -> Result<Self> {
         let stream = TcpStream::connect(api).context("the api does not accept connections")?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
-        let requests: Vec<Vec<u8>> = (100..1_000).map(request).collect();
+        let requests: Vec<Vec<u8>> = PRODUCTS.map(request).collect();
         let next = start % requests.len();
         Ok(Self { stream, requests, next, answer: vec![0; 4_096] })
     }
 
     /// Reads the price of the next product; whether all of it came from the cache.
-    pub(crate) fn read(&mut self) -> Result<bool> {
+    pub fn read(&mut self) -> Result<bool> {
         self.stream.write_all(&self.requests[self.next])?;
         self.next = (self.next + 1) % self.requests.len();
         let mut received = 0;
@@ -93,7 +97,7 @@ impl Client {
     }
 }
 
-fn request(product: usize) -> Vec<u8> {
+fn request(product: u16) -> Vec<u8> {
     let body = format!(r#"{{"product_id":"P-{product}","user_location":"NY","is_prime_member":true}}"#);
     format!(
         "POST /api/v1/price HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
