@@ -59,7 +59,7 @@ impl Service {
         let (catalogue, preparation) = Catalogue::lazy(&config.database)?;
         let preparation = match preparation.run().await {
             Ok(()) => None,
-            Err(error) if error.is_absence() => {
+            Err(error) if error.is_unavailable() => {
                 tracing::warn!(error = %causes(&error), "starting without the database");
                 Some(preparation)
             }
@@ -114,7 +114,7 @@ pub async fn run(listener: TcpListener, service: Service, shutdown: Shutdown) ->
 /// with it, if the database is there and cannot be prepared.
 async fn prepare(preparation: Preparation) {
     while let Err(error) = preparation.run().await {
-        if !error.is_absence() {
+        if !error.is_unavailable() {
             return tracing::error!(error = %causes(&error), "the database cannot be prepared");
         }
         tokio::time::sleep(PREPARATION_PAUSE).await;

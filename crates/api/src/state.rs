@@ -2,11 +2,11 @@
 
 use pricing_core::catalogue::{Catalogue, CatalogueError};
 use pricing_core::events::EventLog;
-use pricing_core::job::QUEUE;
 use pricing_core::price::Policy;
+use pricing_core::recalculation_queue::RecalculationQueue;
 use pricing_core::redis::{ConnectError, Redis};
 use pricing_core::simulation::Simulation;
-use pricing_queue::{Queue, QueueOptions};
+use pricing_queue::QueueOptions;
 
 use crate::prices::PriceInputs;
 use crate::prices::breaker::Breaker;
@@ -24,7 +24,7 @@ pub struct AppState {
     /// Where market events go.
     pub events: EventLog,
     /// Where recalculations wait.
-    pub queue: Queue,
+    pub queue: RecalculationQueue,
     /// The shop's rules.
     pub policy: Policy,
 }
@@ -43,13 +43,12 @@ pub enum StartError {
 impl AppState {
     /// The state of a process with these connections.
     pub fn new(redis: &Redis, catalogue: Catalogue, inputs: PriceInputs, simulation: Simulation) -> Self {
-        let (commands, pool) = (redis.commands.clone(), redis.pool.clone());
         Self {
             inputs,
             lookups: Lookups::new(catalogue, simulation),
             database: Breaker::new("the database", "database"),
             events: EventLog::new(redis),
-            queue: Queue::new(&redis.prefix, QUEUE, commands, pool, QueueOptions::default()),
+            queue: RecalculationQueue::new(redis, QueueOptions::default()),
             policy: Policy::default(),
         }
     }
