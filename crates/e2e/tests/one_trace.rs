@@ -124,8 +124,11 @@ async fn all_attempts_of_a_retried_job_are_in_the_trace_of_its_request() {
 #[tokio::test]
 async fn a_recalculation_is_linked_to_the_requests_that_it_covers() {
     let receiver = OtlpReceiver::start().await;
-    let stack =
-        Stack::builder().traced_by(&receiver.endpoint()).set_for(Binary::Worker, "SIMULATE_IO", true).start().await;
+    let stack = Stack::builder()
+        .traced_by(&receiver.endpoint())
+        .set_for(Binary::Worker, "SIMULATE_IO", true)
+        .start()
+        .await;
     let (first, second) = (stack.recalculate().await, stack.recalculate().await);
     let tasks = [stack.wait_for_task(&first).await, stack.wait_for_task(&second).await];
     let of = |status: &str| {
