@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pricing_core::causes::causes;
+use pricing_service::panics::panic_text;
 use serde::Serialize;
 use utoipa::ToSchema;
 use validator::{ValidationError, ValidationErrors, ValidationErrorsKind};
@@ -154,9 +155,7 @@ pub(crate) fn complete(response: impl IntoResponse) -> Response {
 
 /// Answers a panic with a 500, and logs what it said.
 pub(crate) fn of_panic(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
-    tracing::error!(panic = text, "a request handler panicked");
+    tracing::error!(panic = panic_text(&*panic), "a request handler panicked");
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "The service failed.").into_response()
 }
 

@@ -8,9 +8,9 @@ use pricing_core::cache::PriceCache;
 use pricing_core::catalogue::{Catalogue, CatalogueError, Preparation};
 use pricing_core::causes::causes;
 use pricing_core::events::EventLog;
-use pricing_core::job::QUEUE;
+use pricing_core::recalculation_queue::RecalculationQueue;
 use pricing_core::redis::{ConnectError, Redis};
-use pricing_queue::{Queue, QueueOptions};
+use pricing_queue::QueueOptions;
 use pricing_service::admin::Health;
 use pricing_service::http::{self, Ending};
 use pricing_service::shutdown::Shutdown;
@@ -73,20 +73,13 @@ impl Api {
         let (catalogue, preparation) = Catalogue::lazy(&config.database)?;
         let preparation = match preparation.run().await {
             Ok(()) => None,
-            Err(error) if error.is_absence() => {
+            Err(error) if error.is_unavailable() => {
                 tracing::warn!(error = %causes(&error), "starting without the database");
                 Some(preparation)
             }
             Err(error) => return Err(error.into()),
         };
         let cache = PriceCache::new(&redis, config.cache);
-        let queue = Queue::new(
-            &redis.prefix,
-            QUEUE,
-            redis.commands.clone(),
-            redis.pool.clone(),
-            QueueOptions::default(),
-        );
         let state = AppState {
             reader: PriceReader::new(
                 cache.clone(),
@@ -95,7 +88,7 @@ impl Api {
                 config.simulation,
             ),
             events: EventLog::new(&redis),
-            queue,
+            queue: RecalculationQueue::new(&redis, QueueOptions::default()),
         };
         Ok(Self {
             state: Arc::new(state),
@@ -144,7 +137,7 @@ pub async fn run(listener: TcpListener, api: Api, shutdown: Shutdown) -> Result<
 /// with it, if the database is there and cannot be prepared.
 async fn prepare(preparation: Preparation) {
     while let Err(error) = preparation.run().await {
-        if !error.is_absence() {
+        if !error.is_unavailable() {
             return tracing::error!(error = %causes(&error), "the database cannot be prepared");
         }
         tokio::time::sleep(PREPARATION_PAUSE).await;

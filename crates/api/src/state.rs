@@ -1,7 +1,7 @@
 //! What the handlers share.
 
 use pricing_core::events::EventLog;
-use pricing_queue::Queue;
+use pricing_core::recalculation_queue::RecalculationQueue;
 
 use crate::prices::reader::PriceReader;
 
@@ -11,6 +11,6 @@ pub(crate) struct AppState {
     pub(crate) reader: PriceReader,
     /// Takes market events.
     pub(crate) events: EventLog,
-    /// Holds recalculations and their records.
-    pub(crate) queue: Queue,
+    /// Takes recalculations, and holds their records.
+    pub(crate) queue: RecalculationQueue,
 }

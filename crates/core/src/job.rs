@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::clock::now_ms;
 use crate::json::is_shallow;
 
 /// Name of the queue that recalculations wait in.
@@ -41,7 +42,7 @@ impl Recalculation {
 
     /// The payload to put in the queue.
     pub fn encode(&self) -> String {
-        sonic_rs::to_string(self).unwrap_or_default() // numbers and strings always serialize
+        sonic_rs::to_string(self).expect("invariant: numbers and strings serialize")
     }
 
     /// Reads a payload from the queue, whoever wrote it.
@@ -63,12 +64,6 @@ impl Recalculation {
             other => Err(InvalidJob::Schema(other)),
         }
     }
-}
-
-/// Milliseconds since 1970 by the clock of this host. For reports only: nothing is decided by it.
-pub fn now_ms() -> i64 {
-    let now = time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
-    i64::try_from(now).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

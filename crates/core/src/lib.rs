@@ -15,8 +15,10 @@ pub mod json;
 
 pub mod events;
 pub mod job;
+pub mod recalculation_queue;
 
 pub mod causes;
+pub mod clock;
 pub mod redis;
 pub mod settings;
 pub mod simulation;

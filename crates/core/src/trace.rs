@@ -1,8 +1,114 @@
-//! Carries a trace from process to process as a W3C `traceparent`.
+//! Spans of calls to Redis and the database, and traces that continue in another process.
 
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
-use tracing::Span;
+use std::borrow::Cow;
+use std::error::Error;
+use std::iter::successors;
+
+use opentelemetry::trace::{
+    SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+};
+use redis::RedisError;
+use tracing::{Instrument as _, Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use crate::causes::causes;
+
+/// Attribute of a span that must not be exported. See [`discard`].
+pub const DISCARDED: &str = "pricing.discarded";
+
+/// Awaits a call to another system inside its client span. A failed call marks the span, see [`mark_failed`].
+///
+/// A time limit belongs inside `call`: a call that is dropped leaves a span without an error. Without an
+/// exporter no span exists and this costs nothing.
+///
+/// # Errors
+///
+/// The error of `call`.
+pub async fn client_call<T, E: Error + 'static>(
+    span: Span,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let answer = call.instrument(span.clone()).await;
+    if let Err(error) = &answer {
+        mark_failed(&span, error);
+    }
+    answer
+}
+
+/// Awaits a call to Redis inside a client span. `name` starts with the command, such as `HMGET price inputs`.
+///
+/// # Errors
+///
+/// The error of `call`.
+pub async fn redis_call<T, E: Error + 'static>(
+    name: &'static str,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    client_call(redis_span(name), call).await
+}
+
+/// The client span of a call to Redis. `name` starts with the command, such as `HMGET price inputs`.
+pub fn redis_span(name: &'static str) -> Span {
+    let command = name.split_once(' ').map_or(name, |(command, _)| command);
+    info_span!(
+        "redis",
+        otel.name = name,
+        otel.kind = "client",
+        db.system.name = "redis",
+        db.operation.name = command,
+    )
+}
+
+/// Sets the status of a span to error, and `error.type`. The error's causes are the status text.
+pub fn mark_failed(span: &Span, error: &(dyn Error + 'static)) {
+    if !span.is_disabled() {
+        span.set_attribute("error.type", error_type(error).into_owned());
+        span.set_status(Status::error(causes(error).to_string()));
+    }
+}
+
+/// The class of an error for `error.type`: the code of Redis or of the database, `timeout` or the kind of
+/// failure of a connection, else `_OTHER`.
+fn error_type<'e>(error: &'e (dyn Error + 'static)) -> Cow<'e, str> {
+    let known = successors(Some(error), |&error| error.source()).find_map(|error| {
+        if let Some(error) = error.downcast_ref::<RedisError>() {
+            return Some(match error.code() {
+                Some(code) => Cow::Borrowed(code),
+                None if error.is_timeout() => "timeout".into(),
+                None if error.is_connection_refusal() => "connection_refused".into(),
+                None if error.is_io_error() => "connection_failed".into(),
+                None => "redis".into(),
+            });
+        }
+        if error.is::<deadpool_redis::PoolError>() && error.source().is_none() {
+            return Some("pool_timed_out".into());
+        }
+        if error.is::<tokio::time::error::Elapsed>() {
+            return Some("timeout".into());
+        }
+        Some(match error.downcast_ref::<sqlx::Error>()? {
+            sqlx::Error::Database(error) => error.code().unwrap_or("database".into()),
+            sqlx::Error::Io(_) => "connection_failed".into(),
+            sqlx::Error::PoolTimedOut => "pool_timed_out".into(),
+            sqlx::Error::PoolClosed => "pool_closed".into(),
+            _ => "database".into(),
+        })
+    });
+    known.unwrap_or("_OTHER".into())
+}
+
+/// A count as a span attribute. An unsigned number would be recorded as text.
+pub fn integer(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Keeps a span from being exported. Its ids stay valid, so it can be made before it is known to be needed:
+/// a message must name the span that published it, and only the reply tells whether it was published.
+pub fn discard(span: &Span) {
+    if !span.is_disabled() {
+        span.set_attribute(DISCARDED, true);
+    }
+}
 
 /// The `traceparent` of the current span; `None` when nothing is traced.
 pub fn current_traceparent() -> Option<String> {
@@ -47,7 +153,50 @@ fn parse(traceparent: &str) -> Option<SpanContext> {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::TracerProvider as _;
+    use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
+    use tracing_subscriber::layer::SubscriberExt as _;
+
     use super::*;
+
+    /// The spans that `traced` made.
+    async fn spans(traced: impl Future) -> Vec<SpanData> {
+        let exporter = InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+        traced.await;
+        exporter.get_finished_spans().unwrap()
+    }
+
+    fn attribute(span: &SpanData, key: &str) -> Option<String> {
+        let attribute = span.attributes.iter().find(|attribute| attribute.key.as_str() == key);
+        attribute.map(|attribute| attribute.value.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_failed_call_marks_its_span_and_a_good_one_does_not() {
+        let refused = RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+        let spans = spans(async {
+            redis_call("HMGET price inputs", async { Ok::<_, RedisError>(()) }).await.unwrap();
+            redis_call("PING", async { Err::<(), _>(refused) }).await.unwrap_err();
+        })
+        .await;
+        let [good, bad] = &spans[..] else { panic!("{spans:?}") };
+        assert_eq!((&*good.name, good.status.clone()), ("HMGET price inputs", Status::Unset));
+        assert_eq!(attribute(good, "db.operation.name").as_deref(), Some("HMGET"));
+        assert_eq!(attribute(good, "error.type"), None);
+        assert!(matches!(bad.status, Status::Error { .. }));
+        assert_eq!(attribute(bad, "error.type").as_deref(), Some("connection_refused"));
+    }
+
+    #[test]
+    fn the_class_of_an_error_is_that_of_its_first_known_cause() {
+        let pool = crate::catalogue::CatalogueError::Database(sqlx::Error::PoolTimedOut);
+        assert_eq!(error_type(&pool), "pool_timed_out");
+        let unknown = std::io::Error::other("?");
+        assert_eq!(error_type(&unknown), "_OTHER");
+    }
 
     #[test]
     fn only_a_w3c_traceparent_is_a_remote_parent() {

@@ -60,6 +60,28 @@ async fn an_event_is_one_trace_from_the_request_to_the_last_batch() {
             "POST /api/v1/publish-market-event",
         ]
     );
+    // The event arrives by the log and by the channel. Only one of the two published a task.
+    let spans = receiver
+        .wait_until(DEADLINE, "both deliveries of the event", |spans| {
+            let spans = trace(spans, &trace_id);
+            spans.iter().filter(|span| span.name == "process market_events").count() == 2
+        })
+        .await;
+    let spans = trace(&spans, &trace_id);
+    let mut duplicates: Vec<&str> = spans
+        .iter()
+        .filter_map(|span| span.attributes.get("pricing.duplicate"))
+        .map(String::as_str)
+        .collect();
+    duplicates.sort_unstable();
+    assert_eq!(duplicates, ["false", "true"]);
+    let published = spans.iter().filter(|span| span.kind == "PRODUCER").map(|span| span.name.as_str());
+    assert_eq!(
+        published.collect::<BTreeSet<_>>(),
+        BTreeSet::from(["publish market_events", "publish recalculate"])
+    );
+    assert_eq!(spans.iter().filter(|span| span.kind == "PRODUCER").count(), 2, "one for each hop");
+
     let job = find(&spans, SERVICES[2], "CONSUMER", "process recalculate").expect("seen above");
     assert!(job.attributes["queue_wait_ms"].parse::<u64>().expect("a number") < 5_000);
     assert!(find(&spans, SERVICES[2], "CLIENT", "acquire lock").is_some());

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use pricing_core::events::{EventLog, MarketEvent};
-use pricing_core::job::{QUEUE, Recalculation};
+use pricing_core::recalculation_queue::RecalculationQueue;
 use pricing_core::redis::{ConnectError, Redis};
-use pricing_core::trace::{continue_trace, current_traceparent};
-use pricing_queue::{NewTask, Queue, QueueError, QueueOptions};
+use pricing_core::trace::{continue_trace, mark_failed};
+use pricing_queue::{QueueError, QueueOptions};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span};
 
@@ -19,7 +19,7 @@ use crate::metrics;
 pub struct Listener {
     pub(crate) redis: Redis,
     pub(crate) events: EventLog,
-    queue: Queue,
+    queue: RecalculationQueue,
 }
 
 impl Listener {
@@ -30,8 +30,7 @@ impl Listener {
     /// When a setting is wrong.
     pub fn new(config: &Config) -> Result<Self, ConnectError> {
         let redis = Redis::new(&config.redis)?;
-        let options = QueueOptions::default();
-        let queue = Queue::new(&redis.prefix, QUEUE, redis.commands.clone(), redis.pool.clone(), options);
+        let queue = RecalculationQueue::new(&redis, QueueOptions::default());
         Ok(Self { events: EventLog::new(&redis), redis, queue })
     }
 
@@ -41,7 +40,7 @@ impl Listener {
     /// # Errors
     ///
     /// When the queue is full or Redis is away. The event is not lost: it must be handed in again.
-    pub async fn enqueue(&self, way: &'static str, event: &MarketEvent) -> Result<(), QueueError> {
+    pub async fn enqueue(&self, source: &'static str, event: &MarketEvent) -> Result<(), QueueError> {
         let process = info_span!(
             "process market_events",
             otel.kind = "consumer",
@@ -50,43 +49,29 @@ impl Listener {
             messaging.operation.type = "process",
             messaging.destination.name = "market_events",
             messaging.message.id = %event.id,
-            way,
-            new = tracing::field::Empty,
+            pricing.source = source,
+            pricing.duplicate = tracing::field::Empty,
         );
         continue_trace(&process, event.traceparent.as_deref());
-        async {
+        let enqueued = async {
             let started = Instant::now();
-            let new = self.publish_job(event).await?;
-            tracing::Span::current().record("new", new);
-            metrics::event(way, new, started.elapsed().as_secs_f64());
-            if new {
-                tracing::info!(task_id = %event.id, reason = event.reason, "market event received, job queued");
+            let created = self.queue.enqueue(&event.id, &event.reason).await?.created;
+            metrics::event(source, created, started.elapsed().as_secs_f64());
+            if created {
+                tracing::info!(task_id = %event.id, reason = event.reason, "market event received, task queued");
             }
-            Ok(())
+            Ok(created)
+        };
+        match enqueued.instrument(process.clone()).await {
+            Ok(created) => {
+                process.record("pricing.duplicate", !created);
+                Ok(())
+            }
+            Err(error) => {
+                mark_failed(&process, &error);
+                Err(error)
+            }
         }
-        .instrument(process)
-        .await
-    }
-
-    async fn publish_job(&self, event: &MarketEvent) -> Result<bool, QueueError> {
-        let publish = info_span!(
-            "publish recalculate",
-            otel.kind = "producer",
-            messaging.system = "redis",
-            messaging.operation.name = "publish",
-            messaging.operation.type = "send",
-            messaging.destination.name = QUEUE,
-            messaging.message.id = %event.id,
-        );
-        async {
-            let payload = Recalculation::now(event.reason.as_str()).encode();
-            let traceparent = current_traceparent();
-            let task =
-                NewTask { id: event.id.as_str(), payload: &payload, traceparent: traceparent.as_deref() };
-            Ok(self.queue.enqueue(task).await?.created)
-        }
-        .instrument(publish)
-        .await
     }
 }
 

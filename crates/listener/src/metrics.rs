@@ -16,15 +16,15 @@ const RECONNECTS: &str = "pricing_listener_reconnects_total";
 /// When a recorder is installed already.
 pub fn install() -> anyhow::Result<Metrics> {
     let metrics = Metrics::install(&[(ENQUEUE_SECONDS, LATENCY_BUCKETS)]).context("metrics")?;
-    describe_counter!(EVENTS, "Market events seen, by way; those not new had become jobs before");
-    describe_histogram!(ENQUEUE_SECONDS, Unit::Seconds, "Time to make an event a job");
-    describe_gauge!(BACKLOG, "Events in the log that are not jobs yet");
-    describe_counter!(RECONNECTS, "Connections to Redis that broke, by way");
+    describe_counter!(EVENTS, "Market events received, by source; those not new were queued before");
+    describe_histogram!(ENQUEUE_SECONDS, Unit::Seconds, "Time to queue the task of an event");
+    describe_gauge!(BACKLOG, "Events in the log that have no task yet");
+    describe_counter!(RECONNECTS, "Connections to Redis that broke, by source");
     Ok(metrics)
 }
 
-pub(crate) fn event(way: &'static str, new: bool, seconds: f64) {
-    counter!(EVENTS, "way" => way, "new" => if new { "true" } else { "false" }).increment(1);
+pub(crate) fn event(source: &'static str, new: bool, seconds: f64) {
+    counter!(EVENTS, "source" => source, "new" => if new { "true" } else { "false" }).increment(1);
     histogram!(ENQUEUE_SECONDS).record(seconds);
 }
 
@@ -33,6 +33,6 @@ pub(crate) fn backlog(events: u64) {
     gauge!(BACKLOG).set(events as f64);
 }
 
-pub(crate) fn reconnect(way: &'static str) {
-    counter!(RECONNECTS, "way" => way).increment(1);
+pub(crate) fn reconnect(source: &'static str) {
+    counter!(RECONNECTS, "source" => source).increment(1);
 }

@@ -5,6 +5,7 @@
 
 pub mod telemetry;
 
+pub mod panics;
 pub mod shutdown;
 pub mod supervisor;
 

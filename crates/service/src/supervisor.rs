@@ -1,6 +1,5 @@
 //! The parts that a process is made of: none of them may end unseen.
 
-use std::any::Any;
 use std::error::Error;
 use std::panic::AssertUnwindSafe;
 
@@ -8,6 +7,7 @@ use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::panics::panic_text;
 use crate::shutdown::Shutdown;
 
 /// Why a part failed.
@@ -114,13 +114,8 @@ async fn watched(ended: Ended, run: impl Future<Output = Result<(), Cause>>) -> 
     match AssertUnwindSafe(run).catch_unwind().await {
         Ok(Ok(())) => Ok(ended),
         Ok(Err(source)) => Err(PartFailed::Failed { part, source }),
-        Err(panic) => Err(PartFailed::Panicked { part, message: message(&*panic) }),
+        Err(panic) => Err(PartFailed::Panicked { part, message: panic_text(&*panic).to_owned() }),
     }
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
 #[cfg(test)]

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use metrics::Gauge;
 use pricing_core::causes::causes;
+use pricing_core::clock::millis;
+use pricing_core::trace::client_call;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
-use tracing::{Instrument as _, Span};
+use tracing::Span;
 
 use crate::metrics::{Dependency, degraded};
 
@@ -122,7 +125,7 @@ impl Breaker {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.created.elapsed().as_millis()).expect("invariant: uptime fits 64 bits")
+        millis(self.created.elapsed())
     }
 }
 
@@ -133,24 +136,18 @@ pub(super) enum CallError<E> {
     #[error(transparent)]
     Failed(E),
     /// There was no answer in time.
-    #[error("no answer within {0:?}")]
-    TimedOut(Duration),
+    #[error("no answer in time")]
+    TimedOut(#[source] Elapsed),
 }
 
-/// Makes a call within `max` and within its client span, which says whether it failed.
+/// Makes a call within `max` and within its client span.
 pub(super) async fn attempt<T, E: Error + 'static>(
     max: Duration,
     span: Span,
     call: impl Future<Output = Result<T, E>>,
 ) -> Result<T, CallError<E>> {
-    let (error, error_type) = match timeout(max, call).instrument(span.clone()).await {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(error)) => (CallError::Failed(error), "failed"),
-        Err(_) => (CallError::TimedOut(max), "timeout"),
-    };
-    span.record("otel.status_code", "ERROR");
-    span.record("error.type", error_type);
-    Err(error)
+    let call = async { timeout(max, call).await.map_err(CallError::TimedOut)?.map_err(CallError::Failed) };
+    client_call(span, call).await
 }
 
 /// Notes on the span of the request that an open breaker skipped a call.

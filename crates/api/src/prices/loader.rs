@@ -42,7 +42,7 @@ impl LoadError {
     pub(crate) fn is_unavailable(&self) -> bool {
         match self {
             Self::Skipped | Self::TimedOut => true,
-            Self::Catalogue(error) => error.is_absence(),
+            Self::Catalogue(error) => error.is_unavailable(),
             Self::NoDefaultMarket => false,
         }
     }

@@ -9,8 +9,8 @@ use pricing_core::catalogue::Catalogue;
 use pricing_core::ids::{Location, ProductId};
 use pricing_core::price::{Market, Membership, Policy, PriceDetail, Product, price};
 use pricing_core::simulation::Simulation;
+use pricing_core::trace::redis_span;
 use smallvec::{SmallVec, smallvec};
-use tracing::{Span, field, info_span};
 
 use super::breaker::{Breaker, attempt, skipped};
 use super::loader::{LoadError, Loader};
@@ -174,7 +174,7 @@ impl PriceReader {
 
     /// Asks Redis through its breaker; `None` while it is down. A patient read asks even if the breaker is open.
     async fn get(&self, ids: &[ProductId], location: &Location, is_patient: bool) -> Option<CachedInputs> {
-        let span = || redis_span("HMGET price inputs", "HMGET");
+        let span = || redis_span("HMGET price inputs");
         if is_patient {
             let get = self.patient_cache.get(ids, location);
             self.redis.call_unconditionally(PATIENT_CACHE_TIMEOUT, span(), get).await
@@ -220,7 +220,7 @@ impl PriceReader {
         if entries.is_empty() || self.redis.is_open() {
             return;
         }
-        let span = redis_span("EVALSHA store", "EVALSHA");
+        let span = redis_span("EVALSHA store");
         if attempt(CACHE_TIMEOUT, span, self.cache.store(entries)).await.is_err() {
             self.metrics.fill_failures.increment(1);
         }
@@ -310,16 +310,4 @@ impl<T: Copy> Input<T> {
     fn loaded(value: T) -> Self {
         Self { value, age: None, is_stale: false }
     }
-}
-
-fn redis_span(name: &'static str, operation: &'static str) -> Span {
-    info_span!(
-        "redis",
-        otel.name = name,
-        otel.kind = "client",
-        db.system.name = "redis",
-        db.operation.name = operation,
-        otel.status_code = field::Empty,
-        error.type = field::Empty,
-    )
 }

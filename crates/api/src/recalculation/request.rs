@@ -5,11 +5,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use pricing_core::ids::TaskId;
-use pricing_core::job::{QUEUE, Recalculation};
-use pricing_core::trace::current_traceparent;
-use pricing_queue::{NewTask, Queue, QueueError};
+use pricing_queue::QueueError;
 use serde::Serialize;
-use tracing::{Instrument as _, info_span};
 use utoipa::ToSchema;
 
 use super::reason::ReasonRequest;
@@ -42,7 +39,8 @@ pub(crate) async fn recalculate(
     body: Option<ValidatedJson<ReasonRequest>>,
 ) -> Result<Response, Problem> {
     let task = TaskId::generate();
-    enqueue(&state.queue, &task, ReasonRequest::or(body, "requested")).await.map_err(|error| {
+    let reason = ReasonRequest::or(body, "requested");
+    state.queue.enqueue(&task, &reason).await.map_err(|error| {
         let detail = match error {
             QueueError::Full => "The queue is full.",
             _ => "Tasks cannot be queued just now.",
@@ -51,23 +49,4 @@ pub(crate) async fn recalculate(
     })?;
     metrics::task_enqueued();
     Ok(json(&QueuedTask { status: "queued", task_id: task.as_str() }))
-}
-
-/// Enqueues a task that continues the current trace.
-async fn enqueue(queue: &Queue, task: &TaskId, reason: String) -> Result<(), QueueError> {
-    let span = info_span!(
-        "publish",
-        otel.name = "publish recalculate",
-        otel.kind = "producer",
-        messaging.system = "redis",
-        messaging.operation.name = "publish",
-        messaging.operation.type = "send",
-        messaging.destination.name = QUEUE,
-        messaging.message.id = task.as_str(),
-    );
-    let traceparent = span.in_scope(current_traceparent);
-    let payload = Recalculation::now(reason).encode();
-    let new = NewTask { id: task.as_str(), payload: &payload, traceparent: traceparent.as_deref() };
-    queue.enqueue(new).instrument(span).await?;
-    Ok(())
 }

@@ -123,7 +123,7 @@ pub(crate) async fn task(
     ValidatedPath(path): ValidatedPath<TaskPath>,
 ) -> Result<Json<TaskAnswer>, Problem> {
     let task = TaskId::parse(path.task_id).map_err(invalid_id("task_id"))?;
-    let record = state.queue.task(task.as_str()).await;
+    let record = state.queue.queue().task(task.as_str()).await;
     let record = record.map_err(|error| Problem::unavailable("Tasks cannot be read just now.", &error))?;
     let record = record.ok_or_else(|| Problem::not_found("The task does not exist (any more)."))?;
     Ok(Json(record.into()))

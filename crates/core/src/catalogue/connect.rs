@@ -92,7 +92,7 @@ impl Preparation {
     ///
     /// # Errors
     ///
-    /// When the database is away, which [`CatalogueError::is_absence`] tells, or refuses.
+    /// When the database is away, which [`CatalogueError::is_unavailable`] tells, or refuses.
     pub async fn run(&self) -> Result<(), CatalogueError> {
         let pool = &self.catalogue.pool;
         if let Some(lock) = &self.lock {

@@ -49,25 +49,34 @@ pub enum CatalogueError {
 }
 
 impl CatalogueError {
-    /// Whether the database is away, or not yet up, rather than wrong in what it says.
-    pub fn is_absence(&self) -> bool {
+    /// Whether the database is away, or not up yet. A statement that the database refused, such as one on a
+    /// missing table, is a defect and no outage.
+    pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Connect(error) | Self::Database(error) | Self::Migration(MigrateError::Execute(error)) => {
-                is_absence(error)
+                is_unavailable(error)
             }
             _ => false,
         }
     }
 }
 
-/// Whether an error means that nobody answered, or said that it is starting or ending (class 57 of the codes
-/// of PostgreSQL).
-fn is_absence(error: &sqlx::Error) -> bool {
+fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_outage(&code)),
         _ => false,
     }
+}
+
+/// Whether a code of PostgreSQL (five characters) or of SQLite (a number) means that the database is away.
+fn is_outage(code: &str) -> bool {
+    if code.len() == 5 {
+        // Connection exceptions, too many connections, and a server that starts or ends.
+        return ["08", "53300", "57P"].iter().any(|class| code.starts_with(class));
+    }
+    // The primary code is the low byte: SQLITE_BUSY, SQLITE_IOERR and SQLITE_CANTOPEN.
+    code.parse::<u32>().is_ok_and(|code| [5, 10, 14].contains(&(code & 0xff)))
 }
 
 /// The catalogue. Clones share one connection pool.
@@ -119,5 +128,23 @@ impl Catalogue {
     /// Closes the connections. Statements under way are finished first.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_outage_makes_the_database_unavailable() {
+        for outage in ["08006", "53300", "57P01", "57P03", "5", "261", "10", "14"] {
+            assert!(is_outage(outage), "{outage}");
+        }
+        for refusal in ["42P01", "28P01", "57014", "23505", "53100", "1", "8", "11", ""] {
+            assert!(!is_outage(refusal), "{refusal}");
+        }
+        assert!(CatalogueError::Database(sqlx::Error::PoolTimedOut).is_unavailable());
+        assert!(CatalogueError::Connect(std::io::Error::other("refused").into()).is_unavailable());
+        assert!(!CatalogueError::Database(sqlx::Error::RowNotFound).is_unavailable());
     }
 }

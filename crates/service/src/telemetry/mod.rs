@@ -2,13 +2,16 @@
 
 mod log_lines;
 mod metrics;
+mod span_export;
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
+use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::filter::{FilterExt as _, LevelFilter};
 use tracing_subscriber::fmt::format;
@@ -16,8 +19,11 @@ use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
+use ulid::Ulid;
 
 use log_lines::{Ending, EventsOnly, WithTraceId};
+
+use span_export::CountingProcessor;
 
 pub use metrics::{LATENCY_BUCKETS, Metrics};
 
@@ -72,7 +78,14 @@ pub fn start(service: &'static str) -> Result<Telemetry, TelemetryError> {
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     let provider = exporting_provider(service)?;
     let spans = provider.as_ref().map(|provider| {
-        tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(LevelFilter::INFO)
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer(service))
+            .with_location(false)
+            .with_target(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_error_events_to_status(false)
+            .with_filter(LevelFilter::INFO)
     });
     tracing_subscriber::registry().with(lines).with(spans).try_init()?;
     Ok(Telemetry { provider })
@@ -84,8 +97,22 @@ fn exporting_provider(service: &'static str) -> Result<Option<SdkTracerProvider>
         return Ok(None);
     }
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build()?;
-    let resource = Resource::builder().with_service_name(service).build();
-    Ok(Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))
+    let processor = CountingProcessor::new(exporter);
+    let provider =
+        SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource(service));
+    Ok(Some(provider.build()))
+}
+
+/// What the spans of this process have in common. `OTEL_RESOURCE_ATTRIBUTES` adds to it, or replaces a part.
+fn resource(service: &'static str) -> Resource {
+    Resource::builder_empty()
+        .with_attributes([
+            KeyValue::new("service.name", service),
+            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::new("service.instance.id", Ulid::generate().to_string()),
+        ])
+        .with_detectors(&[Box::new(TelemetryResourceDetector), Box::new(EnvResourceDetector::new())])
+        .build()
 }
 
 impl Telemetry {
