@@ -17,8 +17,8 @@ pub(crate) const MAX_BODY: usize = 64 * 1_024;
 /// A request body: JSON, validated.
 ///
 /// Refused with 415 unless it is declared as JSON, 413 when it is longer than [`MAX_BODY`], 400 when it is not
-/// JSON or nested deeper than the parser's limit of 128 levels, 422 when it breaks the rules of `T`. As an
-/// `Option`, `null` is `None`, and so is an empty body, however it is declared.
+/// JSON, 422 when it breaks the rules of `T`. Unknown fields are skipped without recursion, however deep they nest.
+/// As an `Option`, `null` is `None`, and so is an empty body, however it is declared.
 #[derive(Debug)]
 pub(crate) struct ValidatedJson<T>(pub(crate) T);
 
