@@ -5,6 +5,8 @@
 //! [`cache`] in front of it; market [`events`] and the recalculation [`job`]. Below these: [`redis`] connections,
 //! [`settings`], [`trace`] contexts and error [`causes`](mod@causes).
 
+#![warn(missing_docs)]
+
 pub mod ids;
 pub mod money;
 pub mod price;

@@ -56,7 +56,7 @@ pub struct Script {
     /// Runs begun of each task, in all workers of this process.
     runs: Mutex<HashMap<String, u32>>,
     /// Runs of `on_dead`.
-    pub buried: AtomicU32,
+    pub dead_lettered: AtomicU32,
 }
 
 impl Script {
@@ -100,7 +100,8 @@ impl QueueBench {
     /// A queue with these options in this Redis.
     pub fn over(redis: RedisServer, options: QueueOptions) -> Self {
         let queue = queue_of(&redis.connect(), options);
-        let script = Script { gate: Semaphore::new(0), runs: Mutex::default(), buried: AtomicU32::new(0) };
+        let script =
+            Script { gate: Semaphore::new(0), runs: Mutex::default(), dead_lettered: AtomicU32::new(0) };
         Self { redis, queue, script: Arc::new(script) }
     }
 
@@ -110,11 +111,12 @@ impl QueueBench {
         let closing = CancellationToken::new();
         let script = self.script.clone();
         let on_dead: OnDead = Arc::new(move |_, _| {
-            script.buried.fetch_add(1, Ordering::SeqCst);
+            script.dead_lettered.fetch_add(1, Ordering::SeqCst);
             async { Ok(()) }.boxed()
         });
-        let backend = queue.backend(name, closing.clone(), Hooks { on_dead: Some(on_dead), on_look: None });
-        let cut_off = backend.cut_off();
+        let backend =
+            queue.backend(name, closing.clone(), Hooks { on_dead: Some(on_dead), ..Hooks::default() });
+        let abort_runs = backend.abort_runs();
         let worker = WorkerBuilder::new(name).backend(backend).data(self.script.clone()).build(job);
         let stopping = closing.clone();
         let run = worker.run_until(async move {
@@ -123,7 +125,7 @@ impl QueueBench {
         });
         BenchWorker {
             closing,
-            cut_off,
+            abort_runs,
             task: tokio::spawn(async { run.await.expect("no error of Redis ends a worker") }),
         }
     }
@@ -165,7 +167,7 @@ pub fn queue_of(redis: &Redis, options: QueueOptions) -> Queue {
 /// A worker in this process.
 pub struct BenchWorker {
     closing: CancellationToken,
-    cut_off: CancellationToken,
+    abort_runs: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -176,10 +178,10 @@ impl BenchWorker {
         tokio::time::timeout(DEADLINE, self.task).await.expect("a worker ends").expect("it does not panic");
     }
 
-    /// Ends it as the end of the drain timeout would: its runs stop here and are handed back.
-    pub async fn cut_off(self) {
+    /// Ends it as the end of the drain timeout would: its runs are aborted and their tasks requeued.
+    pub async fn abort(self) {
         self.closing.cancel();
-        self.cut_off.cancel();
+        self.abort_runs.cancel();
         self.stop().await;
     }
 

@@ -114,7 +114,7 @@ impl Stack {
             .redis
             .connection()
             .await
-            .get(self.redis.key("queue:{recalculate}:numbers"))
+            .get(self.redis.key("queue:{recalculate}:last_request"))
             .await
             .expect("Redis answers");
         let tasks = self.task_ids().await.len() as u64;

@@ -60,7 +60,7 @@ async fn a_task_that_keeps_killing_its_worker_is_dead_after_three_deliveries() {
     let record = bench.wait_for("bad", TaskState::Dead).await;
     assert_eq!((record.attempts, bench.script.runs("bad")), (3, 3), "the fourth delivery is not run");
     assert!(record.error.unwrap().starts_with("delivered 3 times without a run ending"));
-    assert_eq!(bench.script.buried.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.script.dead_lettered.load(Ordering::SeqCst), 1);
     bench.wait_for("good", TaskState::Succeeded).await;
     worker.stop().await;
 }
@@ -158,16 +158,16 @@ async fn a_worker_that_stops_finishes_its_runs_and_leaves_the_rest() {
 }
 
 #[tokio::test]
-async fn a_run_that_is_cut_off_is_handed_back_at_once_and_costs_nothing() {
+async fn a_task_whose_run_is_aborted_is_requeued_at_once_and_uses_nothing_up() {
     let bench =
         QueueBench::start(QueueOptions { visibility_timeout: Duration::from_secs(60), ..quick() }).await;
-    for cut_off in 1..=4 {
-        let worker = bench.worker(&format!("w{cut_off}"));
-        if cut_off == 1 {
+    for run in 1..=4 {
+        let worker = bench.worker(&format!("w{run}"));
+        if run == 1 {
             bench.enqueue("t", "wait").await;
         }
-        bench.wait_for_runs("t", cut_off).await;
-        worker.cut_off().await;
+        bench.wait_for_runs("t", run).await;
+        worker.abort().await;
         assert_eq!(bench.record("t").await.state, TaskState::Queued);
     }
     bench.script.gate.add_permits(1);

@@ -103,7 +103,7 @@ async fn a_transient_failure_is_tried_again_exactly_as_often_as_configured() {
     let record = bench.wait_for("t6", TaskState::Dead).await;
     assert_eq!((record.attempts, record.retries), (6, 5));
     assert_eq!(record.error.as_deref(), Some("not today (after 5 retries)"));
-    assert_eq!(bench.script.buried.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.script.dead_lettered.load(Ordering::SeqCst), 1);
     worker.stop().await;
 }
 

@@ -95,7 +95,7 @@ async fn whoever_can_publish_can_ask_for_a_recalculation() {
     let task = eventually(DEADLINE, "the task of the event", async || stack.task("erp-17").await).await;
     assert_eq!(task["task_id"], "erp-17", "the same event thrice is one task");
     assert_eq!(stack.wait_for_task("erp-17").await["state"], "succeeded");
-    let count: u64 = redis.get(stack.redis.key("queue:{recalculate}:numbers")).await.unwrap();
+    let count: u64 = redis.get(stack.redis.key("queue:{recalculate}:last_request")).await.unwrap();
     eventually(DEADLINE, "both tasks to have ended, and no third", async || {
         let keys: Vec<String> = redis.keys(stack.redis.key("queue:{recalculate}:task:*")).await.ok()?;
         (keys.len() == 2 && count <= 2).then_some(())
@@ -186,7 +186,7 @@ async fn jobs_that_fail_for_good_do_not_breed() {
         let task = stack.wait_for_task(id).await;
         assert!(task["error"].as_str().is_some_and(|error| error.contains("no market `default`")), "{task}");
     }
-    let numbers = stack.redis.key("queue:{recalculate}:numbers");
+    let numbers = stack.redis.key("queue:{recalculate}:last_request");
     let numbers: u64 = stack.redis.connection().await.get(numbers).await.unwrap();
     assert_eq!(numbers, 10, "nobody was skipped trusting them, so nothing takes their place");
 }

@@ -123,7 +123,7 @@ impl State {
         self.writers.push(Writer { step, read: Versions::default(), evicted_since: false });
     }
 
-    fn is_settled(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.writers.is_empty()
     }
 }
@@ -253,13 +253,13 @@ impl Model for Writers {
             }),
             Property::always("when all has ended, an entry is up to date or excused", |_, state: &State| {
                 let right = |entry: Entry| entry.version == state.catalogue.product || entry.excused;
-                !state.is_settled() || state.entry.is_none_or(right)
+                !state.is_idle() || state.entry.is_none_or(right)
             }),
             Property::always("when all has ended, the list price is up to date", |_, state: &State| {
-                !state.is_settled() || state.listed == state.catalogue
+                !state.is_idle() || state.listed == state.catalogue
             }),
             Property::sometimes(OLD_AFTER_EVICTION, |_, state: &State| {
-                state.is_settled() && state.entry.is_some_and(|entry| entry.version < state.catalogue.product)
+                state.is_idle() && state.entry.is_some_and(|entry| entry.version < state.catalogue.product)
             }),
         ]
     }

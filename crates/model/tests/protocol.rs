@@ -76,7 +76,7 @@ fn no_request_is_lost_when_more_of_it_happens() {
 fn each_protection_against_crashes_and_pauses_is_needed() {
     let protections = [
         Protection::VersionedWrites,
-        Protection::NumbersNotedFirst,
+        Protection::LastRequestNotedFirst,
         Protection::FencedAcquire,
         Protection::SkippedWatermark,
         Protection::OwnLockTakeover,
@@ -84,7 +84,7 @@ fn each_protection_against_crashes_and_pauses_is_needed() {
         Protection::ReleaseOnlyIfCovered,
         Protection::ForfeitFreesLock,
         Protection::ForfeitReplaces,
-        Protection::LeaseAtSettle,
+        Protection::LeaseAtAck,
     ];
     fails_without(&protections, protocol(2, 1, 1, 0));
 }

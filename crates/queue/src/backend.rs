@@ -1,11 +1,9 @@
 //! The queue as apalis sees it.
 
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use apalis_core::backend::finalize::Ephemeral;
 use apalis_core::backend::{Backend, BackendConfig};
-use apalis_core::error::BoxDynError;
 use apalis_core::task::Task;
 use apalis_core::task::builder::TaskBuilder;
 use apalis_core::task::task_id::TaskId;
@@ -15,48 +13,34 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer::{Consumer, Running, give_up};
+use crate::ack::AckLayer;
+use crate::consumer::Consumer;
+use crate::error::QueueError;
+use crate::hooks::Hooks;
 use crate::lease::Lease;
-use crate::queue::{Queue, QueueError, QueueOptions};
-use crate::settle::SettleLayer;
-
-/// Called with the lease of a run that ends its task for good, and the error, before the task joins the dead
-/// list. The run may have been taken over: whatever must not be done then must compare the lease.
-pub type OnDead = Arc<dyn Fn(Lease, String) -> BoxFuture<'static, Result<(), BoxDynError>> + Send + Sync>;
-
-/// Called each time the worker looks for tasks.
-pub type OnLook = Arc<dyn Fn() + Send + Sync>;
-
-/// What a worker is told of.
-#[derive(Clone, Default)]
-pub struct Hooks {
-    /// Runs at least once for each task before it is dead; a failure of it is tried again.
-    pub on_dead: Option<OnDead>,
-    /// Runs at least every few seconds while tasks are fetched, also when all slots are taken or Redis is away:
-    /// the sign that the worker is alive.
-    pub on_look: Option<OnLook>,
-}
+use crate::options::QueueOptions;
+use crate::queue::Queue;
+use crate::running::Running;
 
 /// An apalis backend: the tasks of a [`Queue`] for one worker.
 ///
-/// The arguments of a task are its payload, as text: decoding is the job's, so a payload that does not
-/// decode is a failed task and not a broken worker. A job gets its [`Lease`] as `Data<Lease>`. How runs end
-/// is written at [`SettleLayer`]; concurrency is that of [`QueueOptions`], so the worker needs no limit of
-/// its own.
+/// The argument of a job is its task's payload, as text. The job decodes it, so a payload that does not
+/// decode is a failed task and not a broken worker. A job gets its [`Lease`] as `Data<Lease>`. [`AckLayer`]
+/// says how runs end. [`QueueOptions`] limits concurrency; the worker needs no limit beside it.
 pub struct RedisBackend {
     options: QueueOptions,
-    layer: SettleLayer,
+    layer: AckLayer,
     closing: CancellationToken,
     source: Source,
 }
 
-/// Where tasks come from.
+/// The state of the consumer.
 enum Source {
     Open { deliveries: mpsc::Receiver<Lease>, consumer: AbortOnDrop },
     Closing(BoxFuture<'static, ()>),
 }
 
-/// A spawned task that ends with its owner.
+/// A Tokio task that is aborted when this is dropped.
 struct AbortOnDrop(JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
@@ -72,25 +56,25 @@ impl std::fmt::Debug for RedisBackend {
 }
 
 impl Queue {
-    /// Starts fetching tasks for one worker, until `closing`. Must be called inside the Tokio runtime.
+    /// Starts to fetch tasks for one worker, until `closing`. Call it inside the Tokio runtime.
     ///
-    /// `name` tells the worker from all others that ever were: include something random. When `closing` is
-    /// cancelled no further task is fetched; the worker ends when its runs have ended.
+    /// `name` must differ from the names of all workers before and beside it: include something random. When
+    /// `closing` is cancelled no further task is fetched; the worker ends when its runs have ended.
     pub fn backend(&self, name: &str, closing: CancellationToken, hooks: Hooks) -> RedisBackend {
-        let Hooks { on_dead, on_look } = hooks;
+        let options = self.options().clone();
         let running = Running::default();
-        let (sender, deliveries) = mpsc::channel(self.options.concurrency.max(1));
+        let (sender, deliveries) = mpsc::channel(options.concurrency.max(1));
         let consumer = Consumer {
-            queue: self.clone(),
+            store: self.store.clone(),
             name: name.to_owned(),
             running: running.clone(),
             deliveries: sender,
             closing: closing.clone(),
-            on_look,
+            on_poll: hooks.on_poll.clone(),
         };
         RedisBackend {
-            options: self.options.clone(),
-            layer: SettleLayer { running, cut_off: CancellationToken::new(), on_dead },
+            options,
+            layer: AckLayer { running, abort_runs: CancellationToken::new(), hooks },
             closing,
             source: Source::Open { deliveries, consumer: AbortOnDrop(tokio::spawn(consumer.run())) },
         }
@@ -98,10 +82,10 @@ impl Queue {
 }
 
 impl RedisBackend {
-    /// A token that cuts off all runs when it is cancelled: each stops where it is, and its task is handed
-    /// back for another worker to run at once.
-    pub fn cut_off(&self) -> CancellationToken {
-        self.layer.cut_off.clone()
+    /// A token that aborts all runs when it is cancelled: each is dropped where it is, and its task is
+    /// requeued, so that another worker can run it at once.
+    pub fn abort_runs(&self) -> CancellationToken {
+        self.layer.abort_runs.clone()
     }
 }
 
@@ -145,14 +129,14 @@ impl Backend for RedisBackend {
 }
 
 impl Source {
-    /// Hands back what was fetched and not run, and waits for the consumer to end.
+    /// Requeues tasks that were begun and whose job is not called, and waits for the consumer to end.
     async fn close(self, running: Running) {
         let Self::Open { mut deliveries, mut consumer } = self else { return };
         deliveries.close();
         while let Some(lease) = deliveries.recv().await {
-            give_up(lease, &running).await;
+            running.requeue(lease).await;
         }
-        // It can only have panicked, which has been reported already.
+        // An error means that the consumer panicked, which was reported when it happened.
         let _ = (&mut consumer.0).await;
     }
 }
@@ -162,13 +146,13 @@ impl BackendConfig for RedisBackend {
     type Id = TaskId;
     type Kind = Ephemeral;
     type Config = QueueOptions;
-    type Layer = SettleLayer;
+    type Layer = AckLayer;
 
     fn config(&self) -> &QueueOptions {
         &self.options
     }
 
-    fn middleware(&mut self, _: &mut WorkerContext) -> SettleLayer {
+    fn middleware(&mut self, _: &mut WorkerContext) -> AckLayer {
         self.layer.clone()
     }
 }

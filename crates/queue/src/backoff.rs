@@ -1,4 +1,4 @@
-//! Pauses between attempts to reach Redis again.
+//! Pauses between attempts to reach Redis.
 
 use std::time::Duration;
 
@@ -7,8 +7,10 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Pauses that double from 50 ms to 1 s, and up to as much again, so that many waiters do not come back at once.
-pub(crate) struct Backoff(ExponentialBackoff);
+/// Pauses that double from 50 ms to 1 s, with up to as much jitter again, so that many clients do not
+/// reconnect at once. Start with a new one after a success.
+#[derive(Debug)]
+pub struct Backoff(ExponentialBackoff);
 
 impl Default for Backoff {
     fn default() -> Self {
@@ -18,7 +20,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    pub(crate) async fn pause(&mut self) {
+    /// Waits for the next pause.
+    pub async fn pause(&mut self) {
         tokio::time::sleep(self.0.next().unwrap_or(LONGEST)).await;
     }
 }

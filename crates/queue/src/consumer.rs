@@ -1,84 +1,90 @@
-//! One worker's side of the queue: fetching tasks, and keeping the ones it runs.
+//! Fetches tasks for one worker and begins their runs.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::Connection;
+use rand::RngExt as _;
 use redis::streams::{
     StreamAutoClaimOptions, StreamAutoClaimReply, StreamId, StreamReadOptions, StreamReadReply,
 };
 use redis::{AsyncCommands as _, RedisError};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::OnLook;
 use crate::backoff::Backoff;
-use crate::delivery::Read;
+use crate::error::{QueueError, causes};
+use crate::hooks::OnPoll;
 use crate::lease::Lease;
-use crate::queue::{GROUP, Queue, QueueError};
-use crate::settle::causes;
+use crate::record::{Fields, TaskRecord};
+use crate::running::Running;
+use crate::scripts::{SCRIPTS, millis};
+use crate::store::{GROUP, Store};
 
-/// Longest a blocking read waits; also how often retries and abandoned tasks are looked for.
-pub(crate) const BLOCK: Duration = Duration::from_secs(1);
-/// Tasks made ready by one script at most.
-const PROMOTED_AT_ONCE: u32 = 100;
-/// Leases renewed by one script at most.
-const RENEWED_AT_ONCE: usize = 100;
-/// A consumer that held nothing and was silent for this long is removed from the group.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
+/// Maximum time that a blocking read waits. Delayed tasks and silent workers are looked for as often.
+const BLOCK: Duration = Duration::from_secs(1);
+/// Maximum number of tasks that one script makes ready.
+const PROMOTION_BATCH: u32 = 100;
+/// An idle consumer without entries is removed from the group after this time.
+const PRUNE_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// The runs of a worker, by lease.
-pub(crate) type Running = Arc<Mutex<HashMap<String, Lease>>>;
-
-/// Fetches tasks for one worker and hands them to `deliveries`, until `closing`.
+/// Fetches tasks for one worker and sends their leases to `deliveries`, until `closing`.
 pub(crate) struct Consumer {
-    pub(crate) queue: Queue,
-    /// A name that no other consumer uses, ever.
+    pub(crate) store: Store,
+    /// A name that no other consumer has, or ever had.
     pub(crate) name: String,
     pub(crate) running: Running,
     pub(crate) deliveries: mpsc::Sender<Lease>,
     pub(crate) closing: CancellationToken,
-    pub(crate) on_look: Option<OnLook>,
+    pub(crate) on_poll: Option<OnPoll>,
+}
+
+/// Slots for runs that are free. A permit may stand for several.
+type Slots = Vec<OwnedSemaphorePermit>;
+
+/// How an entry came to this consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// Read or claimed just now.
+    Fetched,
+    /// Read earlier, on a connection that broke. No run of it goes on here; whether one was begun is unknown.
+    Pending,
 }
 
 impl Consumer {
     /// Runs until `closing`, through every failure of Redis.
     pub(crate) async fn run(self) {
-        let slots = Arc::new(Semaphore::new(self.queue.options.concurrency));
+        let concurrency = self.store.options.concurrency;
+        let slots = Arc::new(Semaphore::new(concurrency));
         let stopped = CancellationToken::new();
         let fetch = async {
             let mut backoff = Backoff::default();
             while !self.closing.is_cancelled() {
-                self.look();
+                self.poll();
                 if let Err(error) = self.session(&slots, &mut backoff).await {
-                    warn_of(&error, "the queue is interrupted; reconnecting");
-                    tokio::select! {
-                        () = backoff.pause() => {}
-                        () = self.closing.cancelled() => {}
-                    }
+                    tracing::warn!(error = causes(&error), "connection to the queue broke; reconnecting");
+                    self.closing.run_until_cancelled(backoff.pause()).await;
                 }
             }
             // Runs go on after the last fetch; their leases are renewed until they end.
-            let all = u32::try_from(self.queue.options.concurrency).unwrap_or(u32::MAX);
-            let _ = slots.acquire_many(all).await;
+            let _ = slots.acquire_many(u32::try_from(concurrency).unwrap_or(u32::MAX)).await;
             stopped.cancel();
         };
-        tokio::join!(fetch, self.keep_leases(&stopped));
-        self.forget(&self.name).await;
+        tokio::join!(fetch, self.running.keep_leases(&self.store, &self.name, &stopped));
+        self.prune_consumers(&self.name).await;
     }
 
     /// Fetches on one connection until it breaks or the worker closes.
     async fn session(&self, slots: &Arc<Semaphore>, backoff: &mut Backoff) -> Result<(), QueueError> {
-        let mut connection = self.queue.pool.get().await?;
+        let mut connection = self.store.pool.get().await?;
         self.join_group(&mut connection).await?;
         let mut cursor = "0-0".to_owned();
         let mut next_look = Instant::now();
-        let mut unbegun = self.unbegun(&mut connection).await?;
+        let mut pending = self.read_pending(&mut connection).await?;
         loop {
-            self.look();
-            // A task is fetched only when it can be run at once: what waits, waits where others can take it.
+            self.poll();
+            // A task is fetched only when it can run at once: tasks that wait stay where others can take them.
             let first = tokio::select! {
                 biased;
                 () = self.closing.cancelled() => return Ok(()),
@@ -91,8 +97,8 @@ impl Consumer {
                 free.push(slot);
             }
 
-            while let Some(entry) = unbegun.pop_if(|_| !free.is_empty()) {
-                self.deliver(entry, &mut free, Read::Before).await?;
+            while let Some(entry) = pending.pop_if(|_| !free.is_empty()) {
+                self.begin(entry, &mut free, Source::Pending).await?;
             }
             if free.is_empty() {
                 continue;
@@ -102,155 +108,181 @@ impl Consumer {
                 let due = self.promote().await?;
                 next_look = Instant::now() + due.unwrap_or(BLOCK).min(BLOCK);
                 block = next_look - Instant::now();
-                for entry in self.abandoned(&mut connection, &mut cursor, free.len()).await? {
+                for entry in self.claim_abandoned(&mut connection, &mut cursor, free.len()).await? {
                     if free.is_empty() {
-                        unbegun.insert(0, entry); // one before it is to be run alone
+                        pending.insert(0, entry); // the entry before it runs alone
                         continue;
                     }
-                    self.deliver_claimed(entry, slots, &mut free).await?;
+                    if self.is_last_delivery(&entry).await? {
+                        self.acquire_all(slots, &mut free).await;
+                    }
+                    self.begin(entry, &mut free, Source::Fetched).await?;
                 }
             }
             if free.is_empty() {
                 continue;
             }
-            for entry in self.fresh(&mut connection, free.len(), block).await? {
-                self.deliver(entry, &mut free, Read::Now).await?;
+            for entry in self.read_new(&mut connection, free.len(), block).await? {
+                self.begin(entry, &mut free, Source::Fetched).await?;
             }
             *backoff = Backoff::default();
         }
     }
 
-    pub(crate) fn look(&self) {
-        if let Some(on_look) = &self.on_look {
-            on_look();
+    /// Begins a run of an entry under a new lease, and hands it to the worker.
+    async fn begin(&self, entry: StreamId, free: &mut Slots, source: Source) -> Result<(), QueueError> {
+        let Some(slot) = free.pop() else { return Ok(()) }; // Redis sent more than asked for: taken over later
+        let Store { keys, options, .. } = &self.store;
+        let mut redis = self.store.commands.clone();
+        let id: String = entry.get("task").unwrap_or_default();
+        if self.closing.is_cancelled() {
+            let mut call = SCRIPTS.release.key(keys.record(&id));
+            call.key(&keys.stream).arg(GROUP).arg(&entry.id).arg(&id);
+            return Ok(call.invoke_async(&mut redis).await?);
+        }
+        let token = format!("{}:{:016x}", self.name, rand::rng().random::<u64>());
+        let mut call = SCRIPTS.begin.key(keys.record(&id));
+        call.key(&keys.stream).arg(GROUP).arg(&entry.id).arg(&token);
+        call.arg(options.max_deliveries).arg(&self.name);
+        call.arg(if source == Source::Pending { "pending" } else { "" });
+        let begun: Option<(bool, Fields)> = call.invoke_async(&mut redis).await?;
+        let Some((may_run, fields)) = begun else {
+            tracing::debug!(task_id = id, "entry skipped: taken over, or not its task's current one");
+            return Ok(());
+        };
+        let record = match TaskRecord::parse(&id, fields) {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::error!(task_id = id, error = causes(&error), "task dropped");
+                let mut pipe = redis::pipe();
+                pipe.xack(&keys.stream, GROUP, &[&entry.id]).ignore();
+                pipe.xdel(&keys.stream, &[&entry.id]).ignore();
+                return Ok(pipe.query_async(&mut redis).await?);
+            }
+        };
+        let lease = Lease::new(self.store.clone(), record, entry.id, token, !may_run, slot);
+        self.running.add(lease.clone());
+        if let Err(undelivered) = self.deliveries.send(lease).await {
+            self.running.requeue(undelivered.0).await;
+        }
+        Ok(())
+    }
+
+    /// Whether the next run of a task is its last chance, because no run before it ended: it may have killed
+    /// its workers, or was only run beside a task that did.
+    async fn is_last_delivery(&self, entry: &StreamId) -> Result<bool, QueueError> {
+        let record = self.store.keys.record(&entry.get::<String>("task").unwrap_or_default());
+        let deliveries: Option<u32> = self.store.commands.clone().hget(record, "deliveries").await?;
+        Ok(deliveries.unwrap_or(0) + 1 >= self.store.options.max_deliveries)
+    }
+
+    /// Waits until nothing else runs here and merges all slots into one, for a task that is to run alone: if
+    /// it kills this worker it takes no other task with it, and if another task did that, it ends well.
+    /// Another worker may take it over meanwhile.
+    async fn acquire_all(&self, slots: &Arc<Semaphore>, free: &mut Slots) {
+        let held: usize = free.iter().map(OwnedSemaphorePermit::num_permits).sum();
+        let others = u32::try_from(self.store.options.concurrency.saturating_sub(held)).unwrap_or(u32::MAX);
+        loop {
+            self.poll();
+            tokio::select! {
+                biased;
+                () = self.closing.cancelled() => return, // then the entry is released
+                all = slots.clone().acquire_many_owned(others) => {
+                    let Ok(mut all) = all else { return };
+                    free.drain(..).for_each(|slot| all.merge(slot));
+                    return free.push(all);
+                }
+                () = tokio::time::sleep(BLOCK) => {}
+            }
+        }
+    }
+
+    fn poll(&self) {
+        if let Some(on_poll) = &self.on_poll {
+            on_poll();
         }
     }
 
     async fn join_group(&self, connection: &mut Connection) -> Result<(), QueueError> {
-        let stream = &self.queue.keys.stream;
-        let created: Result<(), RedisError> = connection.xgroup_create_mkstream(stream, GROUP, "0").await;
+        let created: Result<(), RedisError> =
+            connection.xgroup_create_mkstream(&self.store.keys.stream, GROUP, "0").await;
         match created {
             Err(error) if error.code() != Some("BUSYGROUP") => Err(error.into()),
             _ => {
-                self.forget("").await;
+                self.prune_consumers("").await;
                 Ok(())
             }
         }
     }
 
-    /// Entries that were read on a connection that broke before their runs were begun: nobody else need wait
-    /// for the visibility timeout to take them over.
-    async fn unbegun(&self, connection: &mut Connection) -> Result<Vec<StreamId>, QueueError> {
-        let all = 2 * self.queue.options.concurrency; // as many may be running
-        let options = StreamReadOptions::default().group(GROUP, &self.name).count(all);
-        let reply: Option<StreamReadReply> =
-            connection.xread_options(&[&self.queue.keys.stream], &["0"], &options).await?;
-        let mut entries: Vec<StreamId> =
-            reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids).collect();
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.retain(|entry| running.values().all(|lease| lease.entry() != entry.id));
-        entries.reverse(); // the oldest is taken first
+    /// Entries that this consumer read on an earlier connection and did not begin, the oldest last. Without
+    /// this, others would take them over after the visibility timeout.
+    async fn read_pending(&self, connection: &mut Connection) -> Result<Vec<StreamId>, QueueError> {
+        let limit = 2 * self.store.options.concurrency; // as many may be running
+        let options = StreamReadOptions::default().group(GROUP, &self.name).count(limit);
+        let mut entries = self.read(connection, "0", &options).await?;
+        entries.retain(|entry| !self.running.has_entry(&entry.id));
+        entries.reverse();
         Ok(entries)
     }
 
     /// Waits for new entries.
-    async fn fresh(
+    async fn read_new(
         &self,
         connection: &mut Connection,
-        count: usize,
+        limit: usize,
         block: Duration,
     ) -> Result<Vec<StreamId>, QueueError> {
         let block = usize::try_from(block.as_millis()).unwrap_or(usize::MAX).max(1); // 0 would block for ever
-        let options = StreamReadOptions::default().group(GROUP, &self.name).count(count).block(block);
+        let options = StreamReadOptions::default().group(GROUP, &self.name).count(limit).block(block);
+        self.read(connection, ">", &options).await
+    }
+
+    async fn read(
+        &self,
+        connection: &mut Connection,
+        after: &str,
+        options: &StreamReadOptions,
+    ) -> Result<Vec<StreamId>, QueueError> {
         let reply: Option<StreamReadReply> =
-            connection.xread_options(&[&self.queue.keys.stream], &[">"], &options).await?;
+            connection.xread_options(&[&self.store.keys.stream], &[after], options).await?;
         Ok(reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids).collect())
     }
 
-    /// Takes over entries whose worker has been silent for the visibility timeout, and goes round all of
-    /// them in steps.
-    async fn abandoned(
+    /// Takes over entries of workers that are silent for the visibility timeout. `cursor` goes round all
+    /// entries in steps.
+    async fn claim_abandoned(
         &self,
         connection: &mut Connection,
         cursor: &mut String,
-        count: usize,
+        limit: usize,
     ) -> Result<Vec<StreamId>, QueueError> {
-        let options = StreamAutoClaimOptions::default().count(count);
-        let idle = u64::try_from(self.queue.options.visibility_timeout.as_millis()).unwrap_or(u64::MAX);
-        let stream = &self.queue.keys.stream;
-        let reply: StreamAutoClaimReply =
-            connection.xautoclaim_options(stream, GROUP, &self.name, idle, cursor.as_str(), options).await?;
+        let Store { keys, options, .. } = &self.store;
+        let (idle, limit) =
+            (millis(options.visibility_timeout), StreamAutoClaimOptions::default().count(limit));
+        let reply: StreamAutoClaimReply = connection
+            .xautoclaim_options(&keys.stream, GROUP, &self.name, idle, cursor.as_str(), limit)
+            .await?;
         *cursor = reply.next_stream_id;
         Ok(reply.claimed)
     }
 
-    /// Makes tasks ready whose waiting is over; returns when to look again, if any task waits.
+    /// Makes delayed tasks ready that are due. Returns the time until the next one is due, if there is one.
     async fn promote(&self) -> Result<Option<Duration>, QueueError> {
-        let mut call = self.queue.scripts.promote.key(&self.queue.keys.delayed);
-        call.key(&self.queue.keys.stream).arg(&self.queue.keys.task).arg(PROMOTED_AT_ONCE);
-        let due: i64 = call.invoke_async(&mut self.queue.commands.clone()).await?;
-        Ok(u64::try_from(due).ok().map(Duration::from_millis))
+        let keys = &self.store.keys;
+        let mut call = SCRIPTS.promote.key(&keys.delayed);
+        call.key(&keys.stream).arg(&keys.record_prefix).arg(PROMOTION_BATCH);
+        let due: Option<u64> = call.invoke_async(&mut self.store.commands.clone()).await?;
+        Ok(due.map(Duration::from_millis))
     }
 
-    /// Renews the leases of all runs every third of the visibility timeout. When Redis could not be
-    /// reached for the whole of it, the runs may have been taken over, so all leases count as lost.
-    async fn keep_leases(&self, stopped: &CancellationToken) {
-        let timeout = self.queue.options.visibility_timeout;
-        let mut renewed = Instant::now();
-        loop {
-            let pause = if renewed.elapsed() < timeout / 3 { timeout / 3 } else { timeout / 15 };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = stopped.cancelled() => return,
-            }
-            let leases: Vec<Lease> =
-                self.running.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-            let asked = Instant::now();
-            match self.renew(&leases).await {
-                Ok(()) => renewed = asked,
-                Err(error) => {
-                    warn_of(&error, "cannot renew the leases");
-                    if renewed.elapsed() >= timeout {
-                        leases.iter().for_each(Lease::declare_lost);
-                    }
-                }
-            }
+    /// Removes consumers without entries from the group: `name`, and those idle for long.
+    async fn prune_consumers(&self, name: &str) {
+        let mut call = SCRIPTS.prune_consumers.key(&self.store.keys.stream);
+        call.arg(GROUP).arg(name).arg(millis(PRUNE_AFTER));
+        let pruned: Result<(), RedisError> = call.invoke_async(&mut self.store.commands.clone()).await;
+        if let Err(error) = pruned {
+            tracing::debug!(%error, "consumers not pruned");
         }
     }
-
-    async fn renew(&self, leases: &[Lease]) -> Result<(), QueueError> {
-        for leases in leases.chunks(RENEWED_AT_ONCE) {
-            let mut call = self.queue.scripts.heartbeat.key(&self.queue.keys.stream);
-            call.arg(GROUP).arg(&self.name);
-            for lease in leases {
-                call.key(lease.record_key()).arg(lease.entry()).arg(lease.token());
-            }
-            let current: Vec<bool> = call.invoke_async(&mut self.queue.commands.clone()).await?;
-            let lost = leases.iter().zip(current).filter(|(_, current)| !current);
-            lost.for_each(|(lease, _)| lease.declare_lost());
-        }
-        Ok(())
-    }
-
-    /// Removes consumers from the group that hold nothing: `name`, and those long gone.
-    async fn forget(&self, name: &str) {
-        let mut call = self.queue.scripts.forget.key(&self.queue.keys.stream);
-        call.arg(GROUP).arg(name).arg(u64::try_from(FORGOTTEN_AFTER.as_millis()).unwrap_or(u64::MAX));
-        let forgotten: Result<(), RedisError> = call.invoke_async(&mut self.queue.commands.clone()).await;
-        if let Err(error) = forgotten {
-            tracing::debug!(%error, "consumers were not tidied up");
-        }
-    }
-}
-
-/// Hands a task back that was fetched but will not be run, so that another worker need not wait.
-pub(crate) async fn give_up(lease: Lease, running: &Running) {
-    if let Err(error) = lease.hand_back().await {
-        warn_of(&error, "a task is not handed back; it is taken over after the visibility timeout");
-    }
-    running.lock().unwrap_or_else(PoisonError::into_inner).remove(lease.token());
-}
-
-fn warn_of(error: &QueueError, what: &str) {
-    tracing::warn!(error = causes(error), "{what}");
 }

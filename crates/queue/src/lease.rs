@@ -1,4 +1,4 @@
-//! The right to run a task, for as long as nobody else has it.
+//! The right to run a task.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,24 +7,30 @@ use redis::ScriptInvocation;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use crate::queue::{GROUP, Queue, QueueError};
+use crate::error::QueueError;
+use crate::fence::Fence;
+use crate::options::QueueOptions;
+use crate::outcome::Outcome;
 use crate::record::{Progress, TaskRecord};
+use crate::scripts::{SCRIPTS, millis};
+use crate::span::client_span;
+use crate::store::{GROUP, Store};
 
-/// Longest error kept in a record, in bytes.
+/// Maximum length of an error in a record, in bytes.
 const MAX_ERROR: usize = 2_048;
 
 /// The right to run a task.
 ///
-/// **Only the holder of the current lease changes the task's record**: each change is a script that
-/// compares the lease first. A run that was taken over, because its worker was silent for the visibility
-/// timeout, is told so by [`Lease::lost`] and can change nothing any more.
+/// **Only the current lease changes the task's record**: every change is a script that compares the lease
+/// first. When a worker is silent for the visibility timeout, its tasks are taken over; the earlier run is
+/// dropped as soon as it is known ([`Lease::lost`]), and can change nothing before that.
 #[derive(Clone)]
 pub struct Lease {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    queue: Queue,
+    store: Store,
     record: TaskRecord,
     entry: String,
     token: String,
@@ -41,7 +47,7 @@ impl std::fmt::Debug for Lease {
 
 impl Lease {
     pub(crate) fn new(
-        queue: Queue,
+        store: Store,
         record: TaskRecord,
         entry: String,
         token: String,
@@ -49,40 +55,68 @@ impl Lease {
         slot: OwnedSemaphorePermit,
     ) -> Self {
         let lost = CancellationToken::new();
-        Self { inner: Arc::new(Inner { queue, record, entry, token, poisoned, lost, _slot: slot }) }
+        Self { inner: Arc::new(Inner { store, record, entry, token, poisoned, lost, _slot: slot }) }
     }
 
-    /// The task as it was when this run began.
+    /// The task's record at the start of this run.
     pub fn record(&self) -> &TaskRecord {
         &self.inner.record
     }
 
-    /// How often the task may still be tried again.
+    /// The proof that this run is current, for scripts of other crates.
+    pub fn fence(&self) -> Fence {
+        let TaskRecord { id, number, attempts, .. } = self.record();
+        Fence::new(&self.inner.store.keys, id, *number, *attempts, &self.inner.token)
+    }
+
+    /// Retries that the task has left.
     pub fn retries_left(&self) -> u32 {
-        self.inner.queue.options.max_retries.saturating_sub(self.inner.record.retries)
+        self.inner.store.options.max_retries.saturating_sub(self.inner.record.retries)
     }
 
-    /// How long the task waited for this run.
-    pub fn waited(&self) -> Duration {
+    /// How long the task was ready before this run began.
+    pub fn queue_wait(&self) -> Duration {
         let record = &self.inner.record;
-        let waited = record.started_at_ms.unwrap_or(record.ready_at_ms) - record.ready_at_ms;
-        Duration::from_millis(u64::try_from(waited).unwrap_or(0))
+        let wait = record.started_at_ms.unwrap_or(record.ready_at_ms) - record.ready_at_ms;
+        Duration::from_millis(u64::try_from(wait).unwrap_or(0))
     }
 
-    /// Returns when the lease is lost: the run has been, or may have been, taken over.
+    /// Returns when the lease is lost: the task has been taken over, or may have been.
     pub async fn lost(&self) {
         self.inner.lost.cancelled().await;
     }
 
-    /// Records how much is done. Returns whether the lease is still current.
+    /// Records the progress of the run. Returns whether the lease is still current.
     ///
     /// # Errors
     ///
     /// When Redis is away.
     pub async fn progress(&self, progress: Progress) -> Result<bool, QueueError> {
-        let mut call = self.inner.queue.scripts.progress.key(self.record_key());
+        let mut call = SCRIPTS.progress.key(self.record_key());
         call.arg(&self.inner.token).arg(progress.done).arg(progress.total);
-        self.invoke(&call).await
+        client_span("EVALSHA record progress", self.invoke(&call)).await
+    }
+
+    /// Ends the run with an outcome. Returns whether the lease was still current; nothing is changed if not.
+    pub(crate) async fn ack(&self, outcome: &Outcome) -> Result<bool, QueueError> {
+        let Store { keys, options, .. } = &self.inner.store;
+        let mut call = SCRIPTS.ack.key(self.record_key());
+        call.key(&keys.stream).key(&keys.delayed).key(&keys.dead);
+        call.arg(GROUP).arg(&self.inner.token).arg(&self.inner.record.id).arg(outcome.as_str());
+        match outcome {
+            Outcome::Succeeded { result } => call.arg(result).arg(millis(options.retention)),
+            Outcome::Retry { error, delay } => call.arg(shortened(error)).arg(millis(*delay)),
+            Outcome::Requeue => &mut call,
+            Outcome::DeadLetter { error } => {
+                call.arg(shortened(error)).arg(millis(options.retention));
+                call.arg(options.dead_capacity).arg(&keys.record_prefix)
+            }
+        };
+        client_span("EVALSHA ack task", self.invoke(&call)).await
+    }
+
+    pub(crate) fn options(&self) -> &QueueOptions {
+        &self.inner.store.options
     }
 
     pub(crate) fn declare_lost(&self) {
@@ -93,77 +127,32 @@ impl Lease {
         self.inner.lost.is_cancelled()
     }
 
-    /// Whether the task was delivered too often without a run ending.
+    /// Whether the task was delivered too often without the end of a run.
     pub(crate) fn is_poisoned(&self) -> bool {
         self.inner.poisoned
     }
 
+    /// The entry of the stream that delivered the task.
     pub(crate) fn entry(&self) -> &str {
         &self.inner.entry
     }
 
-    /// The lease's name: while it is current, it is the field `lease` of [`Lease::record_key`]. For scripts
-    /// of others that must act for the current run only.
-    pub fn token(&self) -> &str {
+    /// The lease's name, which the record holds while the lease is current.
+    pub(crate) fn token(&self) -> &str {
         &self.inner.token
     }
 
-    pub(crate) fn queue(&self) -> &Queue {
-        &self.inner.queue
-    }
-
-    /// The key of the task's record.
-    pub fn record_key(&self) -> String {
-        self.inner.queue.keys.record(&self.inner.record.id)
-    }
-
-    /// Ends the run with a result, in JSON.
-    pub(crate) async fn succeed(&self, result: &str) -> Result<bool, QueueError> {
-        let queue = &self.inner.queue;
-        let mut call = queue.scripts.succeed.key(self.record_key());
-        call.key(&queue.keys.stream).arg(GROUP).arg(&self.inner.token).arg(result);
-        call.arg(millis(queue.options.retention));
-        self.invoke(&call).await
-    }
-
-    /// Ends the run; the task is tried again after `delay`.
-    pub(crate) async fn retry(&self, error: &str, delay: Duration) -> Result<bool, QueueError> {
-        let queue = &self.inner.queue;
-        let mut call = queue.scripts.retry.key(self.record_key());
-        call.key(&queue.keys.stream).key(&queue.keys.delayed).arg(GROUP).arg(&self.inner.token);
-        call.arg(&self.inner.record.id).arg(shortened(error)).arg(millis(delay));
-        self.invoke(&call).await
-    }
-
-    /// Ends the run; the task is ready again at once.
-    pub(crate) async fn hand_back(&self) -> Result<bool, QueueError> {
-        let queue = &self.inner.queue;
-        let mut call = queue.scripts.hand_back.key(self.record_key());
-        call.key(&queue.keys.stream).arg(GROUP).arg(&self.inner.token).arg(&self.inner.record.id);
-        self.invoke(&call).await
-    }
-
-    /// Ends the run; the task is dead.
-    pub(crate) async fn bury(&self, error: &str) -> Result<bool, QueueError> {
-        let queue = &self.inner.queue;
-        let mut call = queue.scripts.bury.key(self.record_key());
-        call.key(&queue.keys.stream).key(&queue.keys.dead).arg(GROUP).arg(&self.inner.token);
-        call.arg(&self.inner.record.id).arg(shortened(error)).arg(queue.options.dead_capacity);
-        call.arg(&queue.keys.task).arg(millis(queue.options.retention));
-        self.invoke(&call).await
+    pub(crate) fn record_key(&self) -> String {
+        self.inner.store.keys.record(&self.inner.record.id)
     }
 
     async fn invoke(&self, call: &ScriptInvocation<'_>) -> Result<bool, QueueError> {
-        let current: bool = call.invoke_async(&mut self.inner.queue.commands.clone()).await?;
-        if !current {
+        let is_current: bool = call.invoke_async(&mut self.inner.store.commands.clone()).await?;
+        if !is_current {
             self.declare_lost();
         }
-        Ok(current)
+        Ok(is_current)
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn shortened(error: &str) -> &str {

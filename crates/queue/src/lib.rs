@@ -1,20 +1,34 @@
 #![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
 
 mod queue;
 mod record;
 
 mod backend;
+mod consumer;
+
+mod ack;
+mod outcome;
+
 mod lease;
-mod settle;
+mod running;
 
 mod backoff;
-mod consumer;
-mod delivery;
-mod keys;
+mod error;
+mod fence;
+mod hooks;
+mod options;
 mod scripts;
+mod span;
+mod store;
 
-pub use backend::{Hooks, OnDead, OnLook, RedisBackend};
+pub use ack::{Ack, AckLayer};
+pub use backend::RedisBackend;
+pub use backoff::Backoff;
+pub use error::QueueError;
+pub use fence::Fence;
+pub use hooks::{Hooks, MakeSpan, OnDead, OnPoll};
 pub use lease::Lease;
-pub use queue::{Depths, Enqueued, MAX_PAYLOAD, MAX_TASK_ID, NewTask, Queue, QueueError, QueueOptions};
+pub use options::QueueOptions;
+pub use queue::{Depths, Enqueued, MAX_PAYLOAD, MAX_TASK_ID, NewTask, Queue};
 pub use record::{Progress, TaskRecord, TaskState};
-pub use settle::{Settle, SettleLayer};

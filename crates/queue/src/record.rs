@@ -1,15 +1,18 @@
 //! The record that a queue keeps of a task.
 
 use std::collections::HashMap;
+use std::str::FromStr;
+
+use crate::error::QueueError;
 
 /// Where a task is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskState {
     /// Waiting for a worker.
     Queued,
-    /// A worker is at it.
+    /// Being run.
     Running,
-    /// Failed for a while; waiting to be tried again.
+    /// Failed with a transient error; waiting for its retry.
     Retrying,
     /// Done.
     Succeeded,
@@ -28,53 +31,58 @@ impl TaskState {
             Self::Dead => "dead",
         }
     }
+}
 
-    fn parse(name: &str) -> Option<Self> {
+impl FromStr for TaskState {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
         let states = [Self::Queued, Self::Running, Self::Retrying, Self::Succeeded, Self::Dead];
-        states.into_iter().find(|state| state.as_str() == name)
+        states.into_iter().find(|state| state.as_str() == name).ok_or(())
     }
 }
 
-/// How much of a task is done.
+/// The progress of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Units done.
     pub done: u64,
-    /// Units in all.
+    /// Units in total.
     pub total: u64,
 }
 
-/// The fields of a record as they are in Redis, where anybody may have written bytes that are no text.
+/// The fields of a record as Redis holds them. Anybody may have written bytes that are not UTF-8.
 pub(crate) type Fields = HashMap<Vec<u8>, Vec<u8>>;
 
-/// What is known of a task. Times are milliseconds since 1970 by the clock of Redis.
+/// The record of a task. Times are milliseconds since 1970 by the clock of Redis.
 ///
-/// A record is kept while its task is alive or dead, and for a day after it succeeded.
+/// A record is kept while its task is alive or dead, and for
+/// [`QueueOptions::retention`](crate::QueueOptions::retention) after it succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskRecord {
-    /// The task.
+    /// The id of the task.
     pub id: String,
-    /// Number of its request: later requests have higher numbers.
+    /// The number of its request. Later requests have higher numbers.
     pub number: u64,
     /// Where it is in its life.
     pub state: TaskState,
-    /// Runs begun.
+    /// Number of runs begun.
     pub attempts: u32,
-    /// Retries after a transient failure.
+    /// Number of retries after transient failures.
     pub retries: u32,
-    /// What to do, as it was enqueued.
+    /// The argument of the job, as it was enqueued.
     pub payload: String,
-    /// How much is done.
+    /// The progress of its run.
     pub progress: Option<Progress>,
-    /// What a successful run returned, as JSON.
+    /// The result of its successful run, as JSON.
     pub result: Option<String>,
-    /// Why the latest failed run failed.
+    /// The error of its latest failed run.
     pub error: Option<String>,
-    /// W3C `traceparent` of whoever enqueued it.
+    /// W3C `traceparent` of the span that enqueued it.
     pub traceparent: Option<String>,
     /// When it was enqueued.
     pub created_at_ms: i64,
-    /// When it last became ready to run.
+    /// When it was last made ready to run.
     pub ready_at_ms: i64,
     /// When its latest run began.
     pub started_at_ms: Option<i64>,
@@ -83,31 +91,34 @@ pub struct TaskRecord {
 }
 
 impl TaskRecord {
-    /// Reads the record of task `id`, `None` when there is none. What is no text in it is replaced, so that
-    /// a payload that is damaged fails to decode like any other.
-    pub(crate) fn from_fields(id: &str, fields: Fields) -> Option<Self> {
+    /// Parses the record of task `id`. Bytes that are not UTF-8 are replaced, so a payload that is damaged
+    /// fails to decode in the job like any other.
+    ///
+    /// # Errors
+    ///
+    /// When a field is missing that every record has, or does not parse.
+    pub(crate) fn parse(id: &str, fields: Fields) -> Result<Self, QueueError> {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let mut hash: HashMap<String, String> =
+        let fields: HashMap<String, String> =
             fields.into_iter().map(|(name, value)| (text(name), text(value))).collect();
-        let number = |hash: &HashMap<String, String>, field: &str| hash.get(field)?.parse::<i64>().ok();
-        let count = |field: &str| number(&hash, field).and_then(|count| u64::try_from(count).ok());
-        let small = |field: &str| count(field).and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
-        let progress = count("done").zip(count("total")).map(|(done, total)| Progress { done, total });
-        Some(Self {
+        let record = Parser { id, fields };
+        let done: Option<u64> = record.optional("done")?;
+        let total = record.optional("total")?;
+        Ok(Self {
             id: id.to_owned(),
-            number: count("number")?,
-            state: TaskState::parse(hash.get("state")?)?,
-            attempts: small("attempts"),
-            retries: small("retries"),
-            progress,
-            created_at_ms: number(&hash, "created_at")?,
-            ready_at_ms: number(&hash, "ready_at")?,
-            started_at_ms: number(&hash, "started_at"),
-            finished_at_ms: number(&hash, "finished_at"),
-            payload: hash.remove("payload")?,
-            result: hash.remove("result"),
-            error: hash.remove("error"),
-            traceparent: hash.remove("traceparent"),
+            number: record.required("number")?,
+            state: record.required("state")?,
+            attempts: record.required("attempts")?,
+            retries: record.required("retries")?,
+            payload: record.required("payload")?,
+            progress: done.zip(total).map(|(done, total)| Progress { done, total }),
+            result: record.optional("result")?,
+            error: record.optional("error")?,
+            traceparent: record.optional("traceparent")?,
+            created_at_ms: record.required("created_at")?,
+            ready_at_ms: record.required("ready_at")?,
+            started_at_ms: record.optional("started_at")?,
+            finished_at_ms: record.optional("finished_at")?,
         })
     }
 
@@ -117,29 +128,57 @@ impl TaskRecord {
     }
 }
 
+struct Parser<'a> {
+    id: &'a str,
+    fields: HashMap<String, String>,
+}
+
+impl Parser<'_> {
+    fn optional<T: FromStr>(&self, field: &'static str) -> Result<Option<T>, QueueError> {
+        let Some(value) = self.fields.get(field) else { return Ok(None) };
+        value.parse().map(Some).map_err(|_| self.damaged(field))
+    }
+
+    fn required<T: FromStr>(&self, field: &'static str) -> Result<T, QueueError> {
+        self.optional(field)?.ok_or_else(|| self.damaged(field))
+    }
+
+    fn damaged(&self, field: &'static str) -> QueueError {
+        QueueError::Record { id: self.id.to_owned(), field }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn fields(fields: &[(&str, &str)]) -> Fields {
-        fields.iter().map(|(field, value)| (field.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
+    const QUEUED: [(&str, &str); 7] = [
+        ("number", "7"),
+        ("state", "queued"),
+        ("attempts", "0"),
+        ("retries", "0"),
+        ("payload", "p"),
+        ("created_at", "1"),
+        ("ready_at", "2"),
+    ];
+
+    /// The fields of a queued task, and others that may replace them.
+    fn fields(others: &[(&str, &str)]) -> Fields {
+        let all = QUEUED.iter().chain(others);
+        all.map(|(field, value)| (field.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
     }
 
     #[test]
     fn a_record_reads_what_is_there() {
-        let known = [
-            ("number", "7"),
+        let running = [
             ("state", "running"),
             ("attempts", "2"),
-            ("payload", "p"),
-            ("created_at", "1"),
-            ("ready_at", "2"),
             ("started_at", "3"),
             ("done", "4"),
             ("total", "9"),
             ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
         ];
-        let record = TaskRecord::from_fields("x", fields(&known)).unwrap();
+        let record = TaskRecord::parse("x", fields(&running)).unwrap();
         assert_eq!((record.number, record.state, record.attempts), (7, TaskState::Running, 2));
         assert_eq!(record.progress, Some(Progress { done: 4, total: 9 }));
         assert_eq!(record.trace_id(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
@@ -147,16 +186,23 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_leave_a_record_that_can_fail() {
-        let known = [("number", "7"), ("state", "queued"), ("created_at", "1"), ("ready_at", "2")];
-        let mut fields = fields(&known);
+    fn a_payload_that_is_not_utf_8_leaves_a_record_that_can_fail() {
+        let mut fields = fields(&[]);
         fields.insert(b"payload".to_vec(), vec![0xff, b'x']);
-        let record = TaskRecord::from_fields("x", fields).unwrap();
+        let record = TaskRecord::parse("x", fields).unwrap();
         assert_eq!(record.payload, "\u{fffd}x");
     }
 
     #[test]
-    fn no_hash_is_no_record() {
-        assert_eq!(TaskRecord::from_fields("x", Fields::new()), None);
+    fn a_damaged_record_is_an_error_that_names_the_field() {
+        let damaged = |fields: Fields| TaskRecord::parse("x", fields).unwrap_err().to_string();
+        for (field, _) in QUEUED {
+            let mut fields = fields(&[]);
+            fields.remove(field.as_bytes());
+            assert_eq!(damaged(fields), format!("the record of task x is damaged: field `{field}`"));
+        }
+        for field in [("retries", "-1"), ("attempts", "many"), ("state", "asleep"), ("started_at", "now")] {
+            assert!(damaged(fields(&[field])).contains(field.0), "{field:?}");
+        }
     }
 }

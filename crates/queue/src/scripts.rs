@@ -1,54 +1,30 @@
-//! The Lua scripts: each one step of a task's life, done whole or not at all.
+//! The Lua scripts: each is one atomic step in a task's life.
 //!
-//! Every script touches a bounded number of keys. All time is that of Redis.
+//! A script touches a bounded number of keys. All times are those of Redis.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use redis::Script;
 
-/// The scripts, hashed once.
-pub(crate) struct Scripts {
-    pub(crate) enqueue: Script,
-    pub(crate) begin: Script,
-    pub(crate) heartbeat: Script,
-    pub(crate) progress: Script,
-    pub(crate) succeed: Script,
-    pub(crate) retry: Script,
-    pub(crate) hand_back: Script,
-    pub(crate) pass_on: Script,
-    pub(crate) bury: Script,
-    pub(crate) replay: Script,
-    pub(crate) promote: Script,
-    pub(crate) forget: Script,
-}
+macro_rules! scripts {
+    ($($name:ident),+) => {
+        pub(crate) struct Scripts {
+            $(pub(crate) $name: Script,)+
+        }
 
-macro_rules! script {
-    ($name:literal) => {
-        Script::new(concat!(
-            include_str!("scripts/clock.lua"),
-            include_str!("scripts/lease.lua"),
-            include_str!(concat!("scripts/", $name, ".lua"))
-        ))
+        pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
+            $($name: Script::new(concat!(
+                include_str!("scripts/task.lua"),
+                include_str!(concat!("scripts/", stringify!($name), ".lua"))
+            )),)+
+        });
     };
 }
 
-static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
-    enqueue: script!("enqueue"),
-    begin: script!("begin"),
-    heartbeat: script!("heartbeat"),
-    progress: script!("progress"),
-    succeed: script!("succeed"),
-    retry: script!("retry"),
-    hand_back: script!("hand_back"),
-    pass_on: script!("pass_on"),
-    bury: script!("bury"),
-    replay: script!("replay"),
-    promote: script!("promote"),
-    forget: script!("forget"),
-});
+scripts!(ack, begin, enqueue, progress, promote, prune_consumers, release, renew, replay);
 
-impl Scripts {
-    pub(crate) fn get() -> &'static Self {
-        &SCRIPTS
-    }
+/// A duration as the scripts take it.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,6 +3,8 @@
 //! In reading order: [`telemetry`], logs, traces and metrics of a process; [`shutdown`], the signals that end it;
 //! the [`supervisor`] of its parts; the [`http`] server; [`admin`], the health and metrics routes.
 
+#![warn(missing_docs)]
+
 pub mod telemetry;
 
 pub mod panics;

@@ -63,10 +63,10 @@ pub async fn recalculate(
         messaging.destination.name = QUEUE,
         messaging.message.id = record.id,
         attempt = record.attempts,
-        queue_wait_ms = u64::try_from(lease.waited().as_millis()).unwrap_or(u64::MAX),
+        queue_wait_ms = u64::try_from(lease.queue_wait().as_millis()).unwrap_or(u64::MAX),
     );
     continue_trace(&span, record.traceparent.as_deref());
-    metrics::started(lease.waited());
+    metrics::started(lease.queue_wait());
     async {
         let started = Instant::now();
         let ended = attempt(&payload, &lease, &recalculator).await;
@@ -118,8 +118,8 @@ pub fn on_dead(recalculator: Arc<Recalculator>) -> OnDead {
             let record = lease.record();
             // What was never a recalculation never held the lock, and nobody trusted it.
             let task = TaskId::parse(record.id.as_str());
-            if let (Ok(_), Ok(task)) = (Recalculation::decode(&record.payload), task)
-                && !recalculator.forfeit(&task, &lease).await?
+            if let (Ok(_), Ok(_)) = (Recalculation::decode(&record.payload), task)
+                && !recalculator.forfeit(&lease).await?
             {
                 return Ok(());
             }

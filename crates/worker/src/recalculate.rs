@@ -1,6 +1,6 @@
 //! A recalculation under the lock.
 
-use crate::lock::{Acquire, Claim, Forfeit, Held, LockError, RecalculationLock, Release};
+use crate::lock::{Acquire, Forfeit, LockError, LockGuard, RecalculationLock, Release};
 use pricing_core::catalogue::CatalogueError;
 use pricing_core::causes::causes;
 use pricing_core::ids::{InvalidId, TaskId};
@@ -96,10 +96,7 @@ impl Recalculator {
     ///
     /// See [`Failure`].
     pub async fn run(&self, task: &TaskId, lease: &Lease) -> Result<Outcome, Failure> {
-        let (record, key) = (lease.record(), lease.record_key());
-        let (attempt, number) = (record.attempts, record.number);
-        let claim = Claim { task, attempt, number, record: &key, lease: lease.token() };
-        let acquire = self.lock.acquire(claim);
+        let acquire = self.lock.acquire(lease.fence());
         let acquired = acquire
             .instrument(info_span!("acquire lock", otel.kind = "client", db.system.name = "redis"))
             .await?;
@@ -138,16 +135,21 @@ impl Recalculator {
 
     /// Scans until every request made so far is covered, and releases the lock. Returns the number of
     /// products.
-    async fn scan_until_covered(&self, held: &Held, task: &TaskId, lease: &Lease) -> Result<u64, Failure> {
+    async fn scan_until_covered(
+        &self,
+        held: &LockGuard,
+        task: &TaskId,
+        lease: &Lease,
+    ) -> Result<u64, Failure> {
         let mut scans = 1;
         loop {
-            let covers = held.numbers_given().await?;
+            let covers = self.queue.last_request().await?;
             let span = info_span!("scan", scan = scans, covers, products = tracing::field::Empty);
             let products = self.scanner.scan(task, lease, &self.closing).instrument(span).await?;
             match held.release_if_covered(covers).await? {
                 Release::Released => return Ok(products),
-                Release::Moved if scans < MAX_SCANS => scans += 1,
-                Release::Moved => {
+                Release::NewerRequests if scans < MAX_SCANS => scans += 1,
+                Release::NewerRequests => {
                     self.queue_follow_up(&held.follow_up_id(), "requests went on during three scans").await?;
                     // Lost to the follow-up, if it was begun already: then it covers what is left.
                     held.release_anyway(covers).await?;
@@ -164,11 +166,9 @@ impl Recalculator {
     /// # Errors
     ///
     /// When Redis is away.
-    pub async fn forfeit(&self, task: &TaskId, lease: &Lease) -> Result<bool, Failure> {
-        let (record, key) = (lease.record(), lease.record_key());
-        let (attempt, number) = (record.attempts, record.number);
-        let claim = Claim { task, attempt, number, record: &key, lease: lease.token() };
-        match self.lock.forfeit(claim).await? {
+    pub async fn forfeit(&self, lease: &Lease) -> Result<bool, Failure> {
+        let number = lease.record().number;
+        match self.lock.forfeit(&lease.fence()).await? {
             Forfeit::Superseded => return Ok(false),
             Forfeit::Covered => {}
             Forfeit::Open => {

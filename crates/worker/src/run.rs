@@ -51,7 +51,7 @@ impl Worker {
         let queue = config.queue_on(&redis);
         let lock_ttl = Duration::from_secs(config.lock_ttl_seconds);
         Ok(Self {
-            lock: RecalculationLock::new(&redis, queue.numbers_key().to_owned(), lock_ttl),
+            lock: RecalculationLock::new(&redis, lock_ttl),
             scanner: Scanner {
                 catalogue,
                 cache: PriceCache::new(&redis, config.cache).patient(&redis),
@@ -101,16 +101,17 @@ async fn run_jobs(
     tracing::info!(worker = context.name(), "waiting for jobs");
     let hooks = Hooks {
         on_dead: Some(job::on_dead(recalculator.clone())),
-        on_look: Some(Arc::new(move || pulse.beat())),
+        on_poll: Some(Arc::new(move || pulse.beat())),
+        ..Hooks::default()
     };
     let backend = queue.backend(context.name(), shutdown.child_token(), hooks);
-    let cut_off = backend.cut_off();
+    let abort_runs = backend.abort_runs();
     let worker = WorkerBuilder::new(&context).backend(backend).data(recalculator).build(recalculate);
     let end = async {
         shutdown.cancelled().await;
         let _ = context.stop(); // fails only if it has not started, and then it ends by the closed queue
         tokio::time::sleep(drain).await;
-        cut_off.cancel();
+        abort_runs.cancel();
         tokio::time::sleep(HAND_BACK).await;
     };
     tokio::select! {

@@ -72,7 +72,12 @@ async fn a_job_that_fails_n_times_succeeds_at_the_next_attempt_or_is_dead_after_
         let record = stack.records(&ids).await.pop().flatten().unwrap();
         assert_eq!(record["attempts"], (failures + 1).to_string(), "{record:?}");
     }
-    let numbers: usize =
-        stack.redis.connection().await.get(stack.redis.key("queue:{recalculate}:numbers")).await.unwrap();
+    let numbers: usize = stack
+        .redis
+        .connection()
+        .await
+        .get(stack.redis.key("queue:{recalculate}:last_request"))
+        .await
+        .unwrap();
     assert_eq!(numbers, stack.task_ids().await.len() + replays);
 }

@@ -11,7 +11,7 @@ async fn a_scan_covers_the_requests_made_before_it_began_and_no_others() {
         bench.request().await;
     }
     let held = bench.hold("scanner", 1, 1).await;
-    assert_eq!(held.numbers_given().await.unwrap(), 3);
+    assert_eq!(bench.last_request().await, 3);
     assert_eq!(held.release_if_covered(3).await.unwrap(), Release::Released);
     for number in 1..=3 {
         assert!(matches!(bench.acquire("other", 1, number).await, Acquire::Covered), "{number}");
@@ -24,13 +24,13 @@ async fn a_scan_covers_the_requests_made_before_it_began_and_no_others() {
 async fn a_request_made_during_a_scan_keeps_the_lock_until_it_is_covered_too() {
     let bench = Bench::start(LONG).await;
     let held = bench.hold("scanner", 1, bench.request().await).await;
-    let covers = held.numbers_given().await.unwrap();
+    let covers = bench.last_request().await;
     let during = bench.request().await;
     assert!(matches!(bench.acquire("skipped", 1, during).await, Acquire::HeldByAnother));
 
-    assert_eq!(held.release_if_covered(covers).await.unwrap(), Release::Moved);
+    assert_eq!(held.release_if_covered(covers).await.unwrap(), Release::NewerRequests);
     assert!(matches!(bench.acquire("skipped", 2, during).await, Acquire::HeldByAnother), "still held");
-    let covers = held.numbers_given().await.unwrap();
+    let covers = bench.last_request().await;
     assert_eq!(held.release_if_covered(covers).await.unwrap(), Release::Released);
     assert!(matches!(bench.acquire("skipped", 3, during).await, Acquire::Covered));
 }
@@ -41,7 +41,7 @@ async fn what_a_scan_covered_is_covered_while_the_next_one_runs() {
     let first = bench.request().await;
     let held = bench.hold("scanner", 1, first).await;
     bench.request().await;
-    assert_eq!(held.release_if_covered(first).await.unwrap(), Release::Moved);
+    assert_eq!(held.release_if_covered(first).await.unwrap(), Release::NewerRequests);
     assert!(matches!(bench.acquire("other", 1, first).await, Acquire::Covered));
 }
 
@@ -150,11 +150,11 @@ async fn a_skipped_request_is_covered_although_the_holder_failed_in_its_second_s
     let held = bench.hold("scanner", 1, own).await;
     let skipped = bench.request().await;
     assert!(matches!(bench.acquire("skipped", 1, skipped).await, Acquire::HeldByAnother));
-    assert_eq!(held.release_if_covered(own).await.unwrap(), Release::Moved);
+    assert_eq!(held.release_if_covered(own).await.unwrap(), Release::NewerRequests);
     held.abandon().await.unwrap();
 
     let again = bench.hold("scanner", 2, own).await;
-    let covers = again.numbers_given().await.unwrap();
+    let covers = bench.last_request().await;
     assert!(covers >= skipped);
     assert_eq!(again.release_if_covered(covers).await.unwrap(), Release::Released);
     assert!(matches!(bench.acquire("scanner", 3, own).await, Acquire::Covered));
@@ -169,7 +169,7 @@ async fn a_counter_that_was_lost_and_starts_over_covers_nothing() {
     bench.hold("scanner", 1, 5).await.release_if_covered(5).await.unwrap();
     let mut delete = redis::cmd("DEL");
     let _: u64 =
-        delete.arg(bench.server.key("numbers")).query_async(&mut bench.connection.clone()).await.unwrap();
+        delete.arg(bench.last_request_key()).query_async(&mut bench.connection.clone()).await.unwrap();
     let number = bench.request().await;
     let held = bench.hold("next", 1, number).await;
     assert_eq!(held.release_if_covered(number).await.unwrap(), Release::Released);
@@ -190,7 +190,7 @@ async fn a_follow_up_takes_over_from_its_holder_that_has_not_released_yet() {
     }
     let other = bench.hold(follow_up.as_str(), 1, number).await;
     assert_eq!(held.release_anyway(1).await.unwrap(), Release::Lost);
-    let covers = other.numbers_given().await.unwrap();
+    let covers = bench.last_request().await;
     assert_eq!(other.release_if_covered(covers).await.unwrap(), Release::Released);
     assert!(matches!(bench.acquire("skipped", 2, newer).await, Acquire::Covered));
 }

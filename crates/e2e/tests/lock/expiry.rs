@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use pricing_e2e::waiting::{eventually, poll};
-use pricing_worker::lock::{Acquire, Held, Release};
+use pricing_worker::lock::{Acquire, LockGuard, Release};
 
 use crate::{Bench, LONG};
 
 const SHORT: Duration = Duration::from_millis(300);
 const DEADLINE: Duration = Duration::from_secs(20);
 
-async fn eventually_hold(bench: &Bench, id: &str) -> Held {
+async fn eventually_hold(bench: &Bench, id: &str) -> LockGuard {
     eventually(DEADLINE, "the lock to expire", async || match bench.acquire(id, 1, 1).await {
         Acquire::Acquired(held) => Some(held),
         _ => None,
@@ -76,7 +76,7 @@ async fn a_scan_that_must_be_repeated_has_the_lock_for_its_whole_life_again() {
     let mut connection = bench.connection.clone();
     redis::cmd("PEXPIRE").arg(&key).arg(5_000).query_async::<()>(&mut connection).await.unwrap();
     bench.request().await;
-    assert_eq!(held.release_if_covered(1).await.unwrap(), Release::Moved);
+    assert_eq!(held.release_if_covered(1).await.unwrap(), Release::NewerRequests);
     let left: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap();
     assert!(left > 50_000, "{left} ms");
 }

@@ -13,36 +13,42 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use pricing_core::ids::TaskId;
 use pricing_e2e::redis_server::RedisServer;
-use pricing_worker::lock::{Acquire, Claim, Forfeit, Held, RecalculationLock, Release};
+use pricing_queue::{Fence, Queue, QueueOptions};
+use pricing_worker::lock::{Acquire, Forfeit, LockGuard, RecalculationLock, Release};
 use redis::aio::MultiplexedConnection;
 
 /// Life of a lock that no test waits to expire.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A lock in a Redis of its own, and the counter that numbers requests.
+/// A lock in a Redis of its own, and the queue that numbers requests.
 struct Bench {
     server: RedisServer,
+    queue: Queue,
     lock: RecalculationLock,
     connection: MultiplexedConnection,
 }
 
 impl Bench {
-    async fn start(life: Duration) -> Self {
+    async fn start(ttl: Duration) -> Self {
         let server = RedisServer::start().await;
-        let lock = RecalculationLock::new(&server.connect(), server.key("numbers"), life);
-        Self { lock, connection: server.connection().await, server }
+        let redis = server.connect();
+        let (commands, pool) = (redis.commands.clone(), redis.pool.clone());
+        let queue = Queue::new(&redis.prefix, "bench", commands, pool, QueueOptions::default());
+        let lock = RecalculationLock::new(&redis, ttl);
+        Self { queue, lock, connection: server.connection().await, server }
     }
 
-    /// Takes a number, as a request does when it is queued.
+    /// Takes a number, as a request does when it is enqueued.
     async fn request(&self) -> u64 {
         let mut incr = redis::cmd("INCR");
-        incr.arg(self.server.key("numbers")).query_async(&mut self.connection.clone()).await.unwrap()
+        incr.arg(self.last_request_key()).query_async(&mut self.connection.clone()).await.unwrap()
     }
 
     /// Begins an attempt of a task, as the queue does.
     async fn begin(&self, id: &str, attempt: u32) {
         let mut begin = redis::cmd("HSET");
-        begin.arg(self.record(id)).arg("lease").arg(format!("lease {attempt}"));
+        let record = self.server.key(&format!("queue:{{bench}}:task:{id}"));
+        begin.arg(record).arg("lease").arg(format!("lease {attempt}"));
         let _: u64 = begin.query_async(&mut self.connection.clone()).await.unwrap();
     }
 
@@ -54,23 +60,27 @@ impl Bench {
 
     /// Gives up for good under the lease of an attempt that may have been taken over.
     async fn forfeit(&self, id: &str, attempt: u32, number: u64) -> Forfeit {
-        let (lease, record) = (format!("lease {attempt}"), self.record(id));
-        let claim = Claim { task: &task(id), attempt, number, record: &record, lease: &lease };
-        self.lock.forfeit(claim).await.unwrap()
+        self.lock.forfeit(&self.fence(id, attempt, number)).await.unwrap()
     }
 
     /// Asks for a lock under the lease of an attempt that may have been taken over.
     async fn claim(&self, lock: &RecalculationLock, id: &str, attempt: u32, number: u64) -> Acquire {
-        let (lease, record) = (format!("lease {attempt}"), self.record(id));
-        let claim = Claim { task: &task(id), attempt, number, record: &record, lease: &lease };
-        lock.acquire(claim).await.unwrap()
+        lock.acquire(self.fence(id, attempt, number)).await.unwrap()
     }
 
-    fn record(&self, id: &str) -> String {
-        self.server.key(&format!("task:{id}"))
+    fn fence(&self, id: &str, attempt: u32, number: u64) -> Fence {
+        self.queue.fence(id, number, attempt, &format!("lease {attempt}"))
     }
 
-    async fn hold(&self, id: &str, attempt: u32, number: u64) -> Held {
+    fn last_request_key(&self) -> String {
+        self.server.key("queue:{bench}:last_request")
+    }
+
+    async fn last_request(&self) -> u64 {
+        self.queue.last_request().await.unwrap()
+    }
+
+    async fn hold(&self, id: &str, attempt: u32, number: u64) -> LockGuard {
         match self.acquire(id, attempt, number).await {
             Acquire::Acquired(held) => held,
             other => panic!("{id} was to acquire the lock: {other:?}"),
@@ -82,10 +92,6 @@ impl Bench {
         get.arg(self.server.key("recalculate_global_lock"));
         get.query_async(&mut self.connection.clone()).await.unwrap()
     }
-}
-
-fn task(id: &str) -> TaskId {
-    TaskId::parse(id).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,14 +121,14 @@ async fn scans_exclude_each_other_and_cover_every_request() {
             let Acquire::Acquired(held) = answer else { continue };
             assert_eq!(scanning.fetch_add(1, Ordering::SeqCst), 0, "another scan is under way");
             loop {
-                let covers = held.numbers_given().await.unwrap();
+                let covers = bench.last_request().await;
                 assert!(covers >= number);
                 scans.fetch_add(1, Ordering::SeqCst);
                 tokio::task::yield_now().await;
                 scanning.fetch_sub(1, Ordering::SeqCst);
                 match held.release_if_covered(covers).await.unwrap() {
                     Release::Released => break,
-                    Release::Moved => assert_eq!(scanning.fetch_add(1, Ordering::SeqCst), 0),
+                    Release::NewerRequests => assert_eq!(scanning.fetch_add(1, Ordering::SeqCst), 0),
                     Release::Lost => panic!("nobody else may have it"),
                 }
             }
@@ -141,7 +147,7 @@ async fn locks_of_different_prefixes_are_different_locks() {
     let elsewhere =
         pricing_core::redis::RedisSettings { redis_prefix: "other:".to_owned(), ..bench.server.settings() };
     let redis = pricing_core::redis::Redis::new(&elsewhere).unwrap();
-    let other = RecalculationLock::new(&redis, "other:numbers".to_owned(), LONG);
+    let other = RecalculationLock::new(&redis, LONG);
     bench.acquire("two", 1, 1).await;
     assert!(matches!(bench.claim(&other, "two", 1, 1).await, Acquire::Acquired(_)));
 }

@@ -54,7 +54,7 @@ async fn a_later_attempt_goes_on_although_its_own_request_is_covered() {
     let dead = bench.hold("task", 1, number).await;
     let newer = bench.request().await;
     assert!(matches!(bench.acquire("skipped", 1, newer).await, Acquire::HeldByAnother));
-    assert_eq!(dead.release_if_covered(number).await.unwrap(), Release::Moved);
+    assert_eq!(dead.release_if_covered(number).await.unwrap(), Release::NewerRequests);
 
     let alive = bench.hold("task", 2, number).await;
     assert_eq!(alive.release_if_covered(newer).await.unwrap(), Release::Released);

@@ -1,4 +1,4 @@
-//! The lock, the numbers of requests and the tasks of the queue.
+//! The lock, the sequence of requests and the tasks of the queue.
 //!
 //! A change of the catalogue and the request for it are one action. Made later, a change is seen by fewer
 //! scans, so this is the worst case of a request that comes some time after its change.
@@ -23,7 +23,7 @@ const MAX_RETRIES: u8 = 1;
 /// Deliveries of one task without a run that ends, one less than in the queue.
 const MAX_DELIVERIES: u8 = 2;
 
-/// How often the outside world interferes.
+/// Maximum number of events from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Budget {
     /// Changes of the catalogue, each with a request.
@@ -36,53 +36,53 @@ pub struct Budget {
     pub failures: u8,
 }
 
-/// What makes the protocol safe.
+/// A rule that makes the protocol safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protection {
     /// A cache entry is replaced only by an equal or higher version.
     VersionedWrites,
-    /// The number that a scan covers is noted before the catalogue is read.
-    NumbersNotedFirst,
+    /// The request that a scan covers is noted before the catalogue is read.
+    LastRequestNotedFirst,
     /// Only the current lease of a task may take the lock.
     FencedAcquire,
-    /// A free lock is left alone only if everything is covered that was ever skipped.
+    /// A run leaves a free lock alone only if every request is covered that was ever skipped.
     SkippedWatermark,
-    /// A run takes the lock of its own earlier attempt.
+    /// A run takes over the lock of an earlier attempt of its task.
     OwnLockTakeover,
     /// It does so even if its own request is covered.
     OwnLockBeforeCovered,
-    /// The lock is freed only under the own token of the run that holds it.
+    /// The lock is released only under the token of the run that holds it.
     OwnToken,
-    /// The lock is released only if no number was given out since the scan started.
+    /// The lock is released only if no newer request has arrived since the scan started.
     ReleaseOnlyIfCovered,
-    /// A run that scans no more queues a job for what is left.
+    /// A run that scans no more enqueues a follow-up for the requests that are left.
     FollowUp,
-    /// That job takes the lock over if the run has not released it yet.
+    /// The follow-up takes the lock over if the run has not released it yet.
     FollowUpTakeover,
-    /// A task that dies frees the lock.
+    /// A task that dies releases the lock.
     ForfeitFreesLock,
-    /// A follow-up that dies frees the lock of the run that queued it.
+    /// A follow-up that dies releases the lock of the run that enqueued it.
     FollowUpForfeit,
-    /// Only the current lease of a task gives it up for good.
+    /// Only the current lease of a task forfeits.
     FencedForfeit,
     /// A task that dies is replaced if newer requests were skipped trusting it.
     ForfeitReplaces,
-    /// Only the current lease ends a run or has it tried again.
-    LeaseAtSettle,
+    /// Only the current lease acknowledges a run.
+    LeaseAtAck,
 }
 
-/// The protocol, and what may happen to it.
+/// The protocol and its environment.
 #[derive(Clone, Copy, Debug)]
 pub struct Protocol {
-    /// What may happen.
+    /// Maximum number of events from outside.
     pub budget: Budget,
-    /// Scans of one run, after which it leaves the rest to a follow-up. The worker makes three.
+    /// Maximum number of scans of one run. It leaves the rest to a follow-up. The worker makes three.
     pub max_scans: u8,
     /// A protection that is taken away.
     pub without: Option<Protection>,
 }
 
-/// What happens next.
+/// The next event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// The catalogue changes, and a recalculation is requested.
@@ -94,7 +94,7 @@ pub enum Action {
     /// A run fails instead, and frees the lock.
     Fail(usize, Failure),
     /// A run fails instead, and does not get to freeing the lock: Redis is away, or it panics. Or it does not
-    /// get to burying its task, and starts with that anew.
+    /// get to dead-lettering its task, and starts with that anew.
     Break(usize, Failure),
     /// A run notices that the lock is no longer its own, and fails.
     NoticeLostLock(usize),
@@ -112,10 +112,10 @@ impl Protocol {
         self.without != Some(protection)
     }
 
-    /// Brings a state to the form that all states have which differ only in what cannot matter any more.
+    /// Maps states that differ only in what cannot matter any more to one state.
     fn tidy(&self, state: &mut State) {
         for mut run in std::mem::take(&mut state.runs) {
-            if let Some(step) = self.settled_step(state, &run) {
+            if let Some(step) = self.certain_step(state, &run) {
                 run.step = step;
                 state.runs.push(run);
             }
@@ -161,7 +161,7 @@ impl Model for Protocol {
             match run.step {
                 _ if left.failures == 0 => {}
                 Step::Abandon(_) | Step::Retry | Step::Forfeit => {}
-                Step::Replace | Step::Bury => actions.push(Action::Break(index, Failure::Permanent)),
+                Step::Replace | Step::DeadLetter => actions.push(Action::Break(index, Failure::Permanent)),
                 _ => {
                     let failures = [Failure::Transient, Failure::Permanent];
                     actions.extend(failures.map(|failure| Action::Fail(index, failure)));

@@ -86,7 +86,7 @@ impl Sometimes {
             },
             Self::DiedWithHolder => |_, state| {
                 let lost = |task: &Task| task.life != Life::Dead && !state.shows(task);
-                state.is_settled() && state.tasks.iter().any(lost)
+                state.is_idle() && state.tasks.iter().any(lost)
             },
         }
     }
@@ -103,7 +103,7 @@ fn always() -> Vec<Property<Protocol>> {
         Property::always("no run frees the lock of its successor", |_, state: &State| !state.robbed),
         Property::always("what is recorded as covered is in the cache", |_, state: &State| {
             let shown = state.tasks.iter().all(|task| task.number > state.covered || state.shows(task));
-            state.covered <= state.given && shown
+            state.covered <= state.last_request && shown
         }),
         Property::always("the holder of the lock is tried again if it fails", |_, state: &State| {
             let is_open = |number| state.tasks.iter().any(|task| task.number == number && task.is_open());
@@ -117,10 +117,10 @@ fn always() -> Vec<Property<Protocol>> {
         }),
         Property::always("when all has ended, no request is lost", |_, state: &State| {
             let met = |task| state.shows(task) || state.died_with_its_holder(task);
-            !state.is_settled() || state.tasks.iter().filter(|task| task.life != Life::Dead).all(met)
+            !state.is_idle() || state.tasks.iter().filter(|task| task.life != Life::Dead).all(met)
         }),
         Property::always("when all has ended well, the cache is up to date", |_, state: &State| {
-            !state.is_settled() || state.died || state.cache == state.database
+            !state.is_idle() || state.died || state.cache == state.database
         }),
     ]
 }

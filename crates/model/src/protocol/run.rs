@@ -1,4 +1,4 @@
-//! What a worker does, one step at a time.
+//! The steps of a run.
 
 use super::scripts::{Acquire, Release};
 use super::state::{Failure, Life, Origin, Run, Scan, State, Step};
@@ -14,20 +14,24 @@ impl Protocol {
                 Acquire::Covered(holder) => Step::Skip(holder),
                 Acquire::Superseded => Step::Retry,
             },
-            Step::Note(nth) => Step::Read(Scan { nth, covers: state.given }),
+            Step::Note(nth) => Step::Read(Scan { nth, covers: state.last_request }),
             Step::Read(scan) => Step::Write(scan, state.database),
             Step::Write(scan, seen) => {
                 if seen >= state.cache || !self.has(Protection::VersionedWrites) {
                     state.went_back |= seen < state.cache;
                     state.cache = seen;
                 }
-                let covers = if self.has(Protection::NumbersNotedFirst) { scan.covers } else { state.given };
+                let covers = if self.has(Protection::LastRequestNotedFirst) {
+                    scan.covers
+                } else {
+                    state.last_request
+                };
                 Step::Release(Scan { covers, ..scan })
             }
             Step::Release(scan) => match self.release(state, run, scan.covers, false) {
                 Release::Released => Step::Succeed,
-                Release::Moved if scan.nth < self.max_scans => self.start_scan(scan.nth + 1),
-                Release::Moved => Step::FollowUp(scan.covers),
+                Release::NewerRequests if scan.nth < self.max_scans => self.start_scan(scan.nth + 1),
+                Release::NewerRequests => Step::FollowUp(scan.covers),
                 Release::Lost => Step::Retry,
             },
             Step::FollowUp(covers) => {
@@ -57,12 +61,12 @@ impl Protocol {
                 return None;
             }
             Step::Forfeit if self.forfeit(state, run) => Step::Replace,
-            Step::Forfeit => Step::Bury,
+            Step::Forfeit => Step::DeadLetter,
             Step::Replace => {
                 Self::enqueue(state, Origin::Replacement(run.token));
-                Step::Bury
+                Step::DeadLetter
             }
-            Step::Bury => {
+            Step::DeadLetter => {
                 self.end(state, run, Life::Dead);
                 return None;
             }
@@ -71,7 +75,7 @@ impl Protocol {
 
     /// A scan starts by noting what it covers; without that protection it notes it when it has written.
     fn start_scan(&self, nth: u8) -> Step {
-        if self.has(Protection::NumbersNotedFirst) {
+        if self.has(Protection::LastRequestNotedFirst) {
             Step::Note(nth)
         } else {
             Step::Read(Scan { nth, covers: 0 })
@@ -80,17 +84,17 @@ impl Protocol {
 
     /// The step that a run is certain to get to without any change to what it shares with others. So a state
     /// is the same whether or not such a run has noticed what became of it. `None` when the run is over.
-    pub(super) fn settled_step(&self, state: &State, run: &Run) -> Option<Step> {
+    pub(super) fn certain_step(&self, state: &State, run: &Run) -> Option<Step> {
         let mut step = run.step;
         let lost = state.lock != Some(run.token) && self.has(Protection::OwnToken);
-        let fenced = !run.current && self.has(Protection::LeaseAtSettle);
+        let fenced = !run.current && self.has(Protection::LeaseAtAck);
         loop {
             step = match step {
                 Step::Acquire if !run.current && self.has(Protection::FencedAcquire) => Step::Retry,
                 Step::Release(_) if lost => Step::Retry,
                 Step::Abandon(failure) if lost => after(failure),
                 Step::Retry if run.exhausted => Step::Forfeit,
-                Step::Succeed | Step::Skip(_) | Step::Retry | Step::Bury if fenced => return None,
+                Step::Succeed | Step::Skip(_) | Step::Retry | Step::DeadLetter if fenced => return None,
                 // What it was about to cover does not matter any more.
                 Step::Note(_) if lost => return Some(Step::Note(0)),
                 Step::Read(_) if lost => return Some(Step::Read(Scan::default())),

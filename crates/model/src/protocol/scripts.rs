@@ -3,22 +3,22 @@
 use super::state::{Life, Origin, Run, State, Task, Token};
 use super::{MAX_DELIVERIES, Protection, Protocol};
 
-/// What `acquire.lua` answers.
+/// The reply of `acquire.lua`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Acquire {
     Acquired,
-    /// By whom.
+    /// With the task that holds the lock.
     Held(u8),
-    /// Who holds the lock, if anybody does.
+    /// With the task that holds the lock, if one does.
     Covered(Option<u8>),
     Superseded,
 }
 
-/// What `release.lua` answers.
+/// The reply of `release.lua`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Release {
     Released,
-    Moved,
+    NewerRequests,
     Lost,
 }
 
@@ -58,8 +58,8 @@ impl Protocol {
             return Release::Lost;
         }
         state.covered = state.covered.max(covers);
-        if !anyway && state.given > covers && self.has(Protection::ReleaseOnlyIfCovered) {
-            return Release::Moved;
+        if !anyway && state.last_request > covers && self.has(Protection::ReleaseOnlyIfCovered) {
+            return Release::NewerRequests;
         }
         state.lock = None;
         Release::Released
@@ -71,7 +71,7 @@ impl Protocol {
         }
     }
 
-    /// Whether a fresh request must take the place of the task.
+    /// Whether a new request must take the place of the task.
     pub(super) fn forfeit(&self, state: &mut State, run: &Run) -> bool {
         if !run.current && self.has(Protection::FencedForfeit) {
             return false;
@@ -87,14 +87,14 @@ impl Protocol {
         self.has(Protection::ForfeitReplaces) && state.skipped > state.covered.max(run.token.task)
     }
 
-    /// Queues a task, unless its id is known.
+    /// Enqueues a task, unless its id is known.
     pub(super) fn enqueue(state: &mut State, origin: Origin) {
         if origin != Origin::Request && state.tasks.iter().any(|task| task.origin == origin) {
             return;
         }
-        state.given += 1;
+        state.last_request += 1;
         state.tasks.push(Task {
-            number: state.given,
+            number: state.last_request,
             change: state.database,
             origin,
             life: Life::Ready,
@@ -104,8 +104,8 @@ impl Protocol {
         });
     }
 
-    /// Gives a new lease to a run of a task. Returns its token, whether it is its last chance, and whether it
-    /// may run: not if the task was delivered too often.
+    /// Gives a new lease to a run of a task. Returns its token, whether the task has no retries left, and
+    /// whether it may run: not if the task was delivered too often.
     pub(super) fn begin(state: &mut State, number: u8) -> Option<(Token, bool, bool)> {
         state.revoke_lease(number);
         let task = state.task_mut(number)?;
@@ -117,9 +117,9 @@ impl Protocol {
         Some((token, task.retries >= super::MAX_RETRIES, may_run))
     }
 
-    /// `succeed.lua` and `bury.lua`: ends a task if the lease of the run is current.
+    /// `ack.lua` of a run that succeeds or dies: ends the task if the run's lease is current.
     pub(super) fn end(&self, state: &mut State, run: &Run, life: Life) {
-        if !run.current && self.has(Protection::LeaseAtSettle) {
+        if !run.current && self.has(Protection::LeaseAtAck) {
             return;
         }
         state.revoke_lease(run.token.task);
@@ -129,9 +129,9 @@ impl Protocol {
         }
     }
 
-    /// `retry.lua`, and the `promote.lua` after it, which may come at any time.
+    /// `ack.lua` with a retry, and the `promote.lua` after it, which may come at any time.
     pub(super) fn retry(&self, state: &mut State, run: &Run) {
-        if !run.current && self.has(Protection::LeaseAtSettle) {
+        if !run.current && self.has(Protection::LeaseAtAck) {
             return;
         }
         state.revoke_lease(run.token.task);

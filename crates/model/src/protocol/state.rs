@@ -1,8 +1,8 @@
-//! What Redis, the database and the workers hold.
+//! The state of Redis, the database and the workers.
 
 use super::Budget;
 
-/// Everything that the next event may depend on.
+/// The state that the next action depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     /// Version of the catalogue: changes so far.
@@ -11,13 +11,13 @@ pub struct State {
     pub cache: u8,
     /// Whether the cache was ever overwritten with something older.
     pub went_back: bool,
-    /// Whether a run that was taken over ever freed the lock under the run that took it over.
+    /// Whether a run that was taken over ever released the lock of its successor.
     pub robbed: bool,
-    /// Key `numbers`: the number of the latest request.
-    pub given: u8,
-    /// Key `recalculate_covered`: the highest number that a finished scan covers.
+    /// Key `last_request`: the number of the latest request.
+    pub last_request: u8,
+    /// Key `recalculate_covered`: the highest request that an ended scan covers.
     pub covered: u8,
-    /// Key `recalculate_skipped`: the highest number that was skipped because the lock was held.
+    /// Key `recalculate_skipped`: the highest request that was skipped because the lock was held.
     pub skipped: u8,
     /// Key `recalculate_global_lock`.
     pub lock: Option<Token>,
@@ -31,7 +31,7 @@ pub struct State {
     pub left: Budget,
 }
 
-/// The value of the lock. No attempt asks for the lock twice, so it needs no random part.
+/// The value of the lock. No attempt asks for the lock twice, so it needs no nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token {
     /// Number of the task.
@@ -59,23 +59,23 @@ pub struct Task {
     pub retries: u8,
 }
 
-/// Who queued a task. But for requests it is the task's id, under which it is queued once.
+/// Who enqueued a task. For all but requests it is the task's id, so the task is enqueued once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// Somebody who changed the catalogue.
+    /// A change of the catalogue.
     Request,
     /// A holder of the lock that leaves requests uncovered.
     FollowUp(Token),
-    /// An attempt that gave up for good.
+    /// An attempt that failed for good.
     Replacement(Token),
 }
 
 /// Where a task is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Life {
-    /// Waits to be run, for the first time or again.
+    /// Waits for a run, its first or another.
     Ready,
-    /// A run has its lease, though the worker may be dead.
+    /// A run has its lease. The worker may be dead.
     Running,
     /// Its run scanned.
     Updated,
@@ -88,13 +88,13 @@ pub enum Life {
 /// A run of a task, in one of the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Run {
-    /// What it would write into the lock.
+    /// Its value for the lock.
     pub token: Token,
-    /// Whether its lease is the one in the task's record. It is not when the task was taken over.
+    /// Whether its lease is the current one. It is not after the task was taken over.
     pub current: bool,
-    /// Whether the task had used up its retries when the run began.
+    /// Whether the task had no retries left when the run began.
     pub exhausted: bool,
-    /// What it does next.
+    /// Its next step.
     pub step: Step,
 }
 
@@ -103,7 +103,7 @@ pub struct Run {
 pub enum Step {
     /// `acquire.lua`.
     Acquire,
-    /// `GET numbers`: what the scan will cover.
+    /// `GET last_request`: what the scan will cover.
     Note(u8),
     /// The statements that read the catalogue.
     Read(Scan),
@@ -117,22 +117,22 @@ pub enum Step {
     ReleaseAnyway(u8),
     /// `abandon.lua`, after a failure.
     Abandon(Failure),
-    /// `succeed.lua` after a scan.
+    /// `ack.lua` after a scan.
     Succeed,
-    /// `succeed.lua` of a run that was skipped, with who held the lock.
+    /// `ack.lua` of a run that was skipped, with the task that held the lock.
     Skip(Option<u8>),
-    /// `retry.lua`.
+    /// `ack.lua` with a retry.
     Retry,
     /// `forfeit.lua`.
     Forfeit,
     /// `enqueue.lua` in place of the task that dies.
     Replace,
-    /// `bury.lua`.
-    Bury,
+    /// `ack.lua` of a task that dies.
+    DeadLetter,
 }
 
 impl Step {
-    /// Whether a run at this step takes the lock for its own and renews it.
+    /// Whether a run at this step believes that it holds the lock, and renews it.
     pub(super) fn is_under_lock(self) -> bool {
         let scans = matches!(self, Self::Note(_) | Self::Read(_) | Self::Write(..) | Self::Release(_));
         scans || matches!(self, Self::FollowUp(_) | Self::ReleaseAnyway(_))
@@ -142,18 +142,18 @@ impl Step {
 /// A scan under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scan {
-    /// Which one of its run, from 1.
+    /// Its number in the run, from 1.
     pub nth: u8,
-    /// The highest number that it covers.
+    /// The highest request that it covers.
     pub covers: u8,
 }
 
 /// How a run fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Failure {
-    /// It may go better next time.
+    /// A retry may succeed.
     Transient,
-    /// Trying again is of no use.
+    /// No retry can succeed.
     Permanent,
 }
 
@@ -165,7 +165,7 @@ impl State {
             cache: 0,
             went_back: false,
             robbed: false,
-            given: 0,
+            last_request: 0,
             covered: 0,
             skipped: 0,
             lock: None,
@@ -186,7 +186,7 @@ impl State {
         self.task(number).is_some_and(|task| task.origin == Origin::FollowUp(holder))
     }
 
-    /// Like [`State::task`], to be changed.
+    /// [`State::task`], mutable.
     pub(super) fn task_mut(&mut self, number: u8) -> Option<&mut Task> {
         self.tasks.iter_mut().find(|task| task.number == number)
     }
@@ -196,13 +196,13 @@ impl State {
         self.runs.iter().any(|run| run.current && run.token.task == number)
     }
 
-    /// From now on no run of this task has its lease.
+    /// Takes the lease from every run of this task.
     pub(super) fn revoke_lease(&mut self, number: u8) {
         let runs = self.runs.iter_mut().filter(|run| run.token.task == number);
         runs.for_each(|run| run.current = false);
     }
 
-    /// Whether the run that took the lock under this token lives, and renews it unless it is paused.
+    /// Whether the run that acquired the lock under this token lives. It renews the lock unless it is paused.
     pub(super) fn lives(&self, holder: Token) -> bool {
         self.runs.iter().any(|run| run.token == holder && run.step.is_under_lock())
     }
@@ -242,8 +242,8 @@ impl State {
         self.tasks.retain(|task| kept & bit(task.number) != 0);
     }
 
-    /// Whether all has ended: nothing is left to do, whatever else may still happen.
-    pub fn is_settled(&self) -> bool {
+    /// Whether no task is open and no run goes on.
+    pub fn is_idle(&self) -> bool {
         self.runs.is_empty() && self.tasks.iter().all(|task| !task.is_open())
     }
 

@@ -1,8 +1,9 @@
 -- Begins a run of a delivered entry, under a new lease.
--- KEYS: record, stream; ARGV: group, entry, lease, most deliveries, consumer, 'again' if the consumer knows of
--- no run of the entry although it read it
--- Returns {1 to run it | 0 when it was delivered too often, the record}, or false when the entry is no
--- longer that of its task, and is removed, or has been taken over by another consumer meanwhile.
+-- KEYS: record, stream
+-- ARGV: group, entry, lease, max deliveries, consumer, 'pending' when this consumer read the entry earlier and
+-- knows of no run of it
+-- Returns {1 to run it | 0 when it was delivered too often, the record}, or false when another consumer has
+-- taken the entry over, or when it is not its task's current entry and has been removed.
 local pending = redis.call('XPENDING', KEYS[2], ARGV[1], ARGV[2], ARGV[2], 1)[1]
 if pending and pending[2] ~= ARGV[5] then
     return false
@@ -15,9 +16,9 @@ if current ~= ARGV[2] or (state ~= 'queued' and state ~= 'running') then
 end
 local before = redis.call('HGET', KEYS[1], 'lease') or ''
 redis.call('HSET', KEYS[1], 'state', 'running', 'lease', ARGV[3])
--- A delivery whose answer the same consumer never got ended nothing, so it counts once.
-local unanswered = ARGV[6] == 'again' and string.sub(before, 1, #ARGV[5] + 1) == ARGV[5] .. ':'
-local deliveries = redis.call('HINCRBY', KEYS[1], 'deliveries', unanswered and 0 or 1)
+-- When only the reply to this script was lost, the same consumer begins the run again: one delivery, not two.
+local reply_lost = ARGV[6] == 'pending' and string.sub(before, 1, #ARGV[5] + 1) == ARGV[5] .. ':'
+local deliveries = redis.call('HINCRBY', KEYS[1], 'deliveries', reply_lost and 0 or 1)
 local run = deliveries <= tonumber(ARGV[4])
 if run then
     redis.call('HINCRBY', KEYS[1], 'attempts', 1)

@@ -1,6 +1,6 @@
--- Makes tasks ready whose waiting is over.
--- KEYS: delayed, stream; ARGV: prefix of records, most to promote
--- Returns ms until the next one is due, 0 when some are due already, -1 when none waits.
+-- Makes delayed tasks ready that are due.
+-- KEYS: delayed, stream; ARGV: prefix of records, limit
+-- Returns ms until the next one is due, 0 when more are due, false when no task is delayed.
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now(), 'LIMIT', 0, ARGV[2])
 for _, id in ipairs(due) do
     redis.call('ZREM', KEYS[1], id)
@@ -8,6 +8,6 @@ for _, id in ipairs(due) do
 end
 local next = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 if #next == 0 then
-    return -1
+    return false
 end
 return math.max(0, next[2] - now())

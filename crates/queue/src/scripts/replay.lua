@@ -1,5 +1,5 @@
--- Puts a dead task back in the queue as a new request.
--- KEYS: record, stream, numbers, dead; ARGV: id
+-- Puts a dead task back in the queue as a new request, with all its retries.
+-- KEYS: record, stream, last request, dead; ARGV: task id
 -- Returns 0 when the task is not dead.
 if redis.call('ZREM', KEYS[4], ARGV[1]) == 0 then
     return 0

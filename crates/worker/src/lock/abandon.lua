@@ -1,4 +1,4 @@
--- Frees the lock of a scan that failed. KEYS: lock; ARGV: token
+-- Releases the lock after a scan that failed. It covers nothing. KEYS: lock; ARGV: token
 if redis.call('GET', KEYS[1]) == ARGV[1] then
     return redis.call('DEL', KEYS[1])
 end

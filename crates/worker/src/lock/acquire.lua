@@ -1,47 +1,47 @@
--- Takes the recalculation lock, unless the request is covered already or another task holds it.
--- KEYS: lock, numbers given out, covered, skipped, waiting, record of the task
--- ARGV: task, token, life in ms, number of the request, traceparent or '', lease of the run
-if redis.call('HGET', KEYS[6], 'lease') ~= ARGV[6] then
-    -- The run was taken over while it was on its way here. Others would be skipped trusting it.
+-- Acquires the recalculation lock, unless the request is covered or another task holds the lock.
+-- Takes a fence. KEYS, from 3: lock, covered, skipped, traces of skipped requests
+-- ARGV, from 4: token, TTL in ms, traceparent or ''
+if not is_current() then
+    -- The run was taken over on its way here. Requests would be skipped trusting a holder that nobody retries.
     return 'superseded'
 end
 local function number(key)
     return tonumber(redis.call('GET', key) or '0')
 end
-local function take()
-    redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+local function acquire()
+    redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5])
     return 'acquired'
 end
 
-local asked, given, covered, skipped = tonumber(ARGV[4]), number(KEYS[2]), number(KEYS[3]), number(KEYS[4])
-if covered > given then
-    covered = 0 -- the counter was lost and started over
+local last, covered, skipped = last_request(), number(KEYS[4]), number(KEYS[5])
+if covered > last then
+    covered = 0 -- the counter of requests was lost and started over
 end
-local holder = redis.call('GET', KEYS[1])
+local holder = redis.call('GET', KEYS[3])
 if not holder then
-    -- Whoever was skipped trusted a holder that is gone: all of them must be covered, not this request only.
-    if covered >= math.max(asked, math.min(skipped, given)) then
+    -- Every skipped request trusted a holder that is gone, so all of them must be covered, not only this one.
+    if covered >= math.max(request, math.min(skipped, last)) then
         return 'covered'
     end
-    return take()
+    return acquire()
 end
-local task, random = string.match(holder, '^([^:]*):%d+:(%x+)$')
-if task == ARGV[1] then
-    -- Left by an earlier attempt of the same task, which has lost its lease: go on in its place.
-    return take()
+local holder_task, nonce = string.match(holder, '^([^:]*):%d+:(%x+)$')
+if holder_task == task_id then
+    -- An earlier attempt of the same task holds the lock and has lost its lease: take over from it.
+    return acquire()
 end
-if random and ARGV[1] == 'follow-up.' .. random then
-    -- The holder's own follow-up was begun before the holder could release: it is to take the place.
-    return take()
+if nonce and task_id == 'follow-up.' .. nonce then
+    -- This is the holder's own follow-up, begun before the holder released: take over from it.
+    return acquire()
 end
-if covered >= asked then
+if covered >= request then
     return 'covered'
 end
-redis.call('SET', KEYS[4], math.max(asked, skipped))
-if ARGV[5] ~= '' then
-    -- So that the holder's trace can be linked to those that it covers; the latest few will do.
-    redis.call('RPUSH', KEYS[5], ARGV[5])
-    redis.call('LTRIM', KEYS[5], -32, -1)
-    redis.call('PEXPIRE', KEYS[5], ARGV[3])
+redis.call('SET', KEYS[5], math.max(request, skipped))
+if ARGV[6] ~= '' then
+    -- The holder's trace is linked to the latest few that it covers.
+    redis.call('RPUSH', KEYS[6], ARGV[6])
+    redis.call('LTRIM', KEYS[6], -32, -1)
+    redis.call('PEXPIRE', KEYS[6], ARGV[5])
 end
 return 'held'

@@ -1,18 +1,16 @@
--- A task gives up for good: frees the lock if any attempt of it holds it, and tells whether a request newer
--- than its own was skipped and is open: it may have been skipped trusting this task.
--- KEYS: lock, numbers given out, covered, skipped, record of the task
--- ARGV: task, number of its request, lease of the run
-if redis.call('HGET', KEYS[5], 'lease') ~= ARGV[3] then
+-- Gives up on a task for good: releases the lock if the task or the run that it follows up holds it, and
+-- tells whether a request newer than its own was skipped, maybe trusting this task, and is not covered.
+-- Takes a fence. KEYS, from 3: lock, covered, skipped
+if not is_current() then
     -- The run was taken over: its successor lives, and may hold the lock.
     return 'superseded'
 end
-local task, random = string.match(redis.call('GET', KEYS[1]) or '', '^([^:]*):%d+:(%x+)$')
--- A follow-up may die before its holder has released: whoever is skipped from now on would trust a holder that
--- scans no more, so the lock goes as well.
-if task == ARGV[1] or random and ARGV[1] == 'follow-up.' .. random then
-    redis.call('DEL', KEYS[1])
+local holder_task, nonce = string.match(redis.call('GET', KEYS[3]) or '', '^([^:]*):%d+:(%x+)$')
+-- A follow-up may die before its holder has released. Requests skipped from now on would trust a holder that
+-- scans no more, so its lock is released as well.
+if holder_task == task_id or nonce and task_id == 'follow-up.' .. nonce then
+    redis.call('DEL', KEYS[3])
 end
-local given = tonumber(redis.call('GET', KEYS[2]) or '0')
-local covered = tonumber(redis.call('GET', KEYS[3]) or '0')
-local skipped = math.min(tonumber(redis.call('GET', KEYS[4]) or '0'), given)
-return skipped > math.max(covered, tonumber(ARGV[2])) and 'open' or 'covered'
+local covered = tonumber(redis.call('GET', KEYS[4]) or '0')
+local skipped = math.min(tonumber(redis.call('GET', KEYS[5]) or '0'), last_request())
+return skipped > math.max(covered, request) and 'open' or 'covered'

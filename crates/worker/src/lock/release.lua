@@ -1,20 +1,20 @@
--- Ends a scan: records what it covered, and releases the lock if nothing was asked for since it started.
--- KEYS: lock, numbers given out, covered, waiting
--- ARGV: token, number at the start of the scan, life in ms, 'anyway' or 'if covered'
--- Returns {what came of it, the traceparents of those that found the lock held}.
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+-- Ends a scan: records what it covers, and releases the lock unless a newer request has arrived.
+-- Takes a fence. KEYS, from 3: lock, covered, traces of skipped requests
+-- ARGV, from 4: token, last request at the start of the scan, TTL in ms, 'always' or 'if_covered'
+-- Returns {'released' | 'newer_requests' | 'lost', traceparents of requests that were skipped}.
+if redis.call('GET', KEYS[3]) ~= ARGV[4] then
     return {'lost', {}}
 end
-local covers, given = tonumber(ARGV[2]), tonumber(redis.call('GET', KEYS[2]) or '0')
-local covered = tonumber(redis.call('GET', KEYS[3]) or '0')
-if covers > covered or covered > given then
-    redis.call('SET', KEYS[3], ARGV[2])
+local covers, last = tonumber(ARGV[5]), last_request()
+local covered = tonumber(redis.call('GET', KEYS[4]) or '0')
+if covers > covered or covered > last then
+    redis.call('SET', KEYS[4], ARGV[5])
 end
-local waiting = redis.call('LRANGE', KEYS[4], 0, -1)
-redis.call('DEL', KEYS[4])
-if ARGV[4] == 'if covered' and given > covers then
-    redis.call('PEXPIRE', KEYS[1], ARGV[3])
-    return {'moved', waiting}
+local traces = redis.call('LRANGE', KEYS[5], 0, -1)
+redis.call('DEL', KEYS[5])
+if ARGV[7] == 'if_covered' and last > covers then
+    redis.call('PEXPIRE', KEYS[3], ARGV[6])
+    return {'newer_requests', traces}
 end
-redis.call('DEL', KEYS[1])
-return {'released', waiting}
+redis.call('DEL', KEYS[3])
+return {'released', traces}

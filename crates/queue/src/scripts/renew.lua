@@ -1,5 +1,5 @@
--- Renews the entries of running tasks.
--- KEYS: stream, then a record each; ARGV: group, consumer, then entry and lease of each
+-- Renews the leases of running tasks.
+-- KEYS: stream, then the record of each; ARGV: group, consumer, then entry and lease of each
 -- Returns for each 1, or 0 when its lease is not current any more.
 local current = {}
 for i = 2, #KEYS do

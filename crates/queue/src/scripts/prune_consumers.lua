@@ -1,5 +1,5 @@
--- Removes consumers that hold nothing: the named one, and those that have been silent for long.
--- KEYS: stream; ARGV: group, name or '', silence in ms
+-- Removes consumers without entries from the group: the named one, and those idle for long.
+-- KEYS: stream; ARGV: group, name or '', idle time in ms
 for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
     local consumer = {}
     for i = 1, #info, 2 do

@@ -1,0 +1,40 @@
+//! How a queue treats its tasks.
+
+use std::time::Duration;
+
+/// How a queue treats its tasks. Give every process that uses a queue the same options.
+#[derive(Debug, Clone)]
+pub struct QueueOptions {
+    /// Runs of one worker at a time.
+    pub concurrency: usize,
+    /// Retries of a task after transient failures, before it is dead.
+    pub max_retries: u32,
+    /// Delay before a retry.
+    pub retry_delay: Duration,
+    /// Time without a heartbeat after which a worker's tasks are taken over. A worker renews the leases of
+    /// its runs every third of it.
+    pub visibility_timeout: Duration,
+    /// Deliveries of a task without the end of a run, as when it kills its worker, before it is dead.
+    pub max_deliveries: u32,
+    /// How long the record of a task that succeeded is kept.
+    pub retention: Duration,
+    /// Maximum number of tasks that are ready or running.
+    pub capacity: u64,
+    /// Maximum number of dead tasks. Beyond it the oldest are dropped.
+    pub dead_capacity: u64,
+}
+
+impl Default for QueueOptions {
+    fn default() -> Self {
+        Self {
+            concurrency: 4,
+            max_retries: 5,
+            retry_delay: Duration::from_secs(30),
+            visibility_timeout: Duration::from_secs(30),
+            max_deliveries: 3,
+            retention: Duration::from_secs(24 * 60 * 60),
+            capacity: 200_000,
+            dead_capacity: 10_000,
+        }
+    }
+}

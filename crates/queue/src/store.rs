@@ -1,0 +1,66 @@
+//! The Redis side of one queue: its keys and its connections.
+
+use deadpool_redis::Pool;
+use redis::aio::ConnectionManager;
+
+use crate::options::QueueOptions;
+
+/// Consumer group of the workers.
+pub(crate) const GROUP: &str = "workers";
+
+/// The keys, connections and options of one queue. Clones share the connections.
+#[derive(Clone)]
+pub(crate) struct Store {
+    pub(crate) keys: Keys,
+    /// For scripts and other short commands.
+    pub(crate) commands: ConnectionManager,
+    /// For blocking reads.
+    pub(crate) pool: Pool,
+    pub(crate) options: QueueOptions,
+}
+
+/// The keys of one queue. All share one hash tag, so a Redis Cluster keeps them in one slot.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys {
+    /// Stream of the tasks that are ready or running. An entry holds the id of its task.
+    pub(crate) stream: String,
+    /// Sorted set of the tasks that wait for a retry, by the time it is due.
+    pub(crate) delayed: String,
+    /// Sorted set of the dead tasks, by time of death.
+    pub(crate) dead: String,
+    /// Counter of requests: the number of the latest one.
+    pub(crate) last_request: String,
+    /// Prefix of the records, which are hashes.
+    pub(crate) record_prefix: String,
+}
+
+impl Keys {
+    pub(crate) fn new(prefix: &str, queue: &str) -> Self {
+        let key = |name: &str| format!("{prefix}queue:{{{queue}}}:{name}");
+        Self {
+            stream: key("stream"),
+            delayed: key("delayed"),
+            dead: key("dead"),
+            last_request: key("last_request"),
+            record_prefix: key("task:"),
+        }
+    }
+
+    pub(crate) fn record(&self, id: &str) -> String {
+        format!("{}{id}", self.record_prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_keys_of_a_queue_share_one_hash_tag() {
+        let keys = Keys::new("pricing:", "recalculate");
+        let record = keys.record("01J");
+        for key in [&keys.stream, &keys.delayed, &keys.dead, &keys.last_request, &record] {
+            assert!(key.starts_with("pricing:queue:{recalculate}:"), "{key}");
+        }
+    }
+}
