@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pricing_core::ids::{MAX_ID_LEN, ProductId};
 use pricing_core::money::{Currency, Money, Ppm};
 use pricing_core::price::{Market, Product};
-use pricing_e2e::databases::TestDatabase;
+use pricing_harness::databases::TestDatabase;
 
 use crate::{cents, location, product_id};
 

@@ -2,9 +2,36 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use tempfile::TempDir;
 
-use crate::process::Environment;
+use crate::packages::{self, Package};
+use crate::service::Environment;
+
+const PACKAGE: Package = Package { apt: "faketime", ..Package::named("libfaketime") };
+/// The build for processes with threads.
+const LIBRARY: &str = "libfaketimeMT.so.1";
+
+/// The path of libfaketime, installed first when the system has none; `None` where clocks cannot be set so.
+///
+/// # Errors
+///
+/// When it cannot be installed.
+pub fn library() -> Result<Option<PathBuf>> {
+    if cfg!(not(target_os = "linux")) {
+        return Ok(None);
+    }
+    packages::find_or_install(&PACKAGE, find).map(Some)
+}
+
+/// Packages put it in `faketime` below a directory of libraries, or below one of those per architecture.
+fn find() -> Option<PathBuf> {
+    let directories = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from);
+    let below = directories.iter().flat_map(|directory| std::fs::read_dir(directory).into_iter().flatten());
+    let below: Vec<PathBuf> = below.flatten().map(|entry| entry.path()).collect();
+    let library = |directory: &PathBuf| directory.join("faketime").join(LIBRARY);
+    directories.iter().chain(&below).map(library).find(|path| path.is_file())
+}
 
 /// The wall clock of the processes that are started in its environment. Monotonic time goes on as ever, as it
 /// does when the clock of a host is set.

@@ -1,5 +1,7 @@
 //! The whole system: Redis, a database with the demo catalogue, and the three services.
 
+mod standing;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -8,10 +10,9 @@ use serde_json::{Value, json};
 
 use crate::clock::FakeClock;
 use crate::databases::TestDatabase;
-use crate::otlp_receiver::OtlpReceiver;
-use crate::process::{Binary, Environment, Service};
 use crate::proxy::Proxy;
 use crate::redis_server::RedisServer;
+use crate::service::{Binary, Environment, Service};
 use crate::waiting::eventually;
 
 /// Longest a task may take in [`Stack::wait_for_task`].
@@ -122,10 +123,10 @@ impl StackBuilder {
         self
     }
 
-    /// Has all spans exported to `receiver`, soon after they end.
+    /// Has all spans exported to this OTLP endpoint, soon after they end.
     #[must_use]
-    pub fn traced_by(self, receiver: &OtlpReceiver) -> Self {
-        let traced = self.set("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint());
+    pub fn traced_by(self, endpoint: &str) -> Self {
+        let traced = self.set("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
         traced.set("OTEL_TRACES_SAMPLER", "always_on").set("OTEL_BSP_SCHEDULE_DELAY", 100)
     }
 
@@ -168,8 +169,7 @@ impl StackBuilder {
             http: reqwest::Client::new(),
             environments,
         };
-        stack.api.wait_until_ready().await;
-        for service in stack.listeners.iter_mut().chain(&mut stack.workers) {
+        for service in stack.services_mut() {
             service.wait_until_ready().await;
         }
         stack
