@@ -1,6 +1,6 @@
 //! A receiver of traces, in place of Jaeger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::Span as ProtoSpan;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
@@ -36,8 +37,12 @@ pub struct Span {
     pub kind: String,
     /// `service.name` of the process that it comes from.
     pub service: String,
+    /// Whether its status is an error.
+    pub has_failed: bool,
     /// Its attributes, each value as text.
     pub attributes: BTreeMap<String, String>,
+    /// The names of its attributes that are numbers.
+    pub numbers: BTreeSet<String>,
     /// Ids of the traces that it is linked to.
     pub linked_traces: Vec<String>,
 }
@@ -133,9 +138,19 @@ fn received_from(service: &str, span: ProtoSpan) -> Span {
         parent_span_id: hex(&span.parent_span_id),
         name: span.name,
         service: service.to_owned(),
+        has_failed: span.status.is_some_and(|status| status.code() == StatusCode::Error),
+        numbers: numbers(&span.attributes),
         attributes: texts(span.attributes),
         linked_traces: span.links.iter().map(|link| hex(&link.trace_id)).collect(),
     }
+}
+
+fn numbers(attributes: &[KeyValue]) -> BTreeSet<String> {
+    let is_number = |attribute: &&KeyValue| {
+        let value = attribute.value.as_ref().and_then(|value| value.value.as_ref());
+        matches!(value, Some(Value::IntValue(_) | Value::DoubleValue(_)))
+    };
+    attributes.iter().filter(is_number).map(|attribute| attribute.key.clone()).collect()
 }
 
 fn texts(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {

@@ -53,9 +53,17 @@ fn heads() -> Vec<Case> {
         ("two lengths", price("Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"), 400),
         ("a length beyond all numbers", price("Content-Length: 99999999999999999999\r\n\r\n"), 400),
         ("an unknown transfer encoding", price("Transfer-Encoding: gzip\r\n\r\nab"), 400),
-        ("chunks and a length", price("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n"), 400),
+        (
+            "chunks and a length",
+            price("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n"),
+            400,
+        ),
         ("a chunk without a length", price("Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n"), 400),
-        ("a chunk beyond all numbers", price("Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}"), 400),
+        (
+            "a chunk beyond all numbers",
+            price("Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}"),
+            400,
+        ),
         ("an unknown expectation", price("Expect: x\r\nContent-Length: 2\r\n\r\n{}"), 422),
     ]
 }
@@ -64,7 +72,11 @@ fn heads() -> Vec<Case> {
 fn cut_short() -> Vec<Case> {
     vec![
         ("a body cut short", format!("{HEAD}Content-Length: 9\r\n\r\n{{}}").into_bytes(), 400),
-        ("chunks without an end", format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n").into_bytes(), 400),
+        (
+            "chunks without an end",
+            format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n").into_bytes(),
+            400,
+        ),
     ]
 }
 
@@ -98,9 +110,8 @@ fn bodies() -> Vec<Case> {
         ("white space around", format!("{}{{{FIELDS}", " ".repeat(60_000)).into_bytes(), 200),
         ("too much white space around", format!("{}{{{FIELDS}", " ".repeat(70_000)).into_bytes(), 413),
     ];
-    let request = |body: Vec<u8>| {
-        [format!("{HEAD}Content-Length: {}\r\n\r\n", body.len()).into_bytes(), body].concat()
-    };
+    let request =
+        |body: Vec<u8>| [format!("{HEAD}Content-Length: {}\r\n\r\n", body.len()).into_bytes(), body].concat();
     bodies.into_iter().map(|(what, body, status)| (what, request(body), status)).collect()
 }
 
@@ -132,6 +143,7 @@ async fn half_a_request_holds_up_nobody_else() {
         answer = &mut asked => panic!("half a request was answered: {answer:?}"),
         price = &mut served => assert_eq!(price["final_price"], 47.49),
     }
-    let closed = RawConnection::open(stack.api.address()).await.unwrap().exchange(b"\r\n\r\n", true, false).await;
+    let closed =
+        RawConnection::open(stack.api.address()).await.unwrap().exchange(b"\r\n\r\n", true, false).await;
     assert!(matches!(closed, Err(NoAnswer::Closed)), "{closed:?}");
 }

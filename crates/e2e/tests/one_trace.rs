@@ -83,8 +83,8 @@ async fn an_event_is_one_trace_from_the_request_to_the_last_batch() {
     assert_eq!(spans.iter().filter(|span| span.kind == "PRODUCER").count(), 2, "one for each hop");
 
     let job = find(&spans, SERVICES[2], "CONSUMER", "process recalculate").expect("seen above");
-    assert!(job.attributes["queue_wait_ms"].parse::<u64>().expect("a number") < 5_000);
-    assert!(find(&spans, SERVICES[2], "CLIENT", "acquire lock").is_some());
+    assert!(job.attributes["pricing.queue_wait_ms"].parse::<u64>().expect("a number") < 5_000);
+    assert!(find(&spans, SERVICES[2], "CLIENT", "EVALSHA acquire lock").is_some());
     let root: Vec<&Span> = spans.iter().filter(|span| span.parent_span_id.is_empty()).collect();
     assert_eq!(root.len(), 1, "one root: {root:?}");
 
@@ -113,7 +113,7 @@ async fn all_attempts_of_a_retried_job_are_in_the_trace_of_its_request() {
         .await;
     let spans = trace(&spans, &trace_id);
     let mut attempts: Vec<&str> =
-        spans.iter().filter_map(|span| span.attributes.get("attempt")).map(String::as_str).collect();
+        spans.iter().filter_map(|span| span.attributes.get("pricing.attempt")).map(String::as_str).collect();
     attempts.sort_unstable();
     assert_eq!(attempts, ["1", "2", "3"]);
     for span in spans.iter().filter(|span| span.name == "process recalculate") {
@@ -124,8 +124,11 @@ async fn all_attempts_of_a_retried_job_are_in_the_trace_of_its_request() {
 #[tokio::test]
 async fn a_recalculation_is_linked_to_the_requests_that_it_covers() {
     let receiver = OtlpReceiver::start().await;
-    let stack =
-        Stack::builder().traced_by(&receiver.endpoint()).set_for(Binary::Worker, "SIMULATE_IO", true).start().await;
+    let stack = Stack::builder()
+        .traced_by(&receiver.endpoint())
+        .set_for(Binary::Worker, "SIMULATE_IO", true)
+        .start()
+        .await;
     let (first, second) = (stack.recalculate().await, stack.recalculate().await);
     let tasks = [stack.wait_for_task(&first).await, stack.wait_for_task(&second).await];
     let of = |status: &str| {

@@ -13,10 +13,6 @@ const PACKAGE: Package = Package { apt: "faketime", ..Package::named("libfaketim
 const LIBRARY: &str = "libfaketimeMT.so.1";
 
 /// The path of libfaketime, installed first when the system has none; `None` where clocks cannot be set so.
-///
-/// # Errors
-///
-/// When it cannot be installed.
 pub fn library() -> Result<Option<PathBuf>> {
     if cfg!(not(target_os = "linux")) {
         return Ok(None);
@@ -43,10 +39,6 @@ pub struct FakeClock {
 
 impl FakeClock {
     /// A clock that is right.
-    ///
-    /// # Panics
-    ///
-    /// When `TEST_LIBFAKETIME` is not set.
     pub fn right() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let Some(library) = std::env::var_os("TEST_LIBFAKETIME") else {
@@ -58,10 +50,6 @@ impl FakeClock {
     }
 
     /// Sets the clock so many seconds beside the right time.
-    ///
-    /// # Panics
-    ///
-    /// When the temporary directory is not writable.
     pub fn set(&self, seconds: i64) {
         // Renamed into its place, so that nobody reads half of it.
         let new = self.directory.path().join("new");

@@ -25,10 +25,6 @@ enum Kind {
 
 impl TestDatabase {
     /// An SQLite database in a temporary directory; the file is made when it is first opened.
-    ///
-    /// # Panics
-    ///
-    /// When the temporary directory is not writable.
     pub fn sqlite() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let url = sqlite_url(&directory.path().join("pricing.db"));
@@ -64,10 +60,6 @@ mod engine {
 
     impl TestDatabase {
         /// A database of its own in the PostgreSQL server of `TEST_POSTGRES_URL`.
-        ///
-        /// # Panics
-        ///
-        /// When `TEST_POSTGRES_URL` is not set or the server refuses.
         pub async fn postgres() -> Self {
             let Ok(server) = std::env::var("TEST_POSTGRES_URL") else {
                 panic!("TEST_POSTGRES_URL is not set: run `cargo xtask test`, which starts PostgreSQL");
@@ -84,28 +76,16 @@ mod engine {
         }
 
         /// The catalogue in this database, empty unless something was put there.
-        ///
-        /// # Panics
-        ///
-        /// When it does not open.
         pub async fn open(&self) -> Catalogue {
             Catalogue::open(&self.settings(false)).await.expect("the catalogue opens")
         }
 
         /// The demo catalogue in this database.
-        ///
-        /// # Panics
-        ///
-        /// When it does not open.
         pub async fn open_demo(&self) -> Catalogue {
             Catalogue::open(&self.settings(true)).await.expect("the catalogue opens")
         }
 
         /// Runs statements one after the other as somebody who does not use our code would.
-        ///
-        /// # Panics
-        ///
-        /// When the database refuses one.
         pub async fn execute(&self, statements: &[&str]) {
             sqlx::any::install_default_drivers();
             let mut connection = AnyConnection::connect(&self.url).await.expect("the database is there");
@@ -117,10 +97,6 @@ mod engine {
         }
 
         /// The one number that a statement selects.
-        ///
-        /// # Panics
-        ///
-        /// When it selects something else.
         pub async fn select(&self, statement: &str) -> i64 {
             sqlx::any::install_default_drivers();
             let mut connection = AnyConnection::connect(&self.url).await.expect("the database is there");
@@ -129,10 +105,6 @@ mod engine {
         }
 
         /// Adds products `X-00000` and so on, so that a scan takes longer.
-        ///
-        /// # Panics
-        ///
-        /// When the database refuses.
         pub async fn add_products(&self, number: u32) {
             let rows = format!(
                 "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < {}) \
@@ -143,10 +115,6 @@ mod engine {
         }
 
         /// Makes sure that the database refuses a statement.
-        ///
-        /// # Panics
-        ///
-        /// When it does not.
         pub async fn refuses(&self, statement: &str) {
             sqlx::any::install_default_drivers();
             let mut connection = AnyConnection::connect(&self.url).await.expect("the database is there");

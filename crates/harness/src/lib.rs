@@ -4,7 +4,7 @@
 //! one child [`process`]; the servers that the services depend on, [`redis_server`], [`postgres`] and [`databases`];
 //! one [`service`]; the whole [`stack`]. Faults are made with a [`clock`] that jumps and a [`proxy`] that breaks
 //! connections. [`load`] goes on whatever happens and remembers what was acknowledged, [`throughput`] measures cached
-//! reads. With the feature `engine`: `queue_bench`, a queue and its workers in the test's process, and `settled`,
+//! reads of the api, [`side`] is one of two binaries that are compared so, and [`callgrind`] counts its instructions. With the feature `engine`: `queue_bench`, a queue and its workers in the test's process, and `settled`,
 //! which finds what a fault left behind.
 //!
 //! Whatever is started belongs to whoever started it and ends with it, so all tests can run at once.
@@ -26,7 +26,12 @@ pub mod service;
 pub mod stack;
 
 pub mod load;
+
 pub mod throughput;
+
+pub mod side;
+
+pub mod callgrind;
 
 #[cfg(feature = "engine")]
 pub mod queue_bench;

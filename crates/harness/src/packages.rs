@@ -84,28 +84,16 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 /// Makes sure that `redis-server` is in PATH.
-///
-/// # Errors
-///
-/// When it is missing and cannot be installed.
 pub fn redis_server() -> Result<PathBuf> {
     find_or_install(&REDIS, || find_program("redis-server"))
 }
 
 /// The path of `valgrind`, installed first when it is missing.
-///
-/// # Errors
-///
-/// When it cannot be installed.
 pub fn valgrind() -> Result<PathBuf> {
     find_or_install(&VALGRIND, || find_program("valgrind"))
 }
 
 /// The path of a `python3` that makes virtual environments, installed first when it is missing.
-///
-/// # Errors
-///
-/// When it cannot be installed.
 pub fn python() -> Result<PathBuf> {
     let makes_environments = |python: &PathBuf| {
         let mut command = Command::new(python);
@@ -116,10 +104,6 @@ pub fn python() -> Result<PathBuf> {
 }
 
 /// What `find` finds, after installing `package` when it found nothing at first.
-///
-/// # Errors
-///
-/// When the package cannot be installed, or nothing is found after that either.
 pub fn find_or_install<T>(package: &Package, find: impl Fn() -> Option<T>) -> Result<T> {
     if let Some(found) = find() {
         return Ok(found);

@@ -39,20 +39,12 @@ pub struct Cluster {
 }
 
 /// The directory of the server's programs, installed first when the system has none.
-///
-/// # Errors
-///
-/// When they cannot be installed.
 pub fn programs() -> Result<PathBuf> {
     packages::find_or_install(&PACKAGE, find_programs)
 }
 
 impl Cluster {
     /// Creates a cluster in a temporary directory and starts it, never as root: PostgreSQL refuses that.
-    ///
-    /// # Errors
-    ///
-    /// When that fails.
     pub async fn start(programs: &Path) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("postgres-").tempdir()?;
         let user = unprivileged_user()?;

@@ -30,10 +30,6 @@ pub struct Process {
 
 impl Process {
     /// Starts `command` in the process group of the caller. It is killed when it is dropped.
-    ///
-    /// # Errors
-    ///
-    /// When it does not start.
     pub fn spawn(name: &str, mut command: Command) -> Result<Self> {
         let child = command.stdin(Stdio::null()).spawn();
         let child =
@@ -43,10 +39,6 @@ impl Process {
 
     /// Starts `command` in its own process group, which the terminal's Ctrl-C does not reach. When it is dropped it
     /// is asked to end with `stop_signal`; after that the whole group is killed.
-    ///
-    /// # Errors
-    ///
-    /// When it does not start.
     pub fn spawn_group(name: &str, mut command: Command, stop_signal: Signal) -> Result<Self> {
         command.process_group(0);
         let mut process = Self::spawn(name, command)?;
@@ -65,10 +57,6 @@ impl Process {
     }
 
     /// How it ended, `None` while it runs.
-    ///
-    /// # Panics
-    ///
-    /// When somebody else has waited for it.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the process is a child of this one")
     }
@@ -84,10 +72,6 @@ impl Process {
     }
 
     /// Sends it a signal.
-    ///
-    /// # Panics
-    ///
-    /// When it has ended already.
     pub fn signal(&self, signal: Signal) {
         assert!(!self.has_ended, "{} has ended already", self.name);
         kill(self.pid(), signal).expect("a child can be signalled");
@@ -132,10 +116,6 @@ impl Drop for Process {
 }
 
 /// Sends both output streams of `command` to the new file `log`.
-///
-/// # Errors
-///
-/// When the file cannot be created.
 pub fn log_to(command: &mut Command, log: &Path) -> Result<()> {
     let file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
     command.stdout(file.try_clone()?).stderr(file);

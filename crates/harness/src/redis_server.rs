@@ -34,28 +34,16 @@ pub struct RedisServer {
 
 impl RedisServer {
     /// Starts a server that keeps nothing on disk; it answers commands when this returns.
-    ///
-    /// # Panics
-    ///
-    /// When `redis-server` is not in `PATH` or does not start.
     pub async fn start() -> Self {
         Self::start_with(&["--save", ""], Environment::new()).await
     }
 
     /// Starts a server that has every write on disk before it answers (`appendfsync always`).
-    ///
-    /// # Panics
-    ///
-    /// When `redis-server` is not in `PATH` or does not start.
     pub async fn start_durable() -> Self {
         Self::start_durable_in(Environment::new()).await
     }
 
     /// Like [`RedisServer::start_durable`], with more in its environment.
-    ///
-    /// # Panics
-    ///
-    /// When `redis-server` is not in `PATH` or does not start.
     pub async fn start_durable_in(environment: Environment) -> Self {
         Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"], environment).await
     }
@@ -71,10 +59,6 @@ impl RedisServer {
     }
 
     /// Starts a server that keeps its data in `directory`, and is asked to end instead of killed.
-    ///
-    /// # Errors
-    ///
-    /// When `redis-server` is not in `PATH` or does not start.
     pub async fn start_in(directory: PathBuf) -> Result<Self> {
         let (port, options): (_, &[_]) = (Port::reserve(), &["--save", "", "--appendonly", "yes"]);
         std::fs::create_dir_all(&directory)
@@ -97,10 +81,6 @@ impl RedisServer {
     }
 
     /// Starts it again after [`RedisServer::stop`], on the same port and with what it kept on disk.
-    ///
-    /// # Panics
-    ///
-    /// When it does not start.
     pub async fn restart(&mut self) {
         let process = spawn(&self.port, &self.directory, self.options, &self.environment, false);
         self.process = process.expect("redis-server starts again");
@@ -201,10 +181,6 @@ mod engine {
         }
 
         /// The time by its clock, in ms since 1970: the only one that decides anything.
-        ///
-        /// # Panics
-        ///
-        /// When it does not answer.
         pub async fn now_ms(&self) -> u64 {
             let (seconds, micros): (u64, u64) = redis::cmd("TIME")
                 .query_async(&mut self.connection().await)
@@ -214,10 +190,6 @@ mod engine {
         }
 
         /// Memory that its data takes, in bytes.
-        ///
-        /// # Panics
-        ///
-        /// When it does not answer.
         pub async fn used_memory(&self) -> i64 {
             let info: redis::InfoDict = redis::cmd("INFO")
                 .arg("memory")
@@ -228,10 +200,6 @@ mod engine {
         }
 
         /// Lets all keys of a pattern below the prefix expire at once, as if their time had come.
-        ///
-        /// # Panics
-        ///
-        /// When it does not answer.
         pub async fn expire_all(&self, pattern: &str) {
             let mut redis = self.connection().await;
             let keys: Vec<String> = redis.keys(self.key(pattern)).await.expect("redis-server answers");
@@ -250,10 +218,6 @@ mod engine {
         }
 
         /// A connection for the test's own commands, to look behind the scenes or to do damage.
-        ///
-        /// # Panics
-        ///
-        /// When the server does not answer.
         pub async fn connection(&self) -> MultiplexedConnection {
             let config = AsyncConnectionConfig::new().set_response_timeout(Some(TEST_COMMAND_TIMEOUT));
             let connection = self.client().get_multiplexed_async_connection_with_config(&config).await;

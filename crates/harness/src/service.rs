@@ -53,10 +53,6 @@ impl Binary {
     }
 
     /// A command that runs it in `environment`, for arguments to be added, such as subcommands.
-    ///
-    /// # Panics
-    ///
-    /// When the binary has not been built.
     pub fn command(self, environment: &Environment) -> Command {
         let path = self.path();
         assert!(path.exists(), "{} is missing: run `cargo xtask test`, which builds it", path.display());
@@ -93,10 +89,6 @@ pub struct Service {
 
 impl Service {
     /// Starts a service on its own port and waits until it is ready.
-    ///
-    /// # Panics
-    ///
-    /// When it has not been built, ends, or is not ready in time.
     pub async fn start(binary: Binary, environment: &Environment) -> Self {
         let mut service = Self::spawn(binary, environment);
         service.wait_until_ready().await;
@@ -104,19 +96,11 @@ impl Service {
     }
 
     /// Starts a service on its own port.
-    ///
-    /// # Panics
-    ///
-    /// When it has not been built.
     pub fn spawn(binary: Binary, environment: &Environment) -> Self {
         Self::run(binary, binary.command(environment)).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     /// Starts a service by `command` on its own port.
-    ///
-    /// # Errors
-    ///
-    /// When it does not start.
     pub fn run(binary: Binary, mut command: Command) -> Result<Self> {
         let (port, log) = (Port::reserve(), NamedTempFile::new()?.into_temp_path());
         command.env(binary.address_setting(), port.address().to_string()).stdout(Stdio::null());
@@ -127,10 +111,6 @@ impl Service {
 
     /// Starts a service by `command` on `port`; its output goes to the file `log`, and it is asked to end instead of
     /// killed.
-    ///
-    /// # Errors
-    ///
-    /// When it does not start.
     pub fn run_on(port: Port, binary: Binary, mut command: Command, log: PathBuf) -> Result<Self> {
         command.env(binary.address_setting(), port.address().to_string());
         log_to(&mut command, &log)?;
@@ -139,19 +119,11 @@ impl Service {
     }
 
     /// Waits until the service says that it is ready.
-    ///
-    /// # Panics
-    ///
-    /// When it ends or is not ready in time.
     pub async fn wait_until_ready(&mut self) {
         self.ready_within(READY_DEADLINE).await.unwrap_or_else(|error| panic!("{error:#}"));
     }
 
     /// Waits until the service says that it is ready.
-    ///
-    /// # Errors
-    ///
-    /// When it ends or is not ready in time.
     pub async fn ready_within(&mut self, deadline: Duration) -> Result<()> {
         let url = self.url("/health/ready");
         let ready = poll(deadline, async || {
@@ -191,10 +163,6 @@ impl Service {
     }
 
     /// CPU time that all its threads have used, in user and kernel mode.
-    ///
-    /// # Errors
-    ///
-    /// On systems that do not say so in `/proc`.
     pub fn cpu_time(&self) -> Result<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()))
             .context("CPU time is read from /proc")?;
@@ -226,19 +194,11 @@ impl Service {
     }
 
     /// Asks it to end (SIGTERM) and does not wait.
-    ///
-    /// # Panics
-    ///
-    /// When it has ended already.
     pub fn ask_to_end(&mut self) {
         self.process.signal(Signal::SIGTERM);
     }
 
     /// Asks it to end (SIGTERM) and waits until it has.
-    ///
-    /// # Panics
-    ///
-    /// When it has not before `deadline`.
     pub async fn terminate(&mut self, deadline: Duration) -> ExitStatus {
         self.ask_to_end();
         let ended = poll(deadline, async || self.exit_status()).await;
@@ -256,19 +216,11 @@ impl Service {
     }
 
     /// Freezes it (SIGSTOP), as a host does that swaps or moves: it holds its connections and does nothing.
-    ///
-    /// # Panics
-    ///
-    /// When it has ended already.
     pub fn pause(&mut self) {
         self.process.signal(Signal::SIGSTOP);
     }
 
     /// Lets it go on after [`Service::pause`] (SIGCONT).
-    ///
-    /// # Panics
-    ///
-    /// When it has ended already.
     pub fn resume(&mut self) {
         self.process.signal(Signal::SIGCONT);
     }
@@ -279,20 +231,12 @@ impl Service {
     }
 
     /// The text of its metrics.
-    ///
-    /// # Panics
-    ///
-    /// When it does not answer.
     pub async fn metrics(&self) -> String {
         let answer = reqwest::get(self.url("/metrics")).await.expect("the service answers");
         answer.text().await.expect("in text")
     }
 
     /// The sum of all series of a metric; 0 when there is none.
-    ///
-    /// # Panics
-    ///
-    /// When it does not answer.
     pub async fn metric(&self, name: &str) -> f64 {
         let value = |line: &str| {
             let rest = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{']))?;

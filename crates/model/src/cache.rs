@@ -1,15 +1,15 @@
 //! The writers of one cache entry and of one list price.
 //!
-//! Each change of the catalogue brings a scan, which may be delayed for as long as it likes and go on beside
-//! any other, as one does that lost the lock. Reads that missed the entry fill it.
+//! Each change of the catalogue is followed by a scan. A scan may be delayed for any time and run beside others, as a
+//! scan that lost the lock does. A read that misses the entry fills it.
 //!
-//! **What versions cannot prevent**: Redis forgets the version with the entry. A writer that read before an
-//! eviction may store something old after it, which then stays until it expires. [`Entry::excused`] marks just
-//! these, and whatever is not marked must be right.
+//! **What versions cannot prevent**: Redis loses the version with the entry. A writer that read before an
+//! eviction may store old data after it, which stays until it expires. [`Entry::excused`] marks these entries;
+//! every other entry must be up to date.
 
 use stateright::{Model, Property};
 
-/// How often the outside world interferes.
+/// Maximum number of events from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Budget {
     /// Changes of the product or of the market, each with a scan.
@@ -20,7 +20,7 @@ pub struct Budget {
     pub evictions: u8,
 }
 
-/// What makes the writers safe.
+/// A rule that makes the writers safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protection {
     /// An entry is replaced only by an equal or higher version.
@@ -31,31 +31,31 @@ pub enum Protection {
     NoOlderMarket,
 }
 
-/// The writers, and what may happen to them.
+/// The writers and their environment.
 #[derive(Clone, Copy, Debug)]
 pub struct Writers {
-    /// What may happen.
+    /// Maximum number of events from outside.
     pub budget: Budget,
     /// A protection that is taken away.
     pub without: Option<Protection>,
 }
 
-/// Everything that the next event may depend on.
+/// The state that the next action depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
-    /// What the database holds.
+    /// The versions in the database.
     pub catalogue: Versions,
-    /// What the recorded list price was computed from.
+    /// The versions that the recorded list price was computed from.
     pub listed: Versions,
     /// The product's entry in the cache.
     pub entry: Option<Entry>,
     /// The highest version that was ever in the cache.
     pub highest: u8,
-    /// Whether an entry was ever replaced by an older one, or a list price by an older one.
+    /// Whether an entry, or a list price, was ever replaced by an older one.
     pub went_back: (bool, bool),
-    /// Sorted: it does not matter which is which.
+    /// Sorted, because their order does not matter.
     pub writers: Vec<Writer>,
-    /// What may still happen.
+    /// The events that are left.
     pub left: Budget,
 }
 
@@ -68,7 +68,7 @@ pub struct Versions {
     pub market: u8,
 }
 
-/// What the cache holds.
+/// The entry in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Its version.
@@ -77,12 +77,12 @@ pub struct Entry {
     pub excused: bool,
 }
 
-/// Somebody who is about to write.
+/// A scan or a fill under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Writer {
-    /// What it does next.
+    /// Its next step.
     pub step: Step,
-    /// What it has read.
+    /// The versions that it has read.
     pub read: Versions,
     /// Whether the entry was evicted since it read.
     pub evicted_since: bool,
@@ -103,12 +103,12 @@ pub enum Step {
     Store,
 }
 
-/// What happens next.
+/// The next event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The product changes, and a scan is owed.
+    /// The product changes, and a scan starts.
     ChangeProduct,
-    /// The market changes, and a scan is owed.
+    /// The market changes, and a scan starts.
     ChangeMarket,
     /// A read misses.
     Miss,
@@ -133,7 +133,7 @@ impl Writers {
         self.without != Some(protection)
     }
 
-    /// Carries out the next step of a writer. Returns what becomes of it, `None` when it is done.
+    /// Carries out the next step of a writer. Returns the writer, `None` when it is done.
     fn step(&self, state: &mut State, mut writer: Writer) -> Option<Writer> {
         writer.step = match writer.step {
             Step::ReadMarket => {
@@ -265,5 +265,5 @@ impl Model for Writers {
     }
 }
 
-/// Name of the documented limit, which the exploration must come across.
+/// The documented limit. The exploration must reach it.
 pub const OLD_AFTER_EVICTION: &str = "an old entry is stored after an eviction";

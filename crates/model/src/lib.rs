@@ -1,13 +1,12 @@
 //! The protocols of queue, lock and cache as models. The checker explores every order of events.
 //!
-//! A model is a state machine whose actions are the atomic steps of the services: one script of Redis or one
-//! statement of the database each. Between any two of them anything else may happen: another worker's step,
-//! a crash, a pause beyond every time-out, a new request. The checker visits every state that can be reached
-//! within a budget of such events and looks at what must always hold.
+//! A model is a state machine. Its actions are the atomic steps of the services, each one script of Redis or one
+//! statement of the database. Between two steps anything may happen: another worker's step, a crash, a pause beyond
+//! every time-out, a new request. The checker visits every state within a budget of such events and checks the
+//! properties that must always hold.
 //!
 //! - [`protocol`]: the tasks of the queue, the lock, the sequence of requests. No request is lost.
-//! - [`cache`]: scans and reads that write entries and list prices by version. Nothing stale replaces
-//!   anything newer.
+//! - [`cache`]: scans and reads that write entries and list prices by version. Old data never replaces newer data.
 //!
 //! Each protection can be taken away; the tests show that the checker then finds the fault.
 

@@ -1,4 +1,4 @@
-//! What holds of the cache and of list prices, and what does not once a protection is taken away.
+//! The properties of the cache and of list prices, and that each protection is needed.
 
 mod explore;
 

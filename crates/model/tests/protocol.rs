@@ -1,4 +1,4 @@
-//! What holds of the protocol, and what does not once a protection is taken away.
+//! The properties of the protocol, and that each protection is needed.
 
 mod explore;
 
@@ -11,7 +11,7 @@ fn protocol(requests: u8, crashes: u8, pauses: u8, failures: u8) -> Protocol {
     Protocol { budget, max_scans: 2, without: None }
 }
 
-/// Explores all that may happen. It must come across all that may sometimes happen but what is named.
+/// Explores all states. It must reach everything that may sometimes happen, except `never`.
 fn holds(protocol: Protocol, never: &[Sometimes]) {
     let found = explore(protocol);
     assert_eq!(found.violated, [""; 0]);

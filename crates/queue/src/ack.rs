@@ -38,12 +38,6 @@ pub struct AckLayer {
     pub(crate) hooks: Hooks,
 }
 
-impl std::fmt::Debug for AckLayer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AckLayer").finish_non_exhaustive()
-    }
-}
-
 impl<S> Layer<S> for AckLayer {
     type Service = Ack<S>;
 
@@ -53,7 +47,7 @@ impl<S> Layer<S> for AckLayer {
 }
 
 /// The service of [`AckLayer`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Ack<S> {
     inner: S,
     layer: AckLayer,

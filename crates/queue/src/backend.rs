@@ -49,12 +49,6 @@ impl Drop for AbortOnDrop {
     }
 }
 
-impl std::fmt::Debug for RedisBackend {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisBackend").field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
 impl Queue {
     /// Starts to fetch tasks for one worker, until `closing`. Call it inside the Tokio runtime.
     ///
@@ -161,6 +155,6 @@ fn task(lease: Lease) -> Task<String> {
     let record = lease.record();
     let builder = TaskBuilder::new(record.payload.clone())
         .task_id(TaskId::from_string(&*record.id))
-        .attempt(usize::try_from(record.attempts.saturating_sub(1)).unwrap_or(0)); // apalis counts this run itself
+        .attempt(record.attempts.saturating_sub(1) as usize); // apalis counts this run itself
     builder.data(lease).build()
 }

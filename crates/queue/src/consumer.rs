@@ -134,7 +134,10 @@ impl Consumer {
         let Some(slot) = free.pop() else { return Ok(()) }; // Redis sent more than asked for: taken over later
         let Store { keys, options, .. } = &self.store;
         let mut redis = self.store.commands.clone();
-        let id: String = entry.get("task").unwrap_or_default();
+        let Some(id) = entry.get::<String>("task") else {
+            tracing::error!(entry = entry.id, "entry dropped: it names no task");
+            return self.drop_entry(&entry).await;
+        };
         if self.closing.is_cancelled() {
             let mut call = SCRIPTS.release.key(keys.record(&id));
             call.key(&keys.stream).arg(GROUP).arg(&entry.id).arg(&id);
@@ -154,10 +157,7 @@ impl Consumer {
             Ok(record) => record,
             Err(error) => {
                 tracing::error!(task_id = id, error = causes(&error), "task dropped");
-                let mut pipe = redis::pipe();
-                pipe.xack(&keys.stream, GROUP, &[&entry.id]).ignore();
-                pipe.xdel(&keys.stream, &[&entry.id]).ignore();
-                return Ok(pipe.query_async(&mut redis).await?);
+                return self.drop_entry(&entry).await;
             }
         };
         let lease = Lease::new(self.store.clone(), record, entry.id, token, !may_run, slot);
@@ -166,6 +166,14 @@ impl Consumer {
             self.running.requeue(undelivered.0).await;
         }
         Ok(())
+    }
+
+    /// Removes an entry that no run can be made of.
+    async fn drop_entry(&self, entry: &StreamId) -> Result<(), QueueError> {
+        let mut pipe = redis::pipe();
+        pipe.xack(&self.store.keys.stream, GROUP, &[&entry.id]).ignore();
+        pipe.xdel(&self.store.keys.stream, &[&entry.id]).ignore();
+        Ok(pipe.query_async(&mut self.store.commands.clone()).await?)
     }
 
     /// Whether the next run of a task is its last chance, because no run before it ended: it may have killed

@@ -32,10 +32,34 @@ pub enum QueueError {
     Pool(#[from] PoolError),
 }
 
-/// An error and its causes on one line. Wrappers that only say how to treat an error are left out.
+/// An error and its causes on one line. Wrappers that only say how to treat an error are left out, and causes that
+/// the text before names already.
 pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let is_wrapper = error.is::<AbortError>() || error.is::<RetryAfterError>();
     let first = error.source().filter(|_| is_wrapper).unwrap_or(error);
-    let chain = std::iter::successors(Some(first), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut text = first.to_string();
+    for cause in std::iter::successors(first.source(), |&error| error.source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn each_cause_is_named_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the database failed: {0}")]
+        struct Outer(#[source] io::Error);
+        assert_eq!(causes(&Outer(io::Error::other("no such table"))), "the database failed: no such table");
+        let error = AbortError::new(QueueError::from(RedisError::from(io::Error::other("gone"))));
+        assert_eq!(causes(&error), "Redis failed: gone");
+    }
 }

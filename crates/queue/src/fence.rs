@@ -53,11 +53,6 @@ impl Fence {
         &self.task_id
     }
 
-    /// The number of the task's request.
-    pub fn request(&self) -> u64 {
-        self.request
-    }
-
     /// The number of the attempt, from 1.
     pub fn attempt(&self) -> u32 {
         self.attempt

@@ -39,12 +39,6 @@ struct Inner {
     _slot: OwnedSemaphorePermit,
 }
 
-impl std::fmt::Debug for Lease {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lease").field("task", &self.inner.record.id).finish_non_exhaustive()
-    }
-}
-
 impl Lease {
     pub(crate) fn new(
         store: Store,
@@ -84,6 +78,15 @@ impl Lease {
     /// Returns when the lease is lost: the task has been taken over, or may have been.
     pub async fn lost(&self) {
         self.inner.lost.cancelled().await;
+    }
+
+    /// The number of the queue's latest request. Work that starts now covers all requests up to it.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away.
+    pub async fn last_request(&self) -> Result<u64, QueueError> {
+        client_span("GET last request", self.inner.store.last_request()).await
     }
 
     /// Records the progress of the run. Returns whether the lease is still current.

@@ -131,8 +131,7 @@ impl Queue {
     ///
     /// When Redis is away.
     pub async fn last_request(&self) -> Result<u64, QueueError> {
-        let number: Option<u64> = self.store.commands.clone().get(&self.store.keys.last_request).await?;
-        Ok(number.unwrap_or(0))
+        self.store.last_request().await
     }
 
     /// The number of tasks in each state.

@@ -5,21 +5,22 @@ use tracing::{Instrument as _, info_span};
 
 use crate::error::QueueError;
 
-/// Awaits a script inside a client span. `name` starts with the command. A failure marks the span.
+/// Awaits a call inside a client span. `name` starts with the command. A failed call marks the span.
 pub(crate) async fn client_span<T>(
     name: &'static str,
-    script: impl Future<Output = Result<T, QueueError>>,
+    call: impl Future<Output = Result<T, QueueError>>,
 ) -> Result<T, QueueError> {
+    let command = name.split_once(' ').map_or(name, |(command, _)| command);
     let span = info_span!(
         "redis",
         otel.name = name,
         otel.kind = "client",
         otel.status_code = Empty,
         db.system.name = "redis",
-        db.operation.name = "EVALSHA",
+        db.operation.name = command,
         error.type = Empty,
     );
-    let result = script.instrument(span.clone()).await;
+    let result = call.instrument(span.clone()).await;
     if let Err(error) = &result {
         span.record("otel.status_code", "ERROR");
         span.record("error.type", error_type(error));

@@ -1,8 +1,10 @@
 //! The Redis side of one queue: its keys and its connections.
 
 use deadpool_redis::Pool;
+use redis::AsyncCommands as _;
 use redis::aio::ConnectionManager;
 
+use crate::error::QueueError;
 use crate::options::QueueOptions;
 
 /// Consumer group of the workers.
@@ -17,6 +19,13 @@ pub(crate) struct Store {
     /// For blocking reads.
     pub(crate) pool: Pool,
     pub(crate) options: QueueOptions,
+}
+
+impl Store {
+    pub(crate) async fn last_request(&self) -> Result<u64, QueueError> {
+        let number: Option<u64> = self.commands.clone().get(&self.keys.last_request).await?;
+        Ok(number.unwrap_or(0))
+    }
 }
 
 /// The keys of one queue. All share one hash tag, so a Redis Cluster keeps them in one slot.

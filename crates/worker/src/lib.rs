@@ -1,16 +1,22 @@
-//! The slow write path: runs recalculation jobs, one at a time over all workers.
+//! The slow write path: runs recalculations, one at a time over all workers.
 //!
-//! [`job`] is what apalis runs for each task; [`recalculate`] is the work under the lock, and [`scan`] one
-//! pass over the catalogue. [`run`] wires them to the queue.
+//! `job` is the function that apalis runs for each task. It calls the `coordinator`, which takes the [`lock`] and
+//! has the catalogue scanned (`scan`). `run` connects them to the queue.
 
-pub mod job;
+mod job;
+
+mod coordinator;
 pub mod lock;
-pub mod recalculate;
-pub mod scan;
+mod scan;
 
-pub mod config;
-pub mod metrics;
+mod outcome;
+
+mod cli;
+mod config;
+mod metrics;
 mod run;
-pub mod tasks;
 
+pub use cli::{Cli, Command, TasksCommand};
+pub use config::Config;
+pub use metrics::install as install_metrics;
 pub use run::{Worker, run};

@@ -1,10 +1,9 @@
-//! `pricing-worker`: runs recalculation jobs.
+//! `pricing-worker`: runs recalculations.
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use pricing_service::{admin, shutdown, telemetry};
-use pricing_worker::config::{Command, Config};
-use pricing_worker::{Worker, metrics, run, tasks};
+use pricing_service::{shutdown, telemetry};
+use pricing_worker::{Cli, Worker, install_metrics, run};
 use tokio::net::TcpListener;
 
 #[global_allocator]
@@ -12,16 +11,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let config = Config::parse();
+    let Cli { command, config } = Cli::parse();
     config.check()?;
-    match config.command {
-        Some(Command::Healthcheck) => return Ok(admin::check_health(config.metrics_addr)?),
-        Some(Command::Tasks(ref command)) => return tasks::run(command, &config.queue()?).await,
-        None => {}
+    if let Some(command) = command {
+        return command.run(&config).await;
     }
 
     let telemetry = telemetry::start("pricing-worker-service")?;
-    let metrics = metrics::install()?;
+    let metrics = install_metrics()?;
     let shutdown = shutdown::on_signal()?;
     let port = TcpListener::bind(config.metrics_addr).await.context("METRICS_ADDR cannot be listened on")?;
     let ended = run(port, Worker::open(&config).await?, metrics, shutdown).await;

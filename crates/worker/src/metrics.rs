@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use crate::lock::Acquire;
 use anyhow::Context as _;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use pricing_queue::{Depths, QueueOptions};
 use pricing_service::telemetry::Metrics;
-
-use crate::job::{Outcome, Reason};
-use crate::recalculate::Failure;
 
 const RECALCULATIONS: &str = "pricing_recalculations_total";
 const DURATION: &str = "pricing_recalculation_duration_seconds";
@@ -31,10 +27,6 @@ const SLOW_BUCKETS: &[f64] = &[
 ];
 
 /// Installs the recorder and describes the metrics.
-///
-/// # Errors
-///
-/// When a recorder is installed already.
 pub fn install() -> anyhow::Result<Metrics> {
     let metrics = Metrics::install(&[
         (DURATION, SLOW_BUCKETS),
@@ -56,32 +48,26 @@ pub fn install() -> anyhow::Result<Metrics> {
         QUEUE_FILL,
         "Share of its capacity that a list holds: at 1 the stream refuses tasks, and dead drops its oldest"
     );
-    describe_counter!(FAILURES, "Runs that failed, by whether trying again may help");
-    describe_counter!(RETRIES, "Runs that failed and are to be repeated");
-    describe_counter!(DEAD, "Tasks that died");
+    describe_counter!(FAILURES, "Runs that failed, by whether a retry may succeed");
+    describe_counter!(RETRIES, "Runs that failed and are retried");
+    describe_counter!(DEAD, "Tasks that were dead-lettered");
     describe_counter!(LOCK, "Requests for the recalculation lock, by answer");
     describe_counter!(LOCK_LOST, "Runs that ended because the lock was lost");
     Ok(metrics)
 }
 
-pub(crate) fn started(waited: Duration) {
-    histogram!(QUEUE_WAIT).record(waited);
+pub(crate) fn run_started(queue_wait: Duration) {
+    histogram!(QUEUE_WAIT).record(queue_wait);
 }
 
-pub(crate) fn ended(ended: &Result<Outcome, Failure>, took: Duration) {
-    let outcome = match ended {
-        Ok(Outcome::Updated { .. }) => "updated",
-        Ok(Outcome::Skipped { reason: Reason::LockHeldByAnotherWorker }) => "skipped_lock_held",
-        Ok(Outcome::Skipped { reason: Reason::CoveredByANewerRecalculation }) => "skipped_covered",
-        Err(Failure::Closing) => "handed_back",
-        Err(failure) => {
-            let kind = if failure.is_transient() { "transient" } else { "permanent" };
-            counter!(FAILURES, "kind" => kind).increment(1);
-            "failed"
-        }
-    };
+pub(crate) fn run_ended(outcome: &'static str, took: Duration) {
     counter!(RECALCULATIONS, "outcome" => outcome).increment(1);
     histogram!(DURATION, "outcome" => outcome).record(took);
+}
+
+pub(crate) fn run_failed(is_transient: bool) {
+    let kind = if is_transient { "transient" } else { "permanent" };
+    counter!(FAILURES, "kind" => kind).increment(1);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a histogram takes doubles")]
@@ -101,13 +87,7 @@ pub(crate) fn dead() {
     counter!(DEAD).increment(1);
 }
 
-pub(crate) fn acquired(answer: &Acquire) {
-    let answer = match answer {
-        Acquire::Acquired(_) => "acquired",
-        Acquire::HeldByAnother => "held",
-        Acquire::Covered => "covered",
-        Acquire::Superseded => "superseded",
-    };
+pub(crate) fn lock_requested(answer: &'static str) {
     counter!(LOCK, "answer" => answer).increment(1);
 }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::lock::RecalculationLock;
 use anyhow::{Result, bail};
 use apalis::prelude::{WorkerBuilder, WorkerContext};
 use pricing_core::cache::PriceCache;
 use pricing_core::catalogue::Catalogue;
 use pricing_core::ids::TaskId;
 use pricing_core::price::Policy;
+use pricing_core::recalculation_queue::RecalculationQueue;
 use pricing_core::redis::Redis;
 use pricing_queue::{Hooks, Queue};
 use pricing_service::admin::{self, Health, Pulse};
@@ -20,20 +20,21 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::job::{self, recalculate};
+use crate::coordinator::Coordinator;
+use crate::job;
+use crate::lock::RecalculationLock;
 use crate::metrics;
-use crate::recalculate::Recalculator;
 use crate::scan::Scanner;
 
 /// How often the depths of the queue are measured.
 const DEPTH_PERIOD: Duration = Duration::from_secs(5);
-/// Longest to wait for tasks to be handed back.
-const HAND_BACK: Duration = Duration::from_secs(3);
+/// Maximum time to requeue the tasks of aborted runs.
+const REQUEUE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A worker that is ready to run.
 pub struct Worker {
     redis: Redis,
-    queue: Queue,
+    queue: RecalculationQueue,
     lock: RecalculationLock,
     scanner: Scanner,
     drain: Duration,
@@ -65,13 +66,13 @@ impl Worker {
     }
 }
 
-/// Runs jobs and reports on `port` until it is asked to end; then fetches no more, and has the run that scans
-/// hand its task back after the batch it is at. Whatever still runs after `DRAIN_TIMEOUT_SECONDS` is cut off
-/// and handed back as it is.
+/// Runs jobs, and serves health and metrics on `port`, until it is asked to end. Then it fetches no more, and the
+/// run that scans requeues its task after the current batch. Runs that go on after `DRAIN_TIMEOUT_SECONDS` are
+/// aborted and their tasks requeued.
 ///
 /// # Errors
 ///
-/// When one of the parts ends by itself, or runs cannot be handed back.
+/// When a part of the process ends by itself, or tasks cannot be requeued.
 pub async fn run(port: TcpListener, worker: Worker, metrics: Metrics, shutdown: Shutdown) -> Result<()> {
     let Worker { redis, queue, lock, scanner, drain } = worker;
     let mut parts = Supervisor::new(shutdown);
@@ -80,39 +81,40 @@ pub async fn run(port: TcpListener, worker: Worker, metrics: Metrics, shutdown: 
     let health = Health::new(closing.clone(), &[&pulse], redis.commands.clone(), catalogue);
     parts.background("the upkeep of metrics", metrics.clone().upkeep());
     parts.background("the metrics port", admin::serve(port, health.clone(), metrics));
-    parts.background("the measuring of depths", measure_depths(queue.clone()));
-    let recalculator = Recalculator { lock, queue: queue.clone(), scanner, closing: closing.clone() };
-    parts.part(pulse.part(), run_jobs(queue, Arc::new(recalculator), pulse, drain, closing));
+    parts.background("the measuring of depths", measure_depths(queue.queue().clone()));
+    let jobs = queue.queue().clone();
+    let coordinator = Coordinator { lock, queue, scanner, closing: closing.clone() };
+    parts.part(pulse.part(), run_jobs(jobs, Arc::new(coordinator), pulse, drain, closing));
     health.started();
     Ok(parts.run().await?)
 }
 
-/// Runs jobs until `shutdown`, and those under way for `drain` more; then cuts them off, which hands their
-/// tasks back.
+/// Runs jobs until `shutdown`. Runs under way may go on for `drain`; then they are aborted, which requeues their
+/// tasks.
 async fn run_jobs(
     queue: Queue,
-    recalculator: Arc<Recalculator>,
+    coordinator: Arc<Coordinator>,
     pulse: Pulse,
     drain: Duration,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    // Redis knows who runs a task by the worker's name, so no two workers ever share one.
+    // Redis tells workers apart by name, so every start gets a name of its own.
     let context = WorkerContext::new(&format!("worker-{}", TaskId::generate()));
     tracing::info!(worker = context.name(), "waiting for jobs");
     let hooks = Hooks {
-        on_dead: Some(job::on_dead(recalculator.clone())),
+        on_dead: Some(job::on_dead(coordinator.clone())),
         on_poll: Some(Arc::new(move || pulse.beat())),
-        ..Hooks::default()
+        make_span: Some(Arc::new(job::span)),
     };
     let backend = queue.backend(context.name(), shutdown.child_token(), hooks);
     let abort_runs = backend.abort_runs();
-    let worker = WorkerBuilder::new(&context).backend(backend).data(recalculator).build(recalculate);
+    let worker = WorkerBuilder::new(&context).backend(backend).data(coordinator).build(job::recalculate);
     let end = async {
         shutdown.cancelled().await;
         let _ = context.stop(); // fails only if it has not started, and then it ends by the closed queue
         tokio::time::sleep(drain).await;
         abort_runs.cancel();
-        tokio::time::sleep(HAND_BACK).await;
+        tokio::time::sleep(REQUEUE_TIMEOUT).await;
     };
     tokio::select! {
         ended = worker.run() => Ok(ended?),

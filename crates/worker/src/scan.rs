@@ -4,85 +4,101 @@ use std::time::Duration;
 
 use pricing_core::cache::{Entry, PriceCache};
 use pricing_core::catalogue::{Catalogue, CatalogueError, ListPrice, ProductRow};
+use pricing_core::clock::now_ms;
 use pricing_core::ids::{Location, TaskId};
-use pricing_core::job::now_ms;
 use pricing_core::price::{Market, Membership, Policy, price};
 use pricing_core::simulation::Simulation;
-use pricing_queue::{Lease, Progress};
+use pricing_core::trace::{integer, mark_failed, redis_call};
+use pricing_queue::{Lease, Progress, QueueError};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, info_span};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span, info_span};
 
 use crate::metrics;
-use crate::recalculate::Failure;
 
-/// Products or markets read and written at a time: memory does not grow with the catalogue.
+/// Products or markets of one batch. The catalogue may be larger than memory.
 const BATCH: u32 = 500;
-/// Longest for one step of the database.
+/// Maximum time of one step of the database.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Why a scan ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ScanError {
+    /// There are products but no default market, so no list price can be computed.
+    #[error("the catalogue has no market `default`: insert one")]
+    NoDefaultMarket,
+    #[error("the catalogue failed")]
+    Catalogue(#[from] CatalogueError),
+    #[error("the database did not answer within {} s", DATABASE_TIMEOUT.as_secs())]
+    DatabaseTimeout,
+    #[error("the cache failed")]
+    Cache(#[from] redis::RedisError),
+    #[error("the progress was not recorded")]
+    Progress(#[from] QueueError),
+    /// The task was taken over, as after a long pause of the process.
+    #[error("the task was taken over by another worker")]
+    LeaseLost,
+    /// The process is to end; another worker runs the task.
+    #[error("the worker was asked to end")]
+    Interrupted,
+}
+
 /// Reads the catalogue, records its list prices and fills the cache.
-pub struct Scanner {
-    /// What is read, and where list prices are recorded.
-    pub catalogue: Catalogue,
-    /// What is filled.
-    pub cache: PriceCache,
-    /// Slowness and failure on request.
-    pub simulation: Simulation,
-    /// The rules that are the same for every product.
-    pub policy: Policy,
+pub(crate) struct Scanner {
+    pub(crate) catalogue: Catalogue,
+    pub(crate) cache: PriceCache,
+    pub(crate) simulation: Simulation,
+    pub(crate) policy: Policy,
 }
 
 impl Scanner {
     /// Passes over all markets and products in batches: reads a batch, records its list prices in the
-    /// database, then writes its cache entries and reports the progress. Returns the number of products.
+    /// database, writes its cache entries and reports the progress. Returns the number of products.
     ///
-    /// Whatever was changed in the catalogue before this is called is in the prices when it returns. It may
-    /// run beside another scan and be cut off anywhere: the database takes a list price only for the
-    /// versions that were read, and the cache only an equal or higher version. It ends after a batch with
-    /// [`Failure::Closing`] once `closing` is cancelled.
-    ///
-    /// # Errors
-    ///
-    /// See [`Failure`].
-    pub async fn scan(
+    /// Every change of the catalogue before the call is in the prices when it returns. A scan may run beside
+    /// another and be dropped anywhere: the database takes a list price only for the versions that were read,
+    /// and the cache only an equal or higher version. Once `closing` is cancelled it ends after the current
+    /// batch with [`ScanError::Interrupted`].
+    pub(crate) async fn scan(
         &self,
         task: &TaskId,
         lease: &Lease,
         closing: &CancellationToken,
-    ) -> Result<u64, Failure> {
+    ) -> Result<u64, ScanError> {
         let simulated = self.simulation.full_scan();
-        closing.run_until_cancelled(simulated).await.ok_or(Failure::Closing)?;
+        closing.run_until_cancelled(simulated).await.ok_or(ScanError::Interrupted)?;
         let default = self.write_markets().await?;
 
         let total = in_time(self.catalogue.count_products()).await?;
         let mut done = 0;
         let mut batch = in_time(self.catalogue.products_after(None, BATCH)).await?;
         while let Some(last) = batch.last() {
-            let market = default.ok_or(Failure::NoDefaultMarket)?;
-            let span = info_span!("write batch", products = batch.len(), changed = tracing::field::Empty);
+            let market = default.ok_or(ScanError::NoDefaultMarket)?;
+            let products = integer(batch.len() as u64);
+            let span = info_span!("write batch", pricing.products = products, pricing.changed = Empty);
             self.write_products(&batch, &market, task).instrument(span).await?;
             done += batch.len() as u64;
             metrics::products(batch.len() as u64);
             if !lease.progress(Progress { done, total: total.max(done) }).await? {
-                return Err(Failure::LeaseLost);
+                return Err(ScanError::LeaseLost);
             }
             batch = in_time(self.catalogue.products_after(Some(&last.id), BATCH)).await?;
             if closing.is_cancelled() && !batch.is_empty() {
-                return Err(Failure::Closing);
+                return Err(ScanError::Interrupted);
             }
         }
-        tracing::Span::current().record("products", done);
+        Span::current().record("pricing.products", integer(done));
         Ok(done)
     }
 
     /// Writes all markets to the cache; returns the default one.
-    async fn write_markets(&self) -> Result<Option<Market>, Failure> {
+    async fn write_markets(&self) -> Result<Option<Market>, ScanError> {
         let (fallback, mut default) = (Location::fallback(), None);
         let mut batch = in_time(self.catalogue.markets_after(None, BATCH)).await?;
         while let Some((last, _)) = batch.last() {
             let entries: Vec<_> =
                 batch.iter().map(|(location, market)| Entry::Market(location, market)).collect();
-            self.cache.store(&entries).await?;
+            redis_call("EVALSHA store prices", self.cache.store(&entries)).await?;
             default = default
                 .or(batch.iter().find(|(location, _)| location == fallback).map(|(_, market)| *market));
             batch = in_time(self.catalogue.markets_after(Some(&last.clone()), BATCH)).await?;
@@ -95,7 +111,7 @@ impl Scanner {
         batch: &[ProductRow],
         market: &Market,
         task: &TaskId,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ScanError> {
         let listed = |row: &ProductRow| ListPrice {
             row: row.clone(),
             market_version: market.version,
@@ -103,15 +119,21 @@ impl Scanner {
         };
         let prices: Vec<_> = batch.iter().map(listed).collect();
         let changed = in_time(self.catalogue.record_list_prices(&prices, task, now_ms())).await?;
-        tracing::Span::current().record("changed", changed);
+        Span::current().record("pricing.changed", integer(changed as u64));
         let entries: Vec<_> = batch.iter().map(|row| Entry::Product(&row.id, &row.product)).collect();
-        self.cache.store(&entries).await?;
+        redis_call("EVALSHA store prices", self.cache.store(&entries)).await?;
         Ok(())
     }
 }
 
-/// Gives up on a database that does not answer: its host may be gone, or somebody holds our rows locked. The lock
-/// and the lease of a run that waited for ever would be renewed for ever.
-async fn in_time<T>(step: impl Future<Output = Result<T, CatalogueError>>) -> Result<T, Failure> {
-    Ok(tokio::time::timeout(DATABASE_TIMEOUT, step).await.map_err(|_| Failure::DatabaseSilent)??)
+/// Gives up on a database that does not answer: its host may be gone, or another client has locked the rows. A
+/// run that waited for ever would renew the lock and its lease for ever.
+async fn in_time<T>(step: impl Future<Output = Result<T, CatalogueError>>) -> Result<T, ScanError> {
+    match tokio::time::timeout(DATABASE_TIMEOUT, step).await {
+        Ok(answer) => Ok(answer?),
+        Err(elapsed) => {
+            mark_failed(&Span::current(), &elapsed);
+            Err(ScanError::DatabaseTimeout)
+        }
+    }
 }

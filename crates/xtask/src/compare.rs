@@ -1,18 +1,16 @@
 //! `cargo xtask compare`: the api of another revision and the one of the working tree, measured in one run.
 
 mod build;
-mod instructions;
-mod side;
 mod table;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use pricing_harness::packages;
+use pricing_harness::side::Side;
 use pricing_harness::throughput::{self, Reads};
+use pricing_harness::{callgrind, packages};
 
-use crate::compare::side::Side;
 use crate::compare::table::{Column, Turn};
 
 /// Load before each measurement that is not counted.
@@ -66,8 +64,8 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
     }
     if let Some(valgrind) = valgrind {
         let (old, new) = (
-            instructions::per_read(&valgrind, &sides[0]).await?,
-            instructions::per_read(&valgrind, &sides[1]).await?,
+            callgrind::per_read(&valgrind, &sides[0]).await?,
+            callgrind::per_read(&valgrind, &sides[1]).await?,
         );
         println!(
             "instructions per cached read: old {old}, new {new}, new/old {:.3}",
@@ -82,7 +80,7 @@ pub(crate) async fn instructions() -> Result<ExitCode> {
     packages::redis_server()?;
     let valgrind = packages::valgrind()?;
     let side = Side::start("new", build::working_tree().await?).await?;
-    println!("instructions per cached read: {}", instructions::per_read(&valgrind, &side).await?);
+    println!("instructions per cached read: {}", callgrind::per_read(&valgrind, &side).await?);
     Ok(ExitCode::SUCCESS)
 }
 

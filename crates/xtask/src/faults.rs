@@ -3,7 +3,7 @@
 mod report;
 
 use std::fs;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -62,23 +62,12 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
 
     let report = Report::read(&file)?;
     println!("\n{}", report.table());
-    println!("Seed {seed}, commit {}, {} cores.", commit(), std::thread::available_parallelism()?);
+    let commit = workspace::git(&["describe", "--always", "--dirty= and changes", "--exclude=*"]);
+    let (commit, cores) = (commit.unwrap_or_default(), std::thread::available_parallelism()?);
+    println!("Seed {seed}, commit {commit}, {cores} cores.");
     if !report.has_rows() {
         eprintln!("no row has {:?} in its name", args.rows);
         return Ok(ExitCode::FAILURE);
     }
     Ok(workspace::exit_code(status))
-}
-
-/// The commit that is checked out, and whether files differ from it.
-fn commit() -> String {
-    let mut command = Command::new("git");
-    command
-        .args(["describe", "--always", "--dirty= and changes", "--exclude=*"])
-        .current_dir(workspace::root());
-    let output = command.output().ok().filter(|output| output.status.success());
-    output.map_or_else(
-        || "unknown".to_owned(),
-        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-    )
 }

@@ -49,6 +49,6 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Ci(args) => ci::run(&args).await,
         Command::Compare(args) => compare::run(&args).await,
         Command::Contract(args) => contract::run(&args).await,
-        Command::Validate(args) => validate::run(&args),
+        Command::Validate(args) => validate::run(&args).await,
     }
 }

@@ -25,6 +25,12 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// What git says in the workspace, if it succeeds.
+pub(crate) fn git(args: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(args).current_dir(root()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 /// Runs a command to its end.
 pub(crate) async fn run(name: &str, command: Command) -> Result<ExitStatus> {
     Ok(Process::spawn_group(name, command, Signal::SIGTERM)?.wait().await)

@@ -1,10 +1,10 @@
 //! The lock, the sequence of requests and the tasks of the queue.
 //!
-//! A change of the catalogue and the request for it are one action. Made later, a change is seen by fewer
-//! scans, so this is the worst case of a request that comes some time after its change.
+//! A change of the catalogue and the request for it are one action. The later a change, the fewer scans see it, so
+//! this is the worst case of a request that is made some time after its change.
 //!
-//! A run may notice at any moment that it lost its lease or the lock, or never: what it can do then is
-//! bounded by the scripts alone.
+//! A run that lost its lease or the lock may notice at any moment, or never: only the scripts limit what it can
+//! still do.
 
 mod properties;
 mod run;
@@ -30,9 +30,9 @@ pub struct Budget {
     pub requests: u8,
     /// Deaths of workers.
     pub crashes: u8,
-    /// Pauses of living workers beyond the visibility timeout, or beyond the life of the lock.
+    /// Pauses of living workers beyond the visibility timeout, or beyond the TTL of the lock.
     pub pauses: u8,
-    /// Failures of runs, for a while or for good.
+    /// Failures of runs, transient or permanent.
     pub failures: u8,
 }
 
@@ -49,7 +49,7 @@ pub enum Protection {
     SkippedWatermark,
     /// A run takes over the lock of an earlier attempt of its task.
     OwnLockTakeover,
-    /// It does so even if its own request is covered.
+    /// A run does that even if its own request is covered.
     OwnLockBeforeCovered,
     /// The lock is released only under the token of the run that holds it.
     OwnToken,
@@ -87,22 +87,22 @@ pub struct Protocol {
 pub enum Action {
     /// The catalogue changes, and a recalculation is requested.
     Request,
-    /// A worker begins a task that waits, or takes over one that another worker does not end.
+    /// A worker begins a task that waits, or takes over a task of another worker.
     Begin(u8),
     /// A run takes its next step.
     Step(usize),
-    /// A run fails instead, and frees the lock.
+    /// A run fails instead and releases the lock.
     Fail(usize, Failure),
-    /// A run fails instead, and does not get to freeing the lock: Redis is away, or it panics. Or it does not
-    /// get to dead-lettering its task, and starts with that anew.
+    /// A run fails instead and does not release the lock, because Redis is away or the job panics. Or it does not
+    /// dead-letter its task, and starts to do so again.
     Break(usize, Failure),
-    /// A run notices that the lock is no longer its own, and fails.
+    /// A run notices that it lost the lock, and fails.
     NoticeLostLock(usize),
-    /// A run under the lock notices that its lease is no longer current, frees the lock and fails.
+    /// A run under the lock notices that it lost its lease, releases the lock and fails.
     NoticeLostLease(usize),
-    /// The worker of a run dies, or a run notices that its lease is no longer current and is dropped.
+    /// The worker of a run dies, or a run that lost its lease is dropped.
     Vanish(usize),
-    /// The life of the lock is over: its holder is dead or paused.
+    /// The lock expires: its holder is dead or paused.
     ExpireLock,
 }
 

@@ -1,18 +1,18 @@
-//! What must always hold, and what must be seen to happen.
+//! What must always hold, and what the exploration must reach.
 
 use stateright::Property;
 
 use super::state::{Life, Origin, Run, State, Step, Task};
 use super::{MAX_DELIVERIES, Protocol};
 
-/// What the exploration must come across, lest it prove nothing.
+/// What the exploration must reach, or it would prove nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sometimes {
     /// A run is skipped because the lock is held.
     Skipped,
     /// A run scans again, because requests were made meanwhile.
     ScannedAgain,
-    /// A run finds the lock of an earlier attempt of its own.
+    /// A run finds the lock of an earlier attempt of its task.
     OwnLock,
     /// A run leaves requests to a follow-up.
     FollowUp,
@@ -22,9 +22,9 @@ pub enum Sometimes {
     Replaced,
     /// A task is delivered too often.
     Poisoned,
-    /// A run that was taken over is to give the task up for good while its successor holds the lock.
+    /// A run that was taken over is about to forfeit while its successor holds the lock.
     LateForfeit,
-    /// All ends, and something is lost with a task that died.
+    /// All ends, and a request is lost with a task that died.
     DiedWithHolder,
 }
 

@@ -73,7 +73,7 @@ impl Protocol {
         })
     }
 
-    /// A scan starts by noting what it covers; without that protection it notes it when it has written.
+    /// A scan first notes the request that it covers; without that protection it does so after its write.
     fn start_scan(&self, nth: u8) -> Step {
         if self.has(Protection::LastRequestNotedFirst) {
             Step::Note(nth)
@@ -82,8 +82,8 @@ impl Protocol {
         }
     }
 
-    /// The step that a run is certain to get to without any change to what it shares with others. So a state
-    /// is the same whether or not such a run has noticed what became of it. `None` when the run is over.
+    /// The step that a run reaches with certainty and without a change of the shared state. So a state is the same
+    /// whether or not the run has noticed a loss. `None` when the run is over.
     pub(super) fn certain_step(&self, state: &State, run: &Run) -> Option<Step> {
         let mut step = run.step;
         let lost = state.lock != Some(run.token) && self.has(Protection::OwnToken);
@@ -95,7 +95,7 @@ impl Protocol {
                 Step::Abandon(failure) if lost => after(failure),
                 Step::Retry if run.exhausted => Step::Forfeit,
                 Step::Succeed | Step::Skip(_) | Step::Retry | Step::DeadLetter if fenced => return None,
-                // What it was about to cover does not matter any more.
+                // The request that it would cover does not matter any more.
                 Step::Note(_) if lost => return Some(Step::Note(0)),
                 Step::Read(_) if lost => return Some(Step::Read(Scan::default())),
                 Step::Write(_, seen) if lost => return Some(Step::Write(Scan::default(), seen)),
@@ -107,7 +107,7 @@ impl Protocol {
     }
 }
 
-/// What a run does when it has failed and no longer holds the lock.
+/// The step after a failure, when the run does not hold the lock any more.
 pub(super) fn after(failure: Failure) -> Step {
     match failure {
         Failure::Transient => Step::Retry,

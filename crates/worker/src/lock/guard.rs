@@ -4,13 +4,14 @@ use std::sync::LazyLock;
 use std::time::Instant;
 
 use pricing_core::causes::causes;
+use pricing_core::clock::millis;
 use pricing_core::ids::TaskId;
-use pricing_core::trace::link_trace;
+use pricing_core::trace::{link_trace, redis_call};
 use pricing_queue::Fence;
 use redis::Script;
 use tracing::Span;
 
-use super::{Keys, LockError, RecalculationLock, millis};
+use super::{Keys, LockError, RecalculationLock};
 
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("renew.lua")));
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Fence::script(include_str!("release.lua")));
@@ -94,7 +95,8 @@ impl LockGuard {
         let mut call = self.fence.invocation(&RELEASE);
         call.key(lock).key(covered).key(skipped_traces);
         call.arg(&self.token).arg(covers).arg(millis(self.lock.ttl)).arg(mode);
-        let (reply, traces): (String, Vec<String>) = self.lock.invoke(&call).await?;
+        let (reply, traces): (String, Vec<String>) =
+            redis_call("EVALSHA release lock", self.lock.invoke(&call)).await?;
         traces.iter().for_each(|traceparent| link_trace(&Span::current(), traceparent));
         match reply.as_str() {
             "released" => Ok(Release::Released),
@@ -112,7 +114,7 @@ impl LockGuard {
     pub async fn abandon(&self) -> Result<(), LockError> {
         let mut call = ABANDON.key(&self.lock.keys.lock);
         call.arg(&self.token);
-        self.lock.invoke(&call).await
+        redis_call("EVALSHA abandon lock", self.lock.invoke(&call)).await
     }
 
     /// The id of the one task that may take the lock over from this holder.

@@ -19,8 +19,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use deadpool_redis::{Pool, PoolError};
+use pricing_core::clock::millis;
 use pricing_core::redis::Redis;
-use pricing_core::trace::current_traceparent;
+use pricing_core::trace::{current_traceparent, redis_call};
 use pricing_queue::Fence;
 use rand::RngExt as _;
 use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
@@ -51,6 +52,18 @@ pub enum Acquire {
     Covered,
     /// The run has been taken over by another one.
     Superseded,
+}
+
+impl Acquire {
+    /// The name of the answer in metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Acquired(_) => "acquired",
+            Self::HeldByAnother => "held",
+            Self::Covered => "covered",
+            Self::Superseded => "superseded",
+        }
+    }
 }
 
 /// What a task that fails for good leaves behind.
@@ -119,7 +132,7 @@ impl RecalculationLock {
         let Keys { lock, covered, skipped, skipped_traces } = &*self.keys;
         call.key(lock).key(covered).key(skipped).key(skipped_traces);
         call.arg(&token).arg(millis(self.ttl)).arg(current_traceparent().unwrap_or_default());
-        let reply: String = self.invoke(&call).await?;
+        let reply: String = redis_call("EVALSHA acquire lock", self.invoke(&call)).await?;
         match reply.as_str() {
             "acquired" => Ok(Acquire::Acquired(LockGuard { lock: self.clone(), fence, token, nonce, asked })),
             "covered" => Ok(Acquire::Covered),
@@ -138,7 +151,7 @@ impl RecalculationLock {
     pub async fn forfeit(&self, fence: &Fence) -> Result<Forfeit, LockError> {
         let mut call = fence.invocation(&FORFEIT);
         call.key(&self.keys.lock).key(&self.keys.covered).key(&self.keys.skipped);
-        let reply: String = self.invoke(&call).await?;
+        let reply: String = redis_call("EVALSHA forfeit lock", self.invoke(&call)).await?;
         match reply.as_str() {
             "open" => Ok(Forfeit::Open),
             "covered" => Ok(Forfeit::Covered),
@@ -151,8 +164,4 @@ impl RecalculationLock {
         let mut connection = self.pool.get().await?;
         Ok(call.invoke_async(&mut connection).await?)
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

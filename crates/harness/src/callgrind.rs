@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use pricing_harness::throughput::Client;
 
-use crate::compare::side::Side;
+use crate::side::Side;
+use crate::throughput::Client;
 
 /// Reads before those that are counted: valgrind translates the code when it first runs.
 const WARM_UP: u32 = 900;
@@ -21,7 +21,7 @@ const ATTEMPTS: u32 = 5;
 const ENDED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Instructions per read of `side`: the cost of `READS` more reads, so that starting and ending do not count.
-pub(crate) async fn per_read(valgrind: &Path, side: &Side) -> Result<u64> {
+pub async fn per_read(valgrind: &Path, side: &Side) -> Result<u64> {
     let (few, many) = (count(valgrind, side, READS).await?, count(valgrind, side, 2 * READS).await?);
     Ok(many.saturating_sub(few) / u64::from(READS))
 }

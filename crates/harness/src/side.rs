@@ -1,13 +1,13 @@
-//! One of the two binaries, with its own Redis and its own database.
+//! One of two binaries of the api that are compared, with its own Redis and its own database.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::redis_server::RedisServer;
+use crate::service::{Binary, Environment, Service, in_environment};
+use crate::throughput::{Client, PRODUCTS};
 use anyhow::{Result, ensure};
-use pricing_harness::redis_server::RedisServer;
-use pricing_harness::service::{Binary, Environment, Service, in_environment};
-use pricing_harness::throughput::{Client, PRODUCTS};
 use tempfile::TempDir;
 
 /// Longest until the api is ready, also under valgrind.
@@ -16,7 +16,8 @@ const READY_WITHIN: Duration = Duration::from_secs(180);
 const CACHED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A binary and what it needs. Dropping it stops Redis and removes the data.
-pub(crate) struct Side {
+#[derive(Debug)]
+pub struct Side {
     name: &'static str,
     binary: PathBuf,
     redis: RedisServer,
@@ -25,7 +26,7 @@ pub(crate) struct Side {
 
 impl Side {
     /// Starts its Redis and fills its cache with the whole demo catalogue.
-    pub(crate) async fn start(name: &'static str, binary: PathBuf) -> Result<Self> {
+    pub async fn start(name: &'static str, binary: PathBuf) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let redis = RedisServer::start_in(directory.path().join("redis")).await?;
         let side = Self { name, binary, redis, directory };
@@ -40,22 +41,22 @@ impl Side {
     }
 
     /// Which of the two it is.
-    pub(crate) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         self.name
     }
 
     /// A directory for files that are thrown away with it.
-    pub(crate) fn directory(&self) -> &Path {
+    pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
     /// Starts the api.
-    pub(crate) async fn serve(&self) -> Result<Service> {
+    pub async fn serve(&self) -> Result<Service> {
         self.run(Command::new(&self.binary), Environment::new()).await
     }
 
     /// Starts the api by `wrapper`, which is given the binary as its last argument, with one runtime thread.
-    pub(crate) async fn serve_by(&self, mut wrapper: Command) -> Result<Service> {
+    pub async fn serve_by(&self, mut wrapper: Command) -> Result<Service> {
         wrapper.arg(&self.binary);
         let one_thread = [("TOKIO_WORKER_THREADS".to_owned(), "1".to_owned())];
         self.run(wrapper, one_thread.into()).await

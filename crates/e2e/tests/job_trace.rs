@@ -1,0 +1,83 @@
+//! What the trace of a job shows: its attempts, its calls to Redis and the database, and what failed.
+
+use std::time::Duration;
+
+use pricing_e2e::otlp_receiver::{OtlpReceiver, Span};
+use pricing_e2e::process::Binary;
+use pricing_e2e::stack::Stack;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+const WORKER: &str = "pricing-worker-service";
+
+/// The spans of the worker in this trace.
+fn of_worker(spans: &[Span], trace_id: &str) -> Vec<Span> {
+    let is_ours = |span: &&Span| span.trace_id == trace_id && span.service == WORKER;
+    spans.iter().filter(is_ours).cloned().collect()
+}
+
+fn runs(spans: &[Span]) -> Vec<&Span> {
+    let mut runs: Vec<&Span> = spans.iter().filter(|span| span.name == "process recalculate").collect();
+    runs.sort_unstable_by_key(|run| run.attributes["pricing.attempt"].clone());
+    runs
+}
+
+/// The names of the calls that a run waited for, sorted.
+fn calls<'a>(spans: &'a [Span], run: &Span) -> Vec<&'a str> {
+    let of_run = |span: &&Span| span.parent_span_id == run.span_id && span.kind == "CLIENT";
+    let mut calls: Vec<&str> = spans.iter().filter(of_run).map(|span| span.name.as_str()).collect();
+    calls.sort_unstable();
+    calls
+}
+
+fn attribute<'a>(span: &'a Span, name: &str) -> &'a str {
+    span.attributes.get(name).map_or("", String::as_str)
+}
+
+/// The trace of a task, once it holds so many runs.
+async fn trace_of(receiver: &OtlpReceiver, task: &serde_json::Value, count: usize) -> (String, Vec<Span>) {
+    let trace_id = task["trace_id"].as_str().expect("the record names the trace").to_owned();
+    let spans = receiver
+        .wait_until(DEADLINE, "the runs", |spans| runs(&of_worker(spans, &trace_id)).len() == count)
+        .await;
+    let spans = of_worker(&spans, &trace_id);
+    (trace_id, spans)
+}
+
+#[tokio::test]
+async fn a_job_that_fails_twice_shows_both_attempts_as_errors_and_its_death_in_one_trace() {
+    let receiver = OtlpReceiver::start().await;
+    let stack = Stack::builder()
+        .traced_by(&receiver)
+        .set_for(Binary::Worker, "SIMULATE_FAILURE_RATE", 1)
+        .set_for(Binary::Worker, "RETRY_MAX", 1)
+        .set_for(Binary::Worker, "RETRY_DELAY_SECONDS", 0)
+        .start()
+        .await;
+    let id = stack.recalculate().await;
+    let task = stack.wait_for_task(&id).await;
+    assert_eq!((task["state"].as_str(), task["attempts"].as_u64()), (Some("dead"), Some(2)));
+    let (trace_id, spans) = trace_of(&receiver, &task, 2).await;
+    let runs = runs(&spans);
+    for (attempt, run) in (1..).zip(&runs) {
+        assert!(run.has_failed, "{run:?}");
+        assert_eq!(attribute(run, "pricing.attempt"), attempt.to_string());
+        assert_eq!(attribute(run, "pricing.outcome"), "failed");
+        assert!(!attribute(run, "error.type").is_empty(), "{run:?}");
+        for number in ["pricing.attempt", "pricing.queue_wait_ms"] {
+            assert!(run.numbers.contains(number), "{number} is a number: {run:?}");
+        }
+    }
+    assert_eq!(
+        calls(&spans, runs[0]),
+        ["EVALSHA abandon lock", "EVALSHA ack task", "EVALSHA acquire lock"],
+        "a run that is retried"
+    );
+    assert_eq!(
+        calls(&spans, runs[1]),
+        ["EVALSHA abandon lock", "EVALSHA ack task", "EVALSHA acquire lock", "EVALSHA forfeit lock"],
+        "a run whose task dies"
+    );
+    let log = stack.workers[0].log();
+    let line = log.lines().find(|line| line.contains("task is dead")).expect("a dead task is logged");
+    assert!(line.contains(&trace_id), "{line}");
+}

@@ -1,0 +1,126 @@
+//! The command line: the settings of a worker, and what the program does besides running jobs.
+
+use anyhow::{Result, bail};
+use pricing_queue::{Queue, TaskRecord};
+use pricing_service::admin;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::config::Config;
+
+/// Runs recalculations: one at a time over all workers, each at least once, retried when it fails.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(version)]
+pub struct Cli {
+    /// Command to run instead of a worker
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub config: Config,
+}
+
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Command {
+    /// Exit with 0 when the worker on this host is ready
+    Healthcheck,
+    /// List, show and replay dead tasks
+    #[command(subcommand)]
+    Tasks(TasksCommand),
+}
+
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum TasksCommand {
+    /// List the dead tasks, the latest first
+    List {
+        /// Maximum number of tasks
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        limit: u16,
+    },
+    /// Show the record of a task, dead or not
+    Show {
+        /// Id of the task
+        id: String,
+    },
+    /// Put a dead task back in the queue, with all its retries
+    Replay {
+        /// Id of the task
+        id: String,
+    },
+}
+
+impl Command {
+    /// # Errors
+    ///
+    /// When the worker is not ready, Redis is away or the task does not exist.
+    pub async fn run(&self, config: &Config) -> Result<()> {
+        match self {
+            Self::Healthcheck => Ok(admin::check_health(config.metrics_addr)?),
+            Self::Tasks(command) => command.run(config.queue()?.queue()).await,
+        }
+    }
+}
+
+impl TasksCommand {
+    #[expect(clippy::print_stdout, reason = "the answer of a command line")]
+    async fn run(&self, queue: &Queue) -> Result<()> {
+        match self {
+            Self::List { limit } => {
+                for task in queue.dead(usize::from(*limit)).await? {
+                    let error = task.error.as_deref().unwrap_or("-").escape_debug();
+                    println!("{}  {} attempts  {error}", task.id, task.attempts);
+                }
+                println!("{} dead", queue.depths().await?.dead);
+            }
+            Self::Show { id } => match queue.task(id).await? {
+                Some(task) => print!("{}", shown(&task)),
+                None => bail!("there is no task {id}; tasks that succeeded are kept for a day"),
+            },
+            Self::Replay { id } => {
+                if !queue.replay(id).await? {
+                    bail!("task {id} is not dead; list the dead ones with `pricing-worker tasks list`");
+                }
+                println!("{id} is queued again");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn shown(task: &TaskRecord) -> String {
+    let time = |millis: Option<i64>| millis.and_then(rfc3339).unwrap_or_else(|| "-".to_owned());
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let progress = task.progress.map_or_else(|| "-".to_owned(), |at| format!("{} of {}", at.done, at.total));
+    let lines = [
+        ("task", task.id.clone()),
+        ("state", task.state.as_str().to_owned()),
+        ("number", task.number.to_string()),
+        ("attempts", task.attempts.to_string()),
+        ("progress", progress),
+        ("result", text(&task.result)),
+        ("error", text(&task.error).escape_debug().to_string()),
+        ("trace", task.trace_id().unwrap_or("-").to_owned()),
+        ("created", time(Some(task.created_at_ms))),
+        ("started", time(task.started_at_ms)),
+        ("finished", time(task.finished_at_ms)),
+        ("payload", task.payload.clone()),
+    ];
+    lines.iter().map(|(name, value)| format!("{name:<9} {value}\n")).collect()
+}
+
+/// Milliseconds since 1970 in RFC 3339.
+fn rfc3339(millis: i64) -> Option<String> {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok()?;
+    time.format(&Rfc3339).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,169 @@
+//! How a recalculation ends, and what its queue does then.
+
+use pricing_core::catalogue::CatalogueError;
+use pricing_core::ids::InvalidId;
+use pricing_core::job::InvalidJob;
+use pricing_core::simulation::ExternalApiTimeout;
+use pricing_queue::QueueError;
+use serde::Serialize;
+
+use crate::lock::LockError;
+use crate::scan::ScanError;
+
+/// The result of a recalculation, as the task's record holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// All prices were recalculated.
+    Updated {
+        /// Number of products.
+        updated_count: u64,
+    },
+    Skipped {
+        reason: SkipReason,
+    },
+}
+
+impl Outcome {
+    pub(crate) fn skipped(reason: SkipReason) -> Self {
+        Self::Skipped { reason }
+    }
+
+    pub(crate) fn updated_count(self) -> Option<u64> {
+        match self {
+            Self::Updated { updated_count } => Some(updated_count),
+            Self::Skipped { .. } => None,
+        }
+    }
+}
+
+/// Why a recalculation was skipped. Its request is met all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SkipReason {
+    /// Another worker is recalculating, and will scan again for this request.
+    LockHeldByAnotherWorker,
+    /// A recalculation that started after the request was made has ended.
+    CoveredByANewerRecalculation,
+}
+
+/// Why a recalculation failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecalculationError {
+    #[error("the job cannot be read")]
+    Payload(#[from] InvalidJob),
+    #[error("the task id is invalid")]
+    TaskId(#[from] InvalidId),
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    #[error("the lock failed")]
+    Lock(#[from] LockError),
+    #[error("the queue failed")]
+    Queue(#[from] QueueError),
+    #[error(transparent)]
+    External(#[from] ExternalApiTimeout),
+    /// The lock expired during the run, as after a long pause of the process.
+    #[error("the recalculation lock was lost")]
+    LockLost,
+    /// The task was taken over before the run had the lock.
+    #[error("the task was taken over by another worker")]
+    LeaseLost,
+}
+
+/// What the queue does with the task of a run that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Treatment {
+    /// Retry it, if it has retries left.
+    Retry,
+    /// Dead-letter it: no retry can succeed.
+    DeadLetter,
+    /// Requeue it: the run was interrupted.
+    Requeue,
+}
+
+impl RecalculationError {
+    pub(crate) fn treatment(&self) -> Treatment {
+        match self {
+            Self::Scan(ScanError::Interrupted) => Treatment::Requeue,
+            Self::Payload(_)
+            | Self::TaskId(_)
+            | Self::Scan(ScanError::NoDefaultMarket | ScanError::Catalogue(CatalogueError::Invalid { .. })) => {
+                Treatment::DeadLetter
+            }
+            _ => Treatment::Retry,
+        }
+    }
+}
+
+/// The name of a run's outcome in metrics, spans and log lines.
+pub(crate) fn outcome_name(ended: &Result<Outcome, RecalculationError>) -> &'static str {
+    match ended {
+        Ok(Outcome::Updated { .. }) => "updated",
+        Ok(Outcome::Skipped { reason: SkipReason::LockHeldByAnotherWorker }) => "skipped_lock_held",
+        Ok(Outcome::Skipped { reason: SkipReason::CoveredByANewerRecalculation }) => "skipped_covered",
+        Err(error) => match error.treatment() {
+            Treatment::Requeue => "requeued",
+            Treatment::Retry | Treatment::DeadLetter => "failed",
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use pricing_core::ids::TaskId;
+    use pricing_core::job::Recalculation;
+
+    use super::*;
+
+    #[test]
+    fn outcomes_read_as_the_contract_says() {
+        let json = |outcome| serde_json::to_string(&outcome).unwrap();
+        assert_eq!(
+            json(Outcome::Updated { updated_count: 900 }),
+            r#"{"status":"updated","updated_count":900}"#
+        );
+        assert_eq!(
+            json(Outcome::Skipped { reason: SkipReason::LockHeldByAnotherWorker }),
+            r#"{"status":"skipped","reason":"lock_held_by_another_worker"}"#
+        );
+        assert_eq!(
+            json(Outcome::Skipped { reason: SkipReason::CoveredByANewerRecalculation }),
+            r#"{"status":"skipped","reason":"covered_by_a_newer_recalculation"}"#
+        );
+    }
+
+    #[test]
+    fn only_a_failure_that_may_pass_is_retried() {
+        fn redis() -> redis::RedisError {
+            io::Error::from(io::ErrorKind::ConnectionReset).into()
+        }
+        let invalid = CatalogueError::Invalid { what: "price", key: "P-1".to_owned() };
+        let table: [(RecalculationError, Treatment, &str); 15] = [
+            (Recalculation::decode("garbage").unwrap_err().into(), Treatment::DeadLetter, "failed"),
+            (Recalculation::decode(r#"{"schema":2}"#).unwrap_err().into(), Treatment::DeadLetter, "failed"),
+            (TaskId::parse("a b").unwrap_err().into(), Treatment::DeadLetter, "failed"),
+            (ScanError::NoDefaultMarket.into(), Treatment::DeadLetter, "failed"),
+            (ScanError::Catalogue(invalid).into(), Treatment::DeadLetter, "failed"),
+            (ScanError::Catalogue(sqlx_away()).into(), Treatment::Retry, "failed"),
+            (ScanError::DatabaseTimeout.into(), Treatment::Retry, "failed"),
+            (ScanError::Cache(redis()).into(), Treatment::Retry, "failed"),
+            (ScanError::Progress(redis().into()).into(), Treatment::Retry, "failed"),
+            (ScanError::LeaseLost.into(), Treatment::Retry, "failed"),
+            (ScanError::Interrupted.into(), Treatment::Requeue, "requeued"),
+            (LockError::Redis(redis()).into(), Treatment::Retry, "failed"),
+            (ExternalApiTimeout.into(), Treatment::Retry, "failed"),
+            (RecalculationError::LockLost, Treatment::Retry, "failed"),
+            (RecalculationError::LeaseLost, Treatment::Retry, "failed"),
+        ];
+        for (error, treatment, name) in table {
+            assert_eq!(error.treatment(), treatment, "{error:?}");
+            assert_eq!(outcome_name(&Err(error)), name);
+        }
+    }
+
+    fn sqlx_away() -> CatalogueError {
+        CatalogueError::File(io::Error::other("the disk is gone"))
+    }
+}
