@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pricing_e2e::otlp_receiver::{OtlpReceiver, Span};
-use pricing_e2e::process::Binary;
-use pricing_e2e::stack::Stack;
+use pricing_harness::service::Binary;
+use pricing_harness::stack::Stack;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const WORKER: &str = "pricing-worker-service";
