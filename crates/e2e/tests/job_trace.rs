@@ -47,7 +47,7 @@ async fn trace_of(receiver: &OtlpReceiver, task: &serde_json::Value, count: usiz
 async fn a_job_that_fails_twice_shows_both_attempts_as_errors_and_its_death_in_one_trace() {
     let receiver = OtlpReceiver::start().await;
     let stack = Stack::builder()
-        .traced_by(&receiver)
+        .traced_by(&receiver.endpoint())
         .set_for(Binary::Worker, "SIMULATE_FAILURE_RATE", 1)
         .set_for(Binary::Worker, "RETRY_MAX", 1)
         .set_for(Binary::Worker, "RETRY_DELAY_SECONDS", 0)
