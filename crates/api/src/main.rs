@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use pricing_api::config::{Command, Config};
-use pricing_api::{Service, metrics, run};
+use pricing_api::{Api, Command, Config, install_metrics, run};
 use pricing_service::{admin, exit, shutdown, telemetry};
 use tokio::net::TcpListener;
 
@@ -23,13 +22,13 @@ async fn start(config: Config) -> anyhow::Result<()> {
     }
     config.check()?;
     let telemetry = telemetry::start("pricing-api-service")?;
-    let metrics = metrics::install()?;
+    let metrics = install_metrics()?;
     let shutdown = shutdown::on_signal()?;
-    let service = Service::connect(&config, metrics, telemetry.is_exporting()).await?;
+    let api = Api::connect(&config, metrics, telemetry.is_exporting()).await?;
     let listener = TcpListener::bind(config.api_addr).await;
     let listener = listener.with_context(|| format!("API_ADDR: cannot listen on {}", config.api_addr))?;
     tracing::info!(address = %listener.local_addr()?, "serving");
-    let ended = run(listener, service, shutdown).await;
+    let ended = run(listener, api, shutdown).await;
     telemetry.flush().await;
     Ok(ended?)
 }
