@@ -110,7 +110,7 @@ pub fn discard(span: &Span) {
     }
 }
 
-/// The `traceparent` of the current span; `None` when nothing is traced.
+/// The `traceparent` of the current span, `None` without one.
 pub fn current_traceparent() -> Option<String> {
     let context = Span::current().context();
     let span = context.span();
@@ -119,8 +119,8 @@ pub fn current_traceparent() -> Option<String> {
     span.is_valid().then(|| format!("00-{}-{}-{flags:02x}", span.trace_id(), span.span_id()))
 }
 
-/// Makes `span` a child of the remote span that `traceparent` names. Call it before the span is entered. A
-/// `traceparent` that does not parse starts a new trace.
+/// Makes `span` a child of the remote span of `traceparent`. It must be called before the span is entered. An
+/// invalid `traceparent` starts a new trace.
 pub fn continue_trace(span: &Span, traceparent: Option<&str>) {
     if let Some(parent) = traceparent.and_then(parse) {
         // Fails only for a span that is not recorded, which has no trace to continue.
@@ -128,7 +128,7 @@ pub fn continue_trace(span: &Span, traceparent: Option<&str>) {
     }
 }
 
-/// Links `span` to the remote span that `traceparent` names: related, but not its parent.
+/// Links `span` to the remote span of `traceparent`, which is related but not its parent.
 pub fn link_trace(span: &Span, traceparent: &str) {
     if let Some(other) = parse(traceparent) {
         span.add_link(other);
