@@ -1,35 +1,35 @@
-//! The HTTP service of the pricing engine.
+//! `pricing-api`: the HTTP service of the pricing engine.
+
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use mimalloc::MiMalloc;
 use pricing_api::config::{Command, Config};
 use pricing_api::{Service, metrics, run};
-use pricing_service::{admin, shutdown, telemetry};
+use pricing_service::{admin, exit, shutdown, telemetry};
 use tokio::net::TcpListener;
 
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let config = Config::parse();
+async fn main() -> ExitCode {
+    exit::report(start(Config::parse()).await)
+}
+
+async fn start(config: Config) -> anyhow::Result<()> {
     if let Some(Command::Healthcheck) = config.command {
         return Ok(admin::check_health(config.api_addr)?);
     }
     config.check()?;
     let telemetry = telemetry::start("pricing-api-service")?;
-    let outcome = serve(&config, telemetry.is_exporting()).await;
-    telemetry.flush().await;
-    outcome
-}
-
-async fn serve(config: &Config, traced: bool) -> anyhow::Result<()> {
+    let metrics = metrics::install()?;
     let shutdown = shutdown::on_signal()?;
-    let service = Service::connect(config, metrics::install()?, traced).await?;
-    let listener = TcpListener::bind(config.api_addr)
-        .await
-        .with_context(|| format!("API_ADDR: cannot listen on {}", config.api_addr))?;
+    let service = Service::connect(&config, metrics, telemetry.is_exporting()).await?;
+    let listener = TcpListener::bind(config.api_addr).await;
+    let listener = listener.with_context(|| format!("API_ADDR: cannot listen on {}", config.api_addr))?;
     tracing::info!(address = %listener.local_addr()?, "serving");
-    Ok(run(listener, service, shutdown).await?)
+    let ended = run(listener, service, shutdown).await;
+    telemetry.flush().await;
+    Ok(ended?)
 }

@@ -8,8 +8,8 @@ use pricing_core::cache::PriceCache;
 use pricing_core::catalogue::{Catalogue, Preparation};
 use pricing_core::causes::causes;
 use pricing_core::redis::Redis;
-use pricing_service::admin::Health;
-use pricing_service::http::{self, Ending};
+use pricing_service::health::Health;
+use pricing_service::http::{self, DrainPolicy};
 use pricing_service::shutdown::Shutdown;
 use pricing_service::supervisor::{PartFailed, Supervisor};
 use pricing_service::telemetry::Metrics;
@@ -38,8 +38,8 @@ pub struct Service {
     pub request_timeout: Duration,
     /// Requests served at a time.
     pub max_concurrent_requests: usize,
-    /// How serving ends.
-    pub ending: Ending,
+    /// How the server drains.
+    pub drain: DrainPolicy,
     /// The Redis and the database that readiness reports on.
     redis: ConnectionManager,
     catalogue: Catalogue,
@@ -73,7 +73,7 @@ impl Service {
             traced,
             request_timeout: config.request_timeout(),
             max_concurrent_requests: config.max_concurrent_requests as usize,
-            ending: config.ending(),
+            drain: config.drain_policy(),
             redis: redis.cache,
             catalogue,
             preparation,
@@ -82,7 +82,7 @@ impl Service {
 }
 
 /// Serves on `listener` until it is asked to end. Readiness says no from then on; requests are still accepted
-/// for [`Ending::delay`], and those under way may finish for [`Ending::drain`] after that.
+/// for [`DrainPolicy::delay`], and those under way may finish for [`DrainPolicy::timeout`] after that.
 ///
 /// # Errors
 ///
@@ -95,10 +95,10 @@ pub async fn run(listener: TcpListener, service: Service, shutdown: Shutdown) ->
     if let Some(preparation) = &service.preparation {
         parts.background("the preparation of the database", prepare(preparation.clone()));
     }
-    let (ending, asked) = (service.ending, parts.shutdown());
+    let (drain, closing) = (service.drain, parts.shutdown());
     let router = router(&service, health.clone());
     parts.part("the server", async move {
-        if !http::serve(listener, router, asked, ending).await {
+        if !http::serve(listener, router, closing, drain).await {
             tracing::warn!("DRAIN_TIMEOUT_SECONDS is over: requests are cut off");
         }
         Ok::<_, Infallible>(())

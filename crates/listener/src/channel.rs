@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use pricing_core::causes::causes;
 use pricing_core::events::{CHANNEL, MarketEvent};
 use pricing_queue::QueueError;
-use pricing_service::admin::Pulse;
+use pricing_service::health::Heartbeat;
 use redis::aio::PubSub;
 use tokio::time::{Instant, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
@@ -28,15 +28,15 @@ const PING_PERIOD: Duration = Duration::from_secs(5);
 /// publishes is in the log as well.
 pub(crate) async fn follow(
     listener: &Listener,
-    pulse: &Pulse,
+    heartbeat: &Heartbeat,
     shutdown: &CancellationToken,
 ) -> Result<(), Infallible> {
     let mut backoff = pauses();
     while !shutdown.is_cancelled() {
-        if let Err(error) = session(listener, &mut backoff, pulse, shutdown).await {
+        if let Err(error) = session(listener, &mut backoff, heartbeat, shutdown).await {
             metrics::reconnect("channel");
             tracing::warn!(error = format!("{error:#}"), "the channel broke; subscribing again");
-            pulse.beat();
+            heartbeat.beat();
             pause(&mut backoff, shutdown).await;
         }
     }
@@ -48,7 +48,7 @@ pub(crate) async fn follow(
 async fn session(
     listener: &Listener,
     backoff: &mut ExponentialBackoff,
-    pulse: &Pulse,
+    heartbeat: &Heartbeat,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let connected = tokio::select! {
@@ -59,7 +59,7 @@ async fn session(
     *backoff = pauses();
     let mut next_ping = interval_at(Instant::now() + PING_PERIOD, PING_PERIOD);
     loop {
-        pulse.beat();
+        heartbeat.beat();
         let message = tokio::select! {
             message = messages.next() => message,
             _ = next_ping.tick() => {
@@ -70,15 +70,20 @@ async fn session(
             () = shutdown.cancelled() => return Ok(()),
         };
         let Some(message) = message else { bail!("Redis closed the subscription") };
-        make_job(listener, &MarketEvent::decode(message.get_payload_bytes()), pulse, shutdown).await;
+        make_job(listener, &MarketEvent::decode(message.get_payload_bytes()), heartbeat, shutdown).await;
     }
 }
 
 /// Tries until an event of the channel is a job, for nobody keeps it for us.
-async fn make_job(listener: &Listener, event: &MarketEvent, pulse: &Pulse, shutdown: &CancellationToken) {
+async fn make_job(
+    listener: &Listener,
+    event: &MarketEvent,
+    heartbeat: &Heartbeat,
+    shutdown: &CancellationToken,
+) {
     let mut backoff = pauses();
     while let Err(error) = listener.enqueue("channel", event).await {
-        pulse.beat();
+        heartbeat.beat();
         if matches!(error, QueueError::Full) {
             // Each of the requests that wait covers this one as well: all recalculate all prices, and
             // none of them has started. To wait for room would pile up messages in memory.

@@ -9,7 +9,8 @@ pub mod config;
 pub mod log;
 pub mod metrics;
 
-use pricing_service::admin::{self, Health, Pulse};
+use pricing_service::admin;
+use pricing_service::health::{Health, Heartbeat};
 use pricing_service::shutdown::Shutdown;
 use pricing_service::supervisor::{PartFailed, Supervisor};
 use pricing_service::telemetry::Metrics;
@@ -32,14 +33,15 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<(), PartFailed> {
     let mut parts = Supervisor::new(shutdown);
-    let (log, channel) = (Pulse::of("the reader of the event log"), Pulse::of("the reader of the channel"));
+    let (log, channel) =
+        (Heartbeat::new("the reader of the event log"), Heartbeat::new("the reader of the channel"));
     let health = Health::new(parts.shutdown(), &[&log, &channel], listener.redis.commands.clone(), None);
     parts.background("the upkeep of metrics", metrics.clone().upkeep());
     parts.background("the metrics port", admin::serve(port, health.clone(), metrics));
     let (reader, ending) = (listener.clone(), parts.shutdown());
-    parts.part(log.part(), async move { log::follow(&reader, &log, &ending).await });
+    parts.part(log.name(), async move { log::follow(&reader, &log, &ending).await });
     let ending = parts.shutdown();
-    parts.part(channel.part(), async move { channel::follow(&listener, &channel, &ending).await });
+    parts.part(channel.name(), async move { channel::follow(&listener, &channel, &ending).await });
     health.started();
     tracing::info!("listening for market events");
     parts.run().await

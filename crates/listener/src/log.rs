@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backon::ExponentialBackoff;
 use pricing_core::ids::TaskId;
-use pricing_service::admin::Pulse;
+use pricing_service::health::Heartbeat;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,17 +18,17 @@ const LOOK_PERIOD: Duration = Duration::from_secs(2);
 /// Makes every event of the log a job, through every failure of Redis, until `shutdown`.
 pub(crate) async fn follow(
     listener: &Listener,
-    pulse: &Pulse,
+    heartbeat: &Heartbeat,
     shutdown: &CancellationToken,
 ) -> Result<(), Infallible> {
     // Redis knows who read an entry by the reader's name, so no two readers ever share one.
     let consumer = format!("listener-{}", TaskId::generate());
     let mut backoff = pauses();
     while !shutdown.is_cancelled() {
-        if let Err(error) = session(listener, &consumer, &mut backoff, pulse, shutdown).await {
+        if let Err(error) = session(listener, &consumer, &mut backoff, heartbeat, shutdown).await {
             metrics::reconnect("log");
             tracing::warn!(error = format!("{error:#}"), "the event log broke; reconnecting");
-            pulse.beat();
+            heartbeat.beat();
             pause(&mut backoff, shutdown).await;
         }
     }
@@ -41,14 +41,14 @@ async fn session(
     listener: &Listener,
     consumer: &str,
     backoff: &mut ExponentialBackoff,
-    pulse: &Pulse,
+    heartbeat: &Heartbeat,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let mut reader = listener.events.reader(consumer).await?;
     let mut next_look = Instant::now();
     let mut events = reader.unfinished().await?;
     while !shutdown.is_cancelled() {
-        pulse.beat();
+        heartbeat.beat();
         let was_busy = !events.is_empty();
         for logged in events {
             if shutdown.is_cancelled() {
@@ -56,7 +56,7 @@ async fn session(
             }
             listener.enqueue("log", &logged.event).await?;
             reader.acknowledge(&logged).await?;
-            pulse.beat();
+            heartbeat.beat();
         }
         *backoff = pauses();
 

@@ -21,10 +21,11 @@ use std::time::{Duration, Instant};
 use deadpool_redis::{Pool, PoolError};
 use pricing_core::clock::millis;
 use pricing_core::redis::Redis;
-use pricing_core::trace::{current_traceparent, redis_call};
+use pricing_core::trace::{current_traceparent, integer, redis_call};
 use pricing_queue::Fence;
 use rand::RngExt as _;
 use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
+use tracing::Span;
 
 pub use guard::{LockGuard, Release};
 
@@ -161,7 +162,10 @@ impl RecalculationLock {
     }
 
     async fn invoke<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, LockError> {
-        let mut connection = self.pool.get().await?;
+        let asked = Instant::now();
+        let connection = self.pool.get().await;
+        Span::current().record("pricing.pool_wait_ms", integer(millis(asked.elapsed())));
+        let mut connection = connection?;
         Ok(call.invoke_async(&mut connection).await?)
     }
 }
