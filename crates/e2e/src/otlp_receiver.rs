@@ -20,7 +20,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-use crate::waiting::poll;
+use pricing_harness::waiting::poll;
 
 /// A span as it was exported. Ids are in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]

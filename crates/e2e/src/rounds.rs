@@ -17,7 +17,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::{Map, Value, json};
 
-use crate::settled::Findings;
+use pricing_harness::settled::Findings;
 
 /// The rounds of one fault. When it is dropped it says what came of them, also if a round failed.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Whatever comes in over HTTP: a clear answer, never a 5xx, and the process lives.
 
-use pricing_e2e::process::Service;
-use pricing_e2e::stack::Stack;
+use pricing_harness::service::Service;
+use pricing_harness::stack::Stack;
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! A process with a bad setting prints one line that names the setting, and ends.
 
-use pricing_e2e::process::{Binary, Environment};
+use pricing_harness::service::{Binary, Environment};
 
 #[test]
 fn a_bad_setting_is_one_line_without_a_backtrace() {

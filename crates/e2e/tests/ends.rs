@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use pricing_e2e::databases::TestDatabase;
-use pricing_e2e::process::{Binary, Service};
-use pricing_e2e::proxy::Mode;
-use pricing_e2e::stack::Stack;
-use pricing_e2e::waiting::eventually;
+use pricing_harness::databases::TestDatabase;
+use pricing_harness::proxy::Mode;
+use pricing_harness::service::{Binary, Service};
+use pricing_harness::stack::Stack;
+use pricing_harness::waiting::eventually;
 use redis::AsyncCommands as _;
 use reqwest::StatusCode;
 use serde_json::json;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use pricing_core::events::{CHANNEL, EventError, EventLog, EventReader, LOG_CAPACITY, MarketEvent};
 use pricing_core::ids::TaskId;
-use pricing_e2e::redis_server::RedisServer;
-use pricing_e2e::waiting::eventually;
+use pricing_harness::redis_server::RedisServer;
+use pricing_harness::waiting::eventually;
 use redis::aio::{MultiplexedConnection, PubSub};
 
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pricing_e2e::otlp_receiver::{OtlpReceiver, Span};
-use pricing_e2e::process::Binary;
-use pricing_e2e::stack::Stack;
+use pricing_harness::service::Binary;
+use pricing_harness::stack::Stack;
 use serde_json::json;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -48,7 +48,7 @@ async fn trace_of(receiver: &OtlpReceiver, task: &serde_json::Value, count: usiz
 async fn a_job_that_fails_twice_shows_both_attempts_as_errors_and_its_death_in_one_trace() {
     let receiver = OtlpReceiver::start().await;
     let stack = Stack::builder()
-        .traced_by(&receiver)
+        .traced_by(&receiver.endpoint())
         .set_for(Binary::Worker, "SIMULATE_FAILURE_RATE", 1)
         .set_for(Binary::Worker, "RETRY_MAX", 1)
         .set_for(Binary::Worker, "RETRY_DELAY_SECONDS", 0)
@@ -86,7 +86,7 @@ async fn a_job_that_fails_twice_shows_both_attempts_as_errors_and_its_death_in_o
 #[tokio::test]
 async fn a_run_shows_each_call_that_it_waited_for_and_its_outcome() {
     let receiver = OtlpReceiver::start().await;
-    let stack = Stack::builder().traced_by(&receiver).start().await;
+    let stack = Stack::builder().traced_by(&receiver.endpoint()).start().await;
     let id = stack.recalculate().await;
     let task = stack.wait_for_task(&id).await;
     assert_eq!(task["result"], json!({"status": "updated", "updated_count": 900}));
@@ -120,7 +120,11 @@ async fn a_run_shows_each_call_that_it_waited_for_and_its_outcome() {
 #[tokio::test]
 async fn a_statement_that_fails_is_marked_in_the_trace() {
     let receiver = OtlpReceiver::start().await;
-    let stack = Stack::builder().traced_by(&receiver).set_for(Binary::Worker, "RETRY_MAX", 0).start().await;
+    let stack = Stack::builder()
+        .traced_by(&receiver.endpoint())
+        .set_for(Binary::Worker, "RETRY_MAX", 0)
+        .start()
+        .await;
     stack.database.execute(&["ALTER TABLE markets RENAME TO markets_away"]).await;
     let id = stack.recalculate().await;
     let task = stack.wait_for_task(&id).await;

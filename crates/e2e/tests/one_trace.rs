@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pricing_e2e::otlp_receiver::{OtlpReceiver, Span};
-use pricing_e2e::process::Binary;
-use pricing_e2e::stack::Stack;
+use pricing_harness::service::Binary;
+use pricing_harness::stack::Stack;
 use serde_json::json;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -29,7 +29,7 @@ fn trace(spans: &[Span], id: &str) -> Vec<Span> {
 #[tokio::test]
 async fn an_event_is_one_trace_from_the_request_to_the_last_batch() {
     let receiver = OtlpReceiver::start().await;
-    let stack = Stack::builder().traced_by(&receiver).start().await;
+    let stack = Stack::builder().traced_by(&receiver.endpoint()).start().await;
     let id = stack.publish().await;
     let task = stack.wait_for_task(&id).await;
     assert_eq!(task["result"], json!({"status": "updated", "updated_count": 900}));
@@ -96,7 +96,7 @@ async fn an_event_is_one_trace_from_the_request_to_the_last_batch() {
 async fn all_attempts_of_a_retried_job_are_in_the_trace_of_its_request() {
     let receiver = OtlpReceiver::start().await;
     let stack = Stack::builder()
-        .traced_by(&receiver)
+        .traced_by(&receiver.endpoint())
         .set_for(Binary::Worker, "SIMULATE_FAILURE_RATE", 1)
         .set_for(Binary::Worker, "RETRY_MAX", 2)
         .set_for(Binary::Worker, "RETRY_DELAY_SECONDS", 0)
@@ -124,8 +124,11 @@ async fn all_attempts_of_a_retried_job_are_in_the_trace_of_its_request() {
 #[tokio::test]
 async fn a_recalculation_is_linked_to_the_requests_that_it_covers() {
     let receiver = OtlpReceiver::start().await;
-    let stack =
-        Stack::builder().traced_by(&receiver).set_for(Binary::Worker, "SIMULATE_IO", true).start().await;
+    let stack = Stack::builder()
+        .traced_by(&receiver.endpoint())
+        .set_for(Binary::Worker, "SIMULATE_IO", true)
+        .start()
+        .await;
     let (first, second) = (stack.recalculate().await, stack.recalculate().await);
     let tasks = [stack.wait_for_task(&first).await, stack.wait_for_task(&second).await];
     let of = |status: &str| {
@@ -147,7 +150,7 @@ async fn a_recalculation_is_linked_to_the_requests_that_it_covers() {
 #[tokio::test]
 async fn log_lines_of_a_request_and_of_its_job_carry_the_trace_id() {
     let receiver = OtlpReceiver::start().await;
-    let stack = Stack::builder().traced_by(&receiver).start().await;
+    let stack = Stack::builder().traced_by(&receiver.endpoint()).start().await;
     let id = stack.publish().await;
     let task = stack.wait_for_task(&id).await;
     let trace_id = task["trace_id"].as_str().expect("the record names the trace");

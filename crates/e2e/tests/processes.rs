@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use pricing_e2e::process::{Binary, Service};
-use pricing_e2e::stack::Stack;
-use pricing_e2e::waiting::eventually;
+use pricing_harness::service::{Binary, Service};
+use pricing_harness::stack::Stack;
+use pricing_harness::waiting::eventually;
 use serde_json::json;
 
 const DEADLINE: Duration = Duration::from_secs(20);

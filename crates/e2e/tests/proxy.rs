@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use pricing_e2e::proxy::{Mode, Proxy};
-use pricing_e2e::waiting::poll;
+use pricing_harness::proxy::{Mode, Proxy};
+use pricing_harness::waiting::poll;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;

@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pricing_e2e::queue_bench::{QueueBench, quick};
-use pricing_e2e::waiting::eventually;
+use pricing_harness::queue_bench::{QueueBench, quick};
+use pricing_harness::waiting::eventually;
 use pricing_queue::{QueueOptions, TaskState};
 use redis::AsyncCommands as _;
 

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use pricing_e2e::queue_bench::{QueueBench, quick};
-use pricing_e2e::waiting::eventually;
+use pricing_harness::queue_bench::{QueueBench, quick};
+use pricing_harness::waiting::eventually;
 use pricing_queue::{Depths, NewTask, QueueError, QueueOptions, TaskState};
 use redis::AsyncCommands as _;
 

@@ -4,10 +4,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use pricing_e2e::databases::TestDatabase;
-use pricing_e2e::process::Binary;
-use pricing_e2e::stack::Stack;
-use pricing_e2e::waiting::eventually;
+use pricing_harness::databases::TestDatabase;
+use pricing_harness::service::Binary;
+use pricing_harness::stack::Stack;
+use pricing_harness::waiting::eventually;
 use redis::AsyncCommands as _;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -134,7 +134,7 @@ async fn a_job_that_fails_is_retried_and_then_dead_and_can_be_replayed() {
     stack.workers.clear();
     let mut mended = environment.clone();
     mended.insert("SIMULATE_FAILURE_RATE".to_owned(), "0".to_owned());
-    let worker = pricing_e2e::process::Service::start(Binary::Worker, &mended).await;
+    let worker = pricing_harness::service::Service::start(Binary::Worker, &mended).await;
     assert!(run(&["replay", &id]).0);
     let task = eventually(DEADLINE, "the replayed task to succeed", async || {
         stack.task(&id).await.filter(|task| task["state"] == "succeeded")
@@ -195,7 +195,7 @@ async fn jobs_that_fail_for_good_do_not_breed() {
 async fn a_half_sent_request_does_not_hold_up_the_end() {
     use std::io::Write as _;
     let mut stack = Stack::builder().start().await;
-    let half = |service: &pricing_e2e::process::Service| {
+    let half = |service: &pricing_harness::service::Service| {
         let address = service.url("").trim_start_matches("http://").to_owned();
         let mut connection = std::net::TcpStream::connect(address).unwrap();
         connection.write_all(b"GET /metrics HTTP/1.1\r\nHo").unwrap();

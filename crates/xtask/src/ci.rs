@@ -1,28 +1,33 @@
 //! `cargo xtask ci`: every check that a change must pass.
 
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
-use crate::interrupt::Interrupt;
-use crate::process::Process;
-use crate::test;
-use crate::workspace::Workspace;
+use crate::{compare, contract, test, workspace};
 
 /// Run every check of a change: format, lints, documentation, dependencies, tests; stops at the first failure.
 ///
-/// fmt     cargo fmt --check
-/// clippy  every target, warnings are errors
-/// doc     rustdoc of the workspace, warnings are errors
-/// deny    licenses, banned and duplicate crates, sources (deny.toml), when cargo-deny is installed
-/// test    as `cargo xtask test`
+/// fmt           cargo fmt --check
+/// clippy        every target, warnings are errors
+/// doc           rustdoc of the workspace, warnings are errors
+/// deny          licenses, banned and duplicate crates, sources (deny.toml), when cargo-deny is installed
+/// test          as `cargo xtask test`
+///
+/// and with --long
+///
+/// contract      as `cargo xtask contract`
+/// instructions  per cached read, counted by valgrind
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// Leave the tests out.
     #[arg(long)]
     no_test: bool,
+    /// Check the contract and count instructions as well.
+    #[arg(long)]
+    long: bool,
 }
 
 /// A cargo call under its name, with the environment variable that it needs.
@@ -37,47 +42,41 @@ const STEPS: [Step; 3] = [
 const DENY: Step = ("deny", &["deny", "check", "bans", "licenses", "sources"], None);
 
 /// Runs the command.
-pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<ExitCode> {
-    let workspace = Workspace::locate()?;
-    for step in STEPS {
-        run_step(&workspace, step, interrupt)?;
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
+    for (name, words, variable) in STEPS.into_iter().chain(has_cargo_deny().then_some(DENY)) {
+        let mut command = workspace::cargo(words);
+        command.envs(variable);
+        let what = format!("cargo {}", words.join(" "));
+        step(name, &what, async { Ok(workspace::exit_code(workspace::run("cargo", command).await?)) })
+            .await?;
     }
-    if has_cargo_deny(&workspace) {
-        run_step(&workspace, DENY, interrupt)?;
-    } else {
-        println!("deny: skipped: cargo-deny is not installed");
+    if !args.no_test {
+        step("test", "cargo xtask test", test::run(&test::Args::default())).await?;
     }
-    if args.no_test {
-        return Ok(ExitCode::SUCCESS);
+    if args.long {
+        step("contract", "cargo xtask contract", contract::run(&contract::Args::default())).await?;
+        step("instructions", "valgrind", compare::instructions()).await?;
     }
-    println!("test: cargo xtask test");
-    let started = Instant::now();
-    let code = test::run(&test::Args::default(), interrupt)?;
-    println!(
-        "test: {}, {:.1} s",
-        if code == ExitCode::SUCCESS { "ok" } else { "failed" },
-        started.elapsed().as_secs_f64()
-    );
-    Ok(code)
+    Ok(ExitCode::SUCCESS)
 }
 
-fn run_step(workspace: &Workspace, (name, args, variable): Step, interrupt: &Interrupt) -> Result<()> {
-    println!("{name}: cargo {}", args.join(" "));
+/// Runs one check, says how long it took, and fails when it fails.
+async fn step(name: &str, what: &str, check: impl Future<Output = Result<ExitCode>>) -> Result<()> {
+    println!("{name}: {what}");
     let started = Instant::now();
-    let mut command = workspace.cargo(args);
-    command.envs(variable);
-    let status = Process::spawn(name, command)?.wait(interrupt)?;
+    let is_ok = check.await? == ExitCode::SUCCESS;
     let seconds = started.elapsed().as_secs_f64();
-    ensure!(
-        status.success(),
-        "{name} failed after {seconds:.1} s: run `cargo {}` to see it alone",
-        args.join(" ")
-    );
+    ensure!(is_ok, "{name} failed after {seconds:.1} s: run `{what}` to see it alone");
     println!("{name}: ok, {seconds:.1} s");
     Ok(())
 }
 
-fn has_cargo_deny(workspace: &Workspace) -> bool {
-    let mut command: Command = workspace.cargo(&["deny", "--version"]);
-    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+fn has_cargo_deny() -> bool {
+    let mut command = workspace::cargo(&["deny", "--version"]);
+    let found =
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    if !found {
+        println!("deny: skipped: cargo-deny is not installed");
+    }
+    found
 }

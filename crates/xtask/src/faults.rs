@@ -3,16 +3,14 @@
 mod report;
 
 use std::fs;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
 use crate::faults::report::Report;
-use crate::interrupt::Interrupt;
-use crate::process::{self, Process};
 use crate::servers::TestServers;
-use crate::workspace::Workspace;
+use crate::workspace;
 
 /// Cause the faults that the design speaks of, many times each, and print the table of docs/reliability.md.
 ///
@@ -45,42 +43,31 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<ExitCode> {
-    let workspace = Workspace::locate()?;
-    let servers = TestServers::start(&workspace, interrupt)?;
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
+    let servers = TestServers::start().await?;
     let seed = match args.seed {
         Some(seed) => seed,
         None => SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
     };
-    let file = workspace.target().join("faults.jsonl");
+    let file = workspace::target()?.join("faults.jsonl");
     fs::write(&file, "").with_context(|| format!("cannot write {}", file.display()))?;
 
     let mut cargo_test =
-        workspace.cargo(&["test", "--locked", "-p", "pricing-e2e", "--test", "faults", "--"]);
+        workspace::cargo(&["test", "--locked", "-p", "pricing-e2e", "--test", "faults", "--"]);
     cargo_test.arg(format!("--test-threads={}", args.jobs)).args(&args.rows);
     cargo_test.env("FAULT_ROUNDS", args.rounds.to_string()).env("FAULT_SEED", seed.to_string());
     cargo_test.env("FAULT_LONG", "1").env("FAULT_REPORT", &file);
     servers.tell(&mut cargo_test);
-    let status = Process::spawn("cargo test", cargo_test)?.wait(interrupt)?;
+    let status = workspace::run("cargo test", cargo_test).await?;
 
     let report = Report::read(&file)?;
     println!("\n{}", report.table());
-    println!("Seed {seed}, commit {}, {} cores.", commit(&workspace), std::thread::available_parallelism()?);
+    let commit = workspace::git(&["describe", "--always", "--dirty= and changes", "--exclude=*"]);
+    let (commit, cores) = (commit.unwrap_or_default(), std::thread::available_parallelism()?);
+    println!("Seed {seed}, commit {commit}, {cores} cores.");
     if !report.has_rows() {
         eprintln!("no row has {:?} in its name", args.rows);
         return Ok(ExitCode::FAILURE);
     }
-    Ok(process::exit_code(status))
-}
-
-/// The commit that is checked out, and whether files differ from it.
-fn commit(workspace: &Workspace) -> String {
-    let git = |args: &[&str]| {
-        let mut command = Command::new("git");
-        let output = command.arg("-C").arg(workspace.root()).args(args).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let changed = git(&["status", "--porcelain"]).is_some_and(|files| !files.is_empty());
-    let commit = git(&["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
-    if changed { format!("{commit} and changes") } else { commit }
+    Ok(workspace::exit_code(status))
 }

@@ -3,27 +3,23 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
+use reqwest::{Client, RequestBuilder};
 use serde::de::DeserializeOwned;
-use ureq::http::Response;
-use ureq::{Agent, Body};
 
-/// How long one call may take.
+/// Longest one call may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// One server and the connections to it, which are kept alive.
 pub(crate) struct Http {
-    agent: Agent,
+    client: Client,
     base: String,
 }
 
-/// What a server answered, whatever its status.
+/// An answer, whatever its status.
 pub(crate) struct Answer {
-    /// The status code.
     pub(crate) status: u16,
-    /// The `Content-Type` header, or nothing.
+    /// Empty when the header is missing.
     pub(crate) content_type: String,
-    /// The whole body.
     pub(crate) body: String,
     /// From sending the request to the body's last byte.
     pub(crate) elapsed: Duration,
@@ -32,49 +28,34 @@ pub(crate) struct Answer {
 impl Http {
     /// A client of the server at `base`, such as `http://localhost:8000`.
     pub(crate) fn new(base: &str) -> Self {
-        let config =
-            Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).build();
-        Self { agent: config.new_agent(), base: base.trim_end_matches('/').to_owned() }
+        Self { client: Client::new(), base: base.trim_end_matches('/').to_owned() }
     }
 
     /// GET.
-    pub(crate) fn get(&self, path: &str) -> Result<Answer> {
-        self.call("GET", path, |url| self.agent.get(url).call())
-    }
-
-    /// POST of `body` as JSON.
-    pub(crate) fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer> {
-        self.call("POST", path, |url| self.agent.post(url).send_json(body))
-    }
-
-    /// POST of `body` as it is, declared as JSON.
-    pub(crate) fn post_text(&self, path: &str, body: &str) -> Result<Answer> {
-        self.call("POST", path, |url| self.agent.post(url).content_type("application/json").send(body))
-    }
-
-    /// POST without a body.
-    pub(crate) fn post_empty(&self, path: &str) -> Result<Answer> {
-        self.call("POST", path, |url| self.agent.post(url).send_empty())
-    }
-
-    fn call(
-        &self,
-        method: &str,
-        path: &str,
-        send: impl FnOnce(&str) -> Result<Response<Body>, ureq::Error>,
-    ) -> Result<Answer> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Answer> {
         let url = format!("{}{path}", self.base);
-        let started = Instant::now();
-        let mut response = send(&url).with_context(|| format!("{method} {url}"))?;
-        let body = response.body_mut().read_to_string().with_context(|| format!("{method} {url}"))?;
-        let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
-        Ok(Answer {
-            status: response.status().as_u16(),
-            content_type: content_type.unwrap_or_default().to_owned(),
-            elapsed: started.elapsed(),
-            body,
-        })
+        answer(self.client.get(&url)).await.with_context(|| format!("GET {url}"))
     }
+
+    /// POST of `body`, declared as JSON; without a body when there is none.
+    pub(crate) async fn post(&self, path: &str, body: Option<String>) -> Result<Answer> {
+        let url = format!("{}{path}", self.base);
+        let mut request = self.client.post(&url);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
+        }
+        answer(request).await.with_context(|| format!("POST {url}"))
+    }
+}
+
+async fn answer(request: RequestBuilder) -> Result<Answer> {
+    let started = Instant::now();
+    let response = request.timeout(TIMEOUT).send().await?;
+    let status = response.status().as_u16();
+    let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
+    let content_type = content_type.unwrap_or_default().to_owned();
+    let body = response.text().await?;
+    Ok(Answer { status, content_type, body, elapsed: started.elapsed() })
 }
 
 impl Answer {

@@ -1,54 +1,25 @@
-//! Ctrl-C and SIGTERM as a flag that every wait looks at, so that started processes are always stopped.
+//! Ctrl-C, SIGTERM and SIGHUP: they end a command, and with it all that it started.
 
-use std::fmt;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use tokio::signal::unix::{SignalKind, signal};
 
-/// Raised once SIGINT, SIGTERM or SIGHUP has arrived, and never lowered.
-pub(crate) struct Interrupt(Arc<AtomicBool>);
-
-impl Interrupt {
-    fn install() -> Result<Self> {
-        let raised = Arc::new(AtomicBool::new(false));
-        let handler = Arc::clone(&raised);
-        ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed))
-            .context("cannot watch for Ctrl-C")?;
-        Ok(Self(raised))
+/// Waits for a signal.
+pub(crate) async fn wait() -> Result<()> {
+    let (mut hangup, mut terminate) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = hangup.recv() => {}
+        _ = terminate.recv() => {}
     }
-
-    /// Whether a signal has arrived.
-    pub(crate) fn is_raised(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Fails with [`Interrupted`] once a signal has arrived.
-    pub(crate) fn check(&self) -> Result<()> {
-        if self.is_raised() {
-            return Err(Interrupted.into());
-        }
-        Ok(())
-    }
-}
-
-/// Runs a command that starts processes: it watches for signals instead of being ended by them.
-pub(crate) fn interruptible(command: impl FnOnce(&Interrupt) -> Result<ExitCode>) -> Result<ExitCode> {
-    command(&Interrupt::install()?)
+    Ok(())
 }
 
 /// A command was cut short by a signal.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; everything that was started has been stopped")]
 pub(crate) struct Interrupted;
-
-impl fmt::Display for Interrupted {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("interrupted; everything that was started has been stopped")
-    }
-}
-
-impl std::error::Error for Interrupted {}
 
 /// Reports an error on stderr; an interruption gets the shell's code for it, 130, anything else 1.
 pub(crate) fn exit_code_of(error: &anyhow::Error) -> ExitCode {

@@ -1,13 +1,11 @@
-//! The workspace's own commands: `cargo xtask up`, `test`, `faults`, `ci` and `validate`.
+//! The workspace's own commands: `cargo xtask up`, `test`, `faults`, `ci`, `compare`, `contract` and `validate`.
 
 mod ci;
+mod compare;
+mod contract;
 mod faults;
 mod http;
 mod interrupt;
-mod packages;
-mod ports;
-mod process;
-mod redis;
 mod servers;
 mod test;
 mod up;
@@ -16,10 +14,10 @@ mod workspace;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
-use interrupt::{exit_code_of, interruptible};
 
-/// Runs, tests and validates the pricing engine.
+/// Runs, tests, measures and validates the pricing engine.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Command {
@@ -27,16 +25,30 @@ enum Command {
     Test(test::Args),
     Faults(faults::Args),
     Ci(ci::Args),
+    Compare(compare::Args),
+    Contract(contract::Args),
     Validate(validate::Args),
 }
 
-fn main() -> ExitCode {
-    let outcome = match Command::parse() {
-        Command::Up(args) => interruptible(|interrupt| up::run(&args, interrupt)),
-        Command::Test(args) => interruptible(|interrupt| test::run(&args, interrupt)),
-        Command::Faults(args) => interruptible(|interrupt| faults::run(&args, interrupt)),
-        Command::Ci(args) => interruptible(|interrupt| ci::run(&args, interrupt)),
-        Command::Validate(args) => validate::run(&args),
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let outcome = tokio::select! {
+        biased;
+        outcome = run(Command::parse()) => outcome,
+        // Whatever was started ends with the future that is dropped here.
+        interrupted = interrupt::wait() => interrupted.and_then(|()| Err(interrupt::Interrupted.into())),
     };
-    outcome.unwrap_or_else(|error| exit_code_of(&error))
+    outcome.unwrap_or_else(|error| interrupt::exit_code_of(&error))
+}
+
+async fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Up(args) => up::run(&args).await,
+        Command::Test(args) => test::run(&args).await,
+        Command::Faults(args) => faults::run(&args).await,
+        Command::Ci(args) => ci::run(&args).await,
+        Command::Compare(args) => compare::run(&args).await,
+        Command::Contract(args) => contract::run(&args).await,
+        Command::Validate(args) => validate::run(&args).await,
+    }
 }

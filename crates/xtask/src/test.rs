@@ -4,10 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::interrupt::Interrupt;
-use crate::process::{self, Process};
 use crate::servers::TestServers;
-use crate::workspace::Workspace;
+use crate::workspace;
 
 /// Run all tests with real servers; whatever they need is started here, nothing must be running.
 ///
@@ -26,11 +24,10 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<ExitCode> {
-    let workspace = Workspace::locate()?;
-    let servers = TestServers::start(&workspace, interrupt)?;
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
+    let servers = TestServers::start().await?;
     // Called in the workspace's root, it tests every member unless the arguments choose among them.
-    let mut cargo_test = workspace.cargo(&["test", "--locked"]);
+    let mut cargo_test = workspace::cargo(&["test", "--locked"]);
     servers.tell(cargo_test.args(&args.extra));
-    Ok(process::exit_code(Process::spawn("cargo test", cargo_test)?.wait(interrupt)?))
+    Ok(workspace::exit_code(workspace::run("cargo test", cargo_test).await?))
 }

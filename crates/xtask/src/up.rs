@@ -1,20 +1,14 @@
 //! `cargo xtask up`: the whole engine on a machine that has only Rust.
 
-mod service;
-mod stack;
-
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use pricing_harness::packages;
+use pricing_harness::ports::Port;
+use pricing_harness::stack::Stack;
 
-use crate::http::Http;
-use crate::interrupt::Interrupt;
-use crate::ports;
-use crate::redis;
-use crate::up::stack::Stack;
-use crate::workspace::Workspace;
+use crate::{interrupt, workspace};
 
 /// Run the whole engine here: a private Redis, an embedded database with the demo catalogue, the three services.
 ///
@@ -44,77 +38,57 @@ pub(crate) struct Args {
 const FIRST_REQUEST: &str = r#"{"product_id":"P-100","user_location":"NY","is_prime_member":true}"#;
 
 /// Runs the command: it ends when it is interrupted, or with an error when a service ends on its own.
-pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> Result<ExitCode> {
-    ensure!(
-        ports::is_free(args.api_port),
-        "port {0} is taken: choose another with --api-port",
-        args.api_port
-    );
-    let redis_server = redis::server()?;
-    let workspace = Workspace::locate()?;
-    let programs = build(&workspace, args.release, interrupt)?;
-    let directory = workspace.target().join("up");
-    let _only_one = lock(&workspace)?;
-    prepare(&directory, args.keep_data)?;
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
+    let port = Port::take(args.api_port);
+    let port =
+        port.with_context(|| format!("port {} is taken: choose another with --api-port", args.api_port))?;
+    packages::redis_server()?;
+    let programs = workspace::build(args.release).await?;
+    let home = workspace::target()?.join("up");
+    let _only_one = lock()?;
+    if !args.keep_data && home.exists() {
+        fs::remove_dir_all(&home).with_context(|| format!("cannot empty {}", home.display()))?;
+    }
+    fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
 
-    let mut stack = Stack::new(directory);
-    stack.start_redis(&redis_server, interrupt)?;
-    stack.start_services(&programs, args.api_port)?;
-    stack.wait_until_ready(interrupt)?;
-    welcome(&stack, args.api_port)?;
-    stack.wait_for_interrupt(interrupt)?;
+    let mut stack = Stack::stand(&home, &programs, port).await?;
+    welcome(&stack, args.api_port).await?;
+    tokio::select! {
+        (name, status, log) = stack.first_to_end() => bail!("{name} ended on its own ({status}): {log}"),
+        interrupted = interrupt::wait() => interrupted?,
+    }
     println!("\nStopping.");
-    drop(stack);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds the services and returns the directory that they are in.
-fn build(workspace: &Workspace, release: bool, interrupt: &Interrupt) -> Result<PathBuf> {
-    // As `test` builds them: for single packages Cargo would choose other features, and build all again.
-    let mut arguments = vec!["build", "--workspace", "--bins", "--locked"];
-    if release {
-        arguments.push("--release");
-    }
-    workspace.run_cargo(&arguments, interrupt)?;
-    Ok(workspace.target().join(if release { "release" } else { "debug" }))
-}
-
 /// Keeps a second `up` from emptying the directory under the first one; dropping the file unlocks it.
-fn lock(workspace: &Workspace) -> Result<File> {
-    let path = workspace.target().join("up.lock");
+fn lock() -> Result<File> {
+    let path = workspace::target()?.join("up.lock");
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     file.try_lock().context("another `cargo xtask up` of this checkout is running: stop it first")?;
     Ok(file)
 }
 
-/// Makes the directory of data and logs, without the last run's data unless it is to be kept.
-fn prepare(directory: &Path, keep_data: bool) -> Result<()> {
-    if !keep_data && directory.exists() {
-        fs::remove_dir_all(directory).with_context(|| format!("cannot empty {}", directory.display()))?;
-    }
-    fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))
-}
-
 /// Proves that a price is served, and says where everything is.
-fn welcome(stack: &Stack, api_port: u16) -> Result<()> {
-    let api = format!("http://localhost:{api_port}");
-    let answer =
-        Http::new(&format!("http://127.0.0.1:{api_port}")).post_text("/api/v1/price", FIRST_REQUEST)?;
-    ensure!(answer.status == 200, "the first price failed: status {}: {}", answer.status, answer.body);
+async fn welcome(stack: &Stack, api_port: u16) -> Result<()> {
+    let (status, price) = stack.post("/api/v1/price", &serde_json::from_str(FIRST_REQUEST)?).await;
+    ensure!(status == 200, "the first price failed: status {status}: {price}");
 
-    println!("\nThe pricing engine is ready. Its first price: {}\n", answer.body);
+    let api = format!("http://localhost:{api_port}");
+    println!("\nThe pricing engine is ready. Its first price: {price}\n");
     println!("  API      {api}");
     println!("  Docs     {api}/docs");
     for service in stack.services() {
-        println!("  Metrics  {}/metrics  ({})", service.base_url(), service.name());
+        println!("  Metrics  {}  ({})", service.url("/metrics"), service.name());
     }
-    for (name, log) in stack.logs() {
-        println!("  Log      {}  ({name})", log.display());
+    println!("  Log      {}  (redis)", stack.redis.log().display());
+    for service in stack.services() {
+        println!("  Log      {}  ({})", service.log_file().display(), service.name());
     }
     println!("\nTry:\n");
     println!("  curl -s {api}/api/v1/price -H 'content-type: application/json' \\\n    -d '{FIRST_REQUEST}'");
     println!("  curl -s -X POST {api}/api/v1/publish-market-event");
     println!("  cargo xtask validate --api {api}\n");
-    println!("Ctrl-C stops everything.");
+    println!("Ctrl-C stops all of it.");
     Ok(())
 }

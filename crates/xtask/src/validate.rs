@@ -3,7 +3,6 @@
 mod concurrency;
 mod customers;
 mod events;
-mod money;
 mod pages;
 mod reads;
 mod refusals;
@@ -41,36 +40,36 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
     let stack = Stack::new(&args.api, Duration::from_secs(args.wait_seconds));
     let mut report = Report::default();
-    if report.check("the stack is ready", pages::ready(&stack)).is_some() {
-        check_all(&stack, args.jaeger.as_deref(), &mut report);
+    if report.check("the stack is ready", pages::ready(&stack).await).is_some() {
+        check_all(&stack, args.jaeger.as_deref(), &mut report).await;
     }
     Ok(report.finish())
 }
 
-fn check_all(stack: &Stack, jaeger: Option<&str>, report: &mut Report) {
-    let product = report.check("first read from the database", reads::first(stack));
+async fn check_all(stack: &Stack, jaeger: Option<&str>, report: &mut Report) {
+    let product = report.check("first read from the database", reads::first(stack).await);
     if let Some(product) = product {
-        report.check("second read from the cache", reads::second(stack, &product));
-        report.check("95 % of cached reads below 5 ms", reads::latency(stack, &product));
-        report.check("GET and POST answer alike", reads::get_and_post_agree(stack, &product));
-        report.check("every customer gets their own price", customers::own_prices(stack, &product));
+        report.check("second read from the cache", reads::second(stack, &product).await);
+        report.check("95 % of cached reads below 5 ms", reads::latency(stack, &product).await);
+        report.check("GET and POST answer alike", reads::get_and_post_agree(stack, &product).await);
+        report.check("every customer gets their own price", customers::own_prices(stack, &product).await);
     }
-    let task = report.check("market event ends in an updated catalogue", events::update(stack));
-    report.check("read after it from the cache", reads::after_recalculation(stack));
-    report.check("a job starts within 20 ms", events::start(stack));
-    report.check("concurrent recalculations do not overlap", concurrency::exclusive(stack));
+    let task = report.check("market event ends in an updated catalogue", events::update(stack).await);
+    report.check("read after it from the cache", reads::after_recalculation(stack).await);
+    report.check("a job starts within 20 ms", events::start(stack).await);
+    report.check("concurrent recalculations do not overlap", concurrency::exclusive(stack).await);
     for refusal in refusals::ALL {
-        report.check(refusal.title, refusal.check(stack));
+        report.check(refusal.title, refusal.check(stack).await);
     }
-    report.check("metrics have the latency histogram", pages::metrics(stack));
-    report.check("documentation is served", pages::documentation(stack));
+    report.check("metrics have the latency histogram", pages::metrics(stack).await);
+    report.check("documentation is served", pages::documentation(stack).await);
     if let (Some(jaeger), Some(task)) = (jaeger, task) {
         report.check(
             "one trace spans the three services",
-            trace::spans_services(jaeger, &task, stack.patience()),
+            trace::spans_services(jaeger, &task, stack.patience()).await,
         );
     }
 }

@@ -1,65 +1,60 @@
 //! Where the workspace and its build output are, and how cargo is called on it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
+use nix::sys::signal::Signal;
+use pricing_harness::process::Process;
 
-use crate::interrupt::Interrupt;
-use crate::process::Process;
-
-/// The directories that `cargo metadata` names.
-#[derive(Deserialize)]
-pub(crate) struct Workspace {
-    #[serde(rename = "workspace_root")]
-    root: PathBuf,
-    #[serde(rename = "target_directory")]
-    target: PathBuf,
+/// The directory of the workspace.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map(Path::to_owned).unwrap_or_default()
 }
 
-impl Workspace {
-    /// Asks cargo, so that `CARGO_TARGET_DIR` and cargo's configuration count.
-    pub(crate) fn locate() -> Result<Self> {
-        let output = cargo()
-            .args(["metadata", "--no-deps", "--format-version=1"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .context("cannot run cargo: is it in PATH?")?;
-        ensure!(
-            output.status.success(),
-            "cargo metadata failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim_end()
-        );
-        serde_json::from_slice(&output.stdout).context("cannot read the answer of cargo metadata")
-    }
-
-    /// The directory of the workspace.
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// The directory that build output, and what xtask keeps between runs, goes to.
-    pub(crate) fn target(&self) -> &Path {
-        &self.target
-    }
-
-    /// A cargo call in the workspace's root.
-    pub(crate) fn cargo(&self, args: &[&str]) -> Command {
-        let mut command = cargo();
-        command.args(args).current_dir(&self.root);
-        command
-    }
-
-    /// Runs cargo in the workspace's root and fails when it fails.
-    pub(crate) fn run_cargo(&self, args: &[&str], interrupt: &Interrupt) -> Result<()> {
-        let status = Process::spawn("cargo", self.cargo(args))?.wait(interrupt)?;
-        ensure!(status.success(), "cargo {} failed: {status}", args.join(" "));
-        Ok(())
-    }
+/// The directory that build output, and what xtask keeps between runs, goes to: xtask is in `debug` below it.
+pub(crate) fn target() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    program.ancestors().nth(2).map(Path::to_owned).context("xtask is not in a folder of cargo's")
 }
 
-/// The cargo that runs xtask, or the one in PATH.
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+/// A cargo call in the workspace's root, by the cargo that runs xtask or the one in PATH.
+pub(crate) fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).current_dir(root());
+    command
+}
+
+/// What git says in the workspace, if it succeeds.
+pub(crate) fn git(args: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(args).current_dir(root()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Runs a command to its end.
+pub(crate) async fn run(name: &str, command: Command) -> Result<ExitStatus> {
+    Ok(Process::spawn_group(name, command, Signal::SIGTERM)?.wait().await)
+}
+
+/// Runs a command to its end and fails when it fails.
+pub(crate) async fn succeed(name: &str, command: Command) -> Result<()> {
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+    let status = run(name, command).await?;
+    ensure!(status.success(), "{name} {} failed: {status}", words.join(" "));
+    Ok(())
+}
+
+/// Builds all binaries, as the tests need them: for single packages cargo would choose other features, and build all
+/// again. Returns the directory that they are in.
+pub(crate) async fn build(release: bool) -> Result<PathBuf> {
+    let mut command = cargo(&["build", "--workspace", "--bins", "--locked"]);
+    command.args(release.then_some("--release"));
+    succeed("cargo", command).await?;
+    Ok(target()?.join(if release { "release" } else { "debug" }))
+}
+
+/// The code to end with after a child that ended so.
+pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
 }

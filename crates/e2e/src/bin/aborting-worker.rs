@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use apalis::prelude::{BoxDynError, WorkerBuilder};
 use pricing_core::redis::{Redis, RedisSettings};
-use pricing_e2e::queue_bench::{queue_of, quick};
-use pricing_e2e::waiting::pause;
+use pricing_harness::queue_bench::{queue_of, quick};
+use pricing_harness::waiting::pause;
 use pricing_queue::Hooks;
 use tokio_util::sync::CancellationToken;
 

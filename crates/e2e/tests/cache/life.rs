@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pricing_core::cache::{CacheSettings, Cached, Entry};
-use pricing_e2e::waiting::eventually;
+use pricing_harness::waiting::eventually;
 
 use crate::{Bench, SETTINGS, fresh, location, market, product, product_id};
 

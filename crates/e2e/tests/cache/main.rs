@@ -12,7 +12,7 @@ use pricing_core::ids::{Location, ProductId};
 use pricing_core::money::{Currency, Money, Ppm};
 use pricing_core::price::{Market, Product};
 use pricing_core::redis::Redis;
-use pricing_e2e::redis_server::RedisServer;
+use pricing_harness::redis_server::RedisServer;
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, ToRedisArgs};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use pricing_core::cache::PriceCache;
 use pricing_core::redis::{Redis, RedisSettings};
-use pricing_e2e::redis_server::RedisServer;
-use pricing_e2e::waiting::eventually;
+use pricing_harness::redis_server::RedisServer;
+use pricing_harness::waiting::eventually;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;

@@ -1,7 +1,7 @@
 //! A row that no price can be made of is an error that names it, never a panic and never a price.
 
 use pricing_core::catalogue::CatalogueError;
-use pricing_e2e::databases::TestDatabase;
+use pricing_harness::databases::TestDatabase;
 
 use crate::{location, product_id};
 

@@ -3,7 +3,7 @@
 use pricing_core::catalogue::{Catalogue, ListPrice};
 use pricing_core::ids::TaskId;
 use pricing_core::money::Money;
-use pricing_e2e::databases::TestDatabase;
+use pricing_harness::databases::TestDatabase;
 
 use crate::{cents, product_id};
 

@@ -6,7 +6,7 @@ use pricing_core::causes::causes;
 use pricing_core::ids::{MAX_ID_LEN, ProductId};
 use pricing_core::money::{Currency, Money, Ppm};
 use pricing_core::price::{Market, Product};
-use pricing_e2e::databases::TestDatabase;
+use pricing_harness::databases::TestDatabase;
 
 use crate::{cents, location, product_id};
 

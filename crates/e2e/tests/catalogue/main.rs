@@ -6,14 +6,14 @@
 macro_rules! on_both_databases {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
-            use pricing_e2e::databases::TestDatabase;
+            use pricing_harness::databases::TestDatabase;
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 super::$name(&TestDatabase::sqlite()).await;
             })*
         }
         mod postgres {
-            use pricing_e2e::databases::TestDatabase;
+            use pricing_harness::databases::TestDatabase;
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 super::$name(&TestDatabase::postgres().await).await;

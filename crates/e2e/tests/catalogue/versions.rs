@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use pricing_core::catalogue::Catalogue;
 use pricing_core::money::Ppm;
-use pricing_e2e::databases::TestDatabase;
+use pricing_harness::databases::TestDatabase;
 
 use crate::{cents, location, product_id};
 

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 use pricing_core::job::{QUEUE, Recalculation};
-use pricing_e2e::process::Binary;
-use pricing_e2e::redis_server::RedisServer;
 use pricing_e2e::rounds::Rounds;
-use pricing_e2e::stack::Stack;
-use pricing_e2e::waiting::eventually;
+use pricing_harness::redis_server::RedisServer;
+use pricing_harness::service::Binary;
+use pricing_harness::stack::Stack;
+use pricing_harness::waiting::eventually;
 use pricing_queue::{Depths, NewTask, Queue, QueueOptions};
 
 /// Longest until a tenth of the line is gone.

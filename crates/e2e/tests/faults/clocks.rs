@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use pricing_core::catalogue::Catalogue;
-use pricing_e2e::clock::FakeClock;
-use pricing_e2e::process::Binary;
-use pricing_e2e::redis_server::RedisServer;
 use pricing_e2e::rounds::{Round, Rounds};
-use pricing_e2e::stack::{Stack, StackBuilder};
-use pricing_e2e::waiting::{eventually, pause};
+use pricing_harness::clock::FakeClock;
+use pricing_harness::redis_server::RedisServer;
+use pricing_harness::service::Binary;
+use pricing_harness::stack::{Stack, StackBuilder};
+use pricing_harness::waiting::{eventually, pause};
 use rand::RngExt as _;
 
 use crate::catalogue::change_prices;

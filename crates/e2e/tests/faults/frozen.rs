@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use pricing_e2e::databases::TestDatabase;
-use pricing_e2e::process::Service;
 use pricing_e2e::rounds::Rounds;
-use pricing_e2e::stack::Stack;
-use pricing_e2e::waiting::{eventually, pause};
+use pricing_harness::databases::TestDatabase;
+use pricing_harness::service::Service;
+use pricing_harness::stack::Stack;
+use pricing_harness::waiting::{eventually, pause};
 use rand::RngExt as _;
 
 use crate::catalogue::{change_all_prices, change_prices};

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use pricing_e2e::load::{Load, Request};
-use pricing_e2e::process::Binary;
-use pricing_e2e::redis_server::RedisServer;
 use pricing_e2e::rounds::Rounds;
-use pricing_e2e::settled::is_follow_up;
-use pricing_e2e::stack::Stack;
-use pricing_e2e::waiting::pause;
+use pricing_harness::load::{Load, Request};
+use pricing_harness::redis_server::RedisServer;
+use pricing_harness::service::Binary;
+use pricing_harness::settled::is_follow_up;
+use pricing_harness::stack::Stack;
+use pricing_harness::waiting::pause;
 use rand::RngExt as _;
 
 use crate::catalogue::change_prices;

@@ -12,7 +12,6 @@ mod clocks;
 mod frozen;
 mod listener;
 mod misses;
-mod openapi;
 mod outages;
 mod payloads;
 mod poison;

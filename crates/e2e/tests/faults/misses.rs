@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use pricing_e2e::process::{Binary, Service};
 use pricing_e2e::raw_http::RawConnection;
 use pricing_e2e::read_load::{Demand, ReadLoad, Reading};
 use pricing_e2e::rounds::Rounds;
-use pricing_e2e::stack::Stack;
-use pricing_e2e::waiting::eventually;
+use pricing_harness::service::{Binary, Service};
+use pricing_harness::stack::Stack;
+use pricing_harness::waiting::eventually;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::Barrier;

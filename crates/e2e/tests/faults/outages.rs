@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use pricing_e2e::databases::TestDatabase;
-use pricing_e2e::proxy::Mode;
 use pricing_e2e::read_load::{Demand, ReadLoad, Reading, quantile};
 use pricing_e2e::rounds::Rounds;
-use pricing_e2e::stack::Stack;
-use pricing_e2e::waiting::{eventually, pause};
+use pricing_harness::databases::TestDatabase;
+use pricing_harness::proxy::Mode;
+use pricing_harness::stack::Stack;
+use pricing_harness::waiting::{eventually, pause};
 use reqwest::header::RETRY_AFTER;
 use serde_json::{Value, json};
 

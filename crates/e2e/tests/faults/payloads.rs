@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use pricing_core::job::{QUEUE, Recalculation};
-use pricing_e2e::redis_server::RedisServer;
 use pricing_e2e::rounds::{Round, Rounds};
-use pricing_e2e::stack::Stack;
-use pricing_e2e::waiting::eventually;
+use pricing_harness::redis_server::RedisServer;
+use pricing_harness::stack::Stack;
+use pricing_harness::waiting::eventually;
 use pricing_queue::{NewTask, Queue, QueueOptions, TaskRecord, TaskState};
 use rand::RngExt as _;
 use rand::rngs::StdRng;

@@ -4,10 +4,10 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use pricing_e2e::queue_bench::{QueueBench, quick};
-use pricing_e2e::redis_server::RedisServer;
 use pricing_e2e::rounds::Rounds;
-use pricing_e2e::waiting::eventually;
+use pricing_harness::queue_bench::{QueueBench, quick};
+use pricing_harness::redis_server::RedisServer;
+use pricing_harness::waiting::eventually;
 use pricing_queue::TaskState;
 use rand::RngExt as _;
 

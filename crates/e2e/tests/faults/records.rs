@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use pricing_e2e::stack::Stack;
-use pricing_e2e::waiting::eventually;
+use pricing_harness::stack::Stack;
+use pricing_harness::waiting::eventually;
 use redis::AsyncCommands as _;
 
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use pricing_e2e::load::{Load, Request};
-use pricing_e2e::process::Binary;
-use pricing_e2e::redis_server::RedisServer;
 use pricing_e2e::rounds::{Round, Rounds};
-use pricing_e2e::stack::Stack;
-use pricing_e2e::waiting::{eventually, pause};
+use pricing_harness::load::{Load, Request};
+use pricing_harness::redis_server::RedisServer;
+use pricing_harness::service::Binary;
+use pricing_harness::stack::Stack;
+use pricing_harness::waiting::{eventually, pause};
 use rand::RngExt as _;
 
 use crate::catalogue::change_prices;

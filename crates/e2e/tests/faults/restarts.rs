@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use pricing_e2e::balancer::Balancer;
-use pricing_e2e::process::{Binary, Service};
 use pricing_e2e::read_load::{Demand, ReadLoad, Reading, quantile};
 use pricing_e2e::rounds::Rounds;
-use pricing_e2e::stack::Stack;
-use pricing_e2e::waiting::eventually;
+use pricing_harness::service::{Binary, Service};
+use pricing_harness::stack::Stack;
+use pricing_harness::waiting::eventually;
 
 const PROCESSES: usize = 2;
 const DEADLINE: Duration = Duration::from_secs(30);

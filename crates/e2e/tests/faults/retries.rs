@@ -3,10 +3,10 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use pricing_e2e::process::Binary;
-use pricing_e2e::redis_server::RedisServer;
 use pricing_e2e::rounds::Rounds;
-use pricing_e2e::stack::Stack;
+use pricing_harness::redis_server::RedisServer;
+use pricing_harness::service::Binary;
+use pricing_harness::stack::Stack;
 use redis::AsyncCommands as _;
 
 use crate::records::{begun, due, failed, number};

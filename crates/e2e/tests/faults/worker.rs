@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use pricing_e2e::process::Binary;
-use pricing_e2e::redis_server::RedisServer;
 use pricing_e2e::rounds::Rounds;
-use pricing_e2e::settled::Findings;
-use pricing_e2e::stack::{Stack, StackBuilder};
-use pricing_e2e::waiting::pause;
+use pricing_harness::redis_server::RedisServer;
+use pricing_harness::service::Binary;
+use pricing_harness::settled::Findings;
+use pricing_harness::stack::{Stack, StackBuilder};
+use pricing_harness::waiting::pause;
 use rand::RngExt as _;
 
 use crate::catalogue::change_prices;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pricing_e2e::waiting::{eventually, poll};
+use pricing_harness::waiting::{eventually, poll};
 use pricing_worker::lock::{Acquire, LockGuard, Release};
 
 use crate::{Bench, LONG};

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use pricing_core::ids::TaskId;
-use pricing_e2e::redis_server::RedisServer;
+use pricing_harness::redis_server::RedisServer;
 use pricing_queue::{Fence, Queue, QueueOptions};
 use pricing_worker::lock::{Acquire, Forfeit, LockGuard, RecalculationLock, Release};
 use redis::aio::MultiplexedConnection;

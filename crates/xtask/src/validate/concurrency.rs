@@ -1,8 +1,6 @@
 //! The global lock: recalculations that are asked for at the same time do the work once.
 
-use std::thread;
-
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::validate::report::{Finding, passed};
@@ -20,9 +18,9 @@ struct Queued {
 }
 
 /// Of two requests at the same time both succeed, one updates, and one is skipped.
-pub(crate) fn exclusive(stack: &Stack) -> Result<Finding> {
+pub(crate) async fn exclusive(stack: &Stack) -> Result<Finding> {
     for pair in 1..=PAIRS {
-        let tasks = burst(stack, 2)?;
+        let tasks = pair_of_tasks(stack).await?;
         let with = |status: &str| tasks.iter().filter(|task| task.status() == status).count();
         match (with("updated"), with("skipped")) {
             (1, 1) => return passed(format!("1 updated, 1 skipped (pair {pair})")),
@@ -32,15 +30,9 @@ pub(crate) fn exclusive(stack: &Stack) -> Result<Finding> {
     bail!("of {PAIRS} pairs of requests none was one updated and one skipped")
 }
 
-/// Sends `count` requests from as many threads and returns their finished tasks.
-fn burst(stack: &Stack, count: usize) -> Result<Vec<Task>> {
-    let request = || stack.http().post_empty("/api/v1/recalculate")?.json::<Queued>();
-    let queued: Vec<Result<Queued>> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..count).map(|_| scope.spawn(request)).collect();
-        let join = |thread: thread::ScopedJoinHandle<'_, _>| {
-            thread.join().unwrap_or_else(|_| Err(anyhow!("a request panicked")))
-        };
-        threads.into_iter().map(join).collect()
-    });
-    queued.into_iter().map(|queued| stack.finished_task(&queued?.task_id)).collect()
+/// Sends two requests at the same time and returns their finished tasks.
+async fn pair_of_tasks(stack: &Stack) -> Result<[Task; 2]> {
+    let request = async || stack.http().post("/api/v1/recalculate", None).await?.json::<Queued>();
+    let (one, other) = tokio::try_join!(request(), request())?;
+    Ok([stack.finished_task(&one.task_id).await?, stack.finished_task(&other.task_id).await?])
 }

@@ -24,9 +24,9 @@ struct Published {
 /// A published event is followed to the task that it caused, which updates the catalogue; hands the task on.
 ///
 /// Where others use the stack, a recalculation of theirs may cover this one: it is then published once more.
-pub(crate) fn update(stack: &Stack) -> Result<Finding<Task>> {
+pub(crate) async fn update(stack: &Stack) -> Result<Finding<Task>> {
     for _ in 0..2 {
-        let task = stack.finished_task(&publish(stack)?)?;
+        let task = stack.finished_task(&publish(stack).await?).await?;
         if task.status() == "updated" {
             let count = task.result.as_ref().and_then(|result| result.updated_count);
             let count = count.context("the result has no updated_count")?;
@@ -38,8 +38,8 @@ pub(crate) fn update(stack: &Stack) -> Result<Finding<Task>> {
     bail!("the task was skipped twice: is another recalculation running all the time?")
 }
 
-fn publish(stack: &Stack) -> Result<String> {
-    let published: Published = stack.http().post_empty("/api/v1/publish-market-event")?.json()?;
+async fn publish(stack: &Stack) -> Result<String> {
+    let published: Published = stack.http().post("/api/v1/publish-market-event", None).await?.json()?;
     ensure!(published.status == "Event published", "status is {:?}", published.status);
     ensure!(published.channel == "market_events", "channel is {:?}", published.channel);
     ensure!(
@@ -52,10 +52,10 @@ fn publish(stack: &Stack) -> Result<String> {
 }
 
 /// Jobs that nothing else waits for start at once: the median time from request to start.
-pub(crate) fn start(stack: &Stack) -> Result<Finding> {
+pub(crate) async fn start(stack: &Stack) -> Result<Finding> {
     let mut waits = Vec::with_capacity(JOBS);
     for _ in 0..JOBS {
-        let task = stack.finished_task(&publish(stack)?)?;
+        let task = stack.finished_task(&publish(stack).await?).await?;
         waits.push(milliseconds(&task, &task.started_at)?);
     }
     waits.sort_unstable_by(f64::total_cmp);

@@ -31,8 +31,8 @@ pub(crate) const ALL: [Refusal; 3] = [
 
 impl Refusal {
     /// The answer has the right status, and a problem document that repeats it.
-    pub(crate) fn check(&self, stack: &Stack) -> Result<Finding> {
-        let answer = stack.http().post_text("/api/v1/price", self.body)?;
+    pub(crate) async fn check(&self, stack: &Stack) -> Result<Finding> {
+        let answer = stack.http().post("/api/v1/price", Some(self.body.to_owned())).await?;
         ensure!(
             answer.status == self.status,
             "status {} instead of {}: {}",

@@ -1,9 +1,9 @@
 //! The calls of the stack under validation, with the shapes that the contract gives their answers.
 
-use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
+use pricing_harness::waiting::pause;
 use serde::Deserialize;
 use serde_json::{Number, json};
 
@@ -80,20 +80,25 @@ impl Stack {
     }
 
     /// One price, and how long the call took.
-    pub(crate) fn price(&self, product: &str, location: &str, is_prime: bool) -> Result<(Price, Duration)> {
+    pub(crate) async fn price(
+        &self,
+        product: &str,
+        location: &str,
+        is_prime: bool,
+    ) -> Result<(Price, Duration)> {
         let request = json!({"product_id": product, "user_location": location, "is_prime_member": is_prime});
-        let answer = self.http.post("/api/v1/price", &request)?;
+        let answer = self.http.post("/api/v1/price", Some(request.to_string())).await?;
         let price: Price = answer.json()?;
         ensure!(price.product_id == product, "asked for {product}, got the price of {}", price.product_id);
         Ok((price, answer.elapsed))
     }
 
     /// The record of a task once it has ended well; one that is dead is an error.
-    pub(crate) fn finished_task(&self, id: &str) -> Result<Task> {
+    pub(crate) async fn finished_task(&self, id: &str) -> Result<Task> {
         let path = format!("/api/v1/tasks/{id}");
         let deadline = Instant::now() + self.patience;
         loop {
-            let answer = self.http.get(&path)?;
+            let answer = self.http.get(&path).await?;
             let state = match answer.status {
                 404 => "unknown".to_owned(), // an event that the listener has not made a task yet
                 _ => {
@@ -110,7 +115,7 @@ impl Stack {
                 "task {id} is still {state} after {:?}: do a listener and a worker run?",
                 self.patience
             );
-            thread::sleep(POLL);
+            pause(POLL).await;
         }
     }
 }

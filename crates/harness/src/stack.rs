@@ -1,5 +1,7 @@
 //! The whole system: Redis, a database with the demo catalogue, and the three services.
 
+mod standing;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -8,10 +10,9 @@ use serde_json::{Value, json};
 
 use crate::clock::FakeClock;
 use crate::databases::TestDatabase;
-use crate::otlp_receiver::OtlpReceiver;
-use crate::process::{Binary, Environment, Service};
 use crate::proxy::Proxy;
 use crate::redis_server::RedisServer;
+use crate::service::{Binary, Environment, Service};
 use crate::waiting::eventually;
 
 /// Longest a task may take in [`Stack::wait_for_task`].
@@ -122,18 +123,14 @@ impl StackBuilder {
         self
     }
 
-    /// Has all spans exported to `receiver`, soon after they end.
+    /// Has all spans exported to this OTLP endpoint, soon after they end.
     #[must_use]
-    pub fn traced_by(self, receiver: &OtlpReceiver) -> Self {
-        let traced = self.set("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint());
+    pub fn traced_by(self, endpoint: &str) -> Self {
+        let traced = self.set("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
         traced.set("OTEL_TRACES_SAMPLER", "always_on").set("OTEL_BSP_SCHEDULE_DELAY", 100)
     }
 
     /// Starts everything and waits until all services are ready.
-    ///
-    /// # Panics
-    ///
-    /// When one is not in time.
     pub async fn start(self) -> Stack {
         let redis = match self.redis {
             Some(redis) => redis,
@@ -168,8 +165,7 @@ impl StackBuilder {
             http: reqwest::Client::new(),
             environments,
         };
-        stack.api.wait_until_ready().await;
-        for service in stack.listeners.iter_mut().chain(&mut stack.workers) {
+        for service in stack.services_mut() {
             service.wait_until_ready().await;
         }
         stack
@@ -188,75 +184,43 @@ impl Stack {
     }
 
     /// Starts one more process of a service and waits until it is ready.
-    ///
-    /// # Panics
-    ///
-    /// When it is not in time.
     pub async fn start_another(&self, binary: Binary) -> Service {
         Service::start(binary, &self.environment(binary)).await
     }
 
     /// `GET path`: status and body.
-    ///
-    /// # Panics
-    ///
-    /// When the API does not answer in JSON.
     pub async fn get(&self, path: &str) -> (StatusCode, Value) {
         answer(self.http.get(self.api.url(path)), path).await
     }
 
     /// `POST path` with a JSON body: status and body.
-    ///
-    /// # Panics
-    ///
-    /// When the API does not answer in JSON.
     pub async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
         answer(self.http.post(self.api.url(path)).json(body), path).await
     }
 
     /// The price of a product for a customer.
-    ///
-    /// # Panics
-    ///
-    /// When the API does not answer with 200.
     pub async fn price(&self, product: &str, location: &str, prime: bool) -> Value {
         let body = json!({"product_id": product, "user_location": location, "is_prime_member": prime});
         succeeded(self.post("/api/v1/price", &body).await)
     }
 
     /// Publishes a market event; returns the id of its task.
-    ///
-    /// # Panics
-    ///
-    /// When the API does not answer with 200 and an id.
     pub async fn publish(&self) -> String {
         task_id(&succeeded(self.post("/api/v1/publish-market-event", &json!({})).await))
     }
 
     /// Like [`Stack::publish`], `None` when it is refused.
-    ///
-    /// # Panics
-    ///
-    /// When the API does not answer in JSON.
     pub async fn try_publish(&self) -> Option<String> {
         let (status, body) = self.post("/api/v1/publish-market-event", &json!({})).await;
         (status == StatusCode::OK).then(|| task_id(&body))
     }
 
     /// Queues a recalculation; returns the id of its task.
-    ///
-    /// # Panics
-    ///
-    /// When the API does not answer with 200 and an id.
     pub async fn recalculate(&self) -> String {
         task_id(&succeeded(self.post("/api/v1/recalculate", &json!({})).await))
     }
 
     /// The record of a task, `None` when there is none.
-    ///
-    /// # Panics
-    ///
-    /// When the API answers with neither 200 nor 404.
     pub async fn task(&self, id: &str) -> Option<Value> {
         match self.get(&format!("/api/v1/tasks/{id}")).await {
             (StatusCode::NOT_FOUND, _) => None,
@@ -265,10 +229,6 @@ impl Stack {
     }
 
     /// Waits until a task has ended, in success or not; returns its record.
-    ///
-    /// # Panics
-    ///
-    /// When it has not in time.
     pub async fn wait_for_task(&self, id: &str) -> Value {
         eventually(TASK_DEADLINE, &format!("task {id} to end"), async || {
             let task = self.task(id).await?;

@@ -21,21 +21,19 @@ pub struct Port {
 
 impl Port {
     /// Reserves a free port.
-    ///
-    /// # Panics
-    ///
-    /// When there is none, or no file can be made in the temporary directory.
     pub fn reserve() -> Self {
+        let reserved = (0..1_000).find_map(|_| Self::take(rand::rng().random_range(RANGE)));
+        reserved.expect("a port of the loopback address is free")
+    }
+
+    /// Reserves this port, unless somebody listens on it or has reserved it.
+    pub fn take(number: u16) -> Option<Self> {
         let folder = std::env::temp_dir().join("pricing-e2e-ports");
         std::fs::create_dir_all(&folder).expect("the temporary directory is writable");
-        let reserved = (0..1_000).find_map(|_| {
-            let number = rand::rng().random_range(RANGE);
-            let lock = File::create(folder.join(number.to_string())).ok()?;
-            lock.try_lock().ok()?;
-            TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
-            Some(Self { number, _lock: lock })
-        });
-        reserved.expect("a port of the loopback address is free")
+        let lock = File::create(folder.join(number.to_string())).ok()?;
+        lock.try_lock().ok()?;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
+        Some(Self { number, _lock: lock })
     }
 
     /// The number of the port.

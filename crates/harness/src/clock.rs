@@ -2,9 +2,32 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use tempfile::TempDir;
 
-use crate::process::Environment;
+use crate::packages::{self, Package};
+use crate::service::Environment;
+
+const PACKAGE: Package = Package { apt: "faketime", ..Package::named("libfaketime") };
+/// The build for processes with threads.
+const LIBRARY: &str = "libfaketimeMT.so.1";
+
+/// The path of libfaketime, installed first when the system has none; `None` where clocks cannot be set so.
+pub fn library() -> Result<Option<PathBuf>> {
+    if cfg!(not(target_os = "linux")) {
+        return Ok(None);
+    }
+    packages::find_or_install(&PACKAGE, find).map(Some)
+}
+
+/// Packages put it in `faketime` below a directory of libraries, or below one of those per architecture.
+fn find() -> Option<PathBuf> {
+    let directories = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from);
+    let below = directories.iter().flat_map(|directory| std::fs::read_dir(directory).into_iter().flatten());
+    let below: Vec<PathBuf> = below.flatten().map(|entry| entry.path()).collect();
+    let library = |directory: &PathBuf| directory.join("faketime").join(LIBRARY);
+    directories.iter().chain(&below).map(library).find(|path| path.is_file())
+}
 
 /// The wall clock of the processes that are started in its environment. Monotonic time goes on as ever, as it
 /// does when the clock of a host is set.
@@ -16,10 +39,6 @@ pub struct FakeClock {
 
 impl FakeClock {
     /// A clock that is right.
-    ///
-    /// # Panics
-    ///
-    /// When `TEST_LIBFAKETIME` is not set.
     pub fn right() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let Some(library) = std::env::var_os("TEST_LIBFAKETIME") else {
@@ -31,10 +50,6 @@ impl FakeClock {
     }
 
     /// Sets the clock so many seconds beside the right time.
-    ///
-    /// # Panics
-    ///
-    /// When the temporary directory is not writable.
     pub fn set(&self, seconds: i64) {
         // Renamed into its place, so that nobody reads half of it.
         let new = self.directory.path().join("new");

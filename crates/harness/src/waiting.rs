@@ -24,10 +24,6 @@ pub async fn poll<T>(deadline: Duration, mut probe: impl AsyncFnMut() -> Option<
 }
 
 /// Like [`poll`], for what must come.
-///
-/// # Panics
-///
-/// When `deadline` passes first; the message says `what` was waited for.
 pub async fn eventually<T>(deadline: Duration, what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
     let found = poll(deadline, probe).await;
     found.unwrap_or_else(|| panic!("waited {deadline:?} in vain for {what}"))

@@ -2,28 +2,39 @@
 
 use std::env;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::Uid;
 
-/// A server under the names that the package managers know it by.
-pub(crate) struct Package {
-    /// What a message calls it.
-    pub(crate) name: &'static str,
+/// A package under the names that the package managers know it by.
+#[derive(Debug)]
+pub struct Package {
+    /// The name in messages.
+    pub name: &'static str,
     /// Debian, Ubuntu.
-    pub(crate) apt: &'static str,
+    pub apt: &'static str,
     /// Fedora, RHEL.
-    pub(crate) dnf: &'static str,
+    pub dnf: &'static str,
     /// Alpine.
-    pub(crate) apk: &'static str,
+    pub apk: &'static str,
     /// Homebrew.
-    pub(crate) brew: &'static str,
+    pub brew: &'static str,
 }
 
+const REDIS: Package =
+    Package { dnf: "redis", apk: "redis", brew: "redis", ..Package::named("redis-server") };
+const VALGRIND: Package = Package::named("valgrind");
+const PYTHON: Package = Package { apt: "python3-venv", brew: "python", ..Package::named("python3") };
+
 impl Package {
+    /// A package that all know by one name.
+    pub const fn named(name: &'static str) -> Self {
+        Self { name, apt: name, dnf: name, apk: name, brew: name }
+    }
+
     /// Installs it, after saying so, with the first package manager found; `sudo` asks for the password.
-    pub(crate) fn install(&self) -> Result<()> {
+    fn install(&self) -> Result<()> {
         let commands = self.commands().with_context(|| {
             format!(
                 "{} is not installed, and none of apt-get, dnf, apk, brew is there: install it by hand",
@@ -68,12 +79,32 @@ impl Package {
 }
 
 /// The program that a shell would find in PATH.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+pub fn find_program(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(name)).find(|path| path.is_file())
 }
 
+/// Makes sure that `redis-server` is in PATH.
+pub fn redis_server() -> Result<PathBuf> {
+    find_or_install(&REDIS, || find_program("redis-server"))
+}
+
+/// The path of `valgrind`, installed first when it is missing.
+pub fn valgrind() -> Result<PathBuf> {
+    find_or_install(&VALGRIND, || find_program("valgrind"))
+}
+
+/// The path of a `python3` that makes virtual environments, installed first when it is missing.
+pub fn python() -> Result<PathBuf> {
+    let makes_environments = |python: &PathBuf| {
+        let mut command = Command::new(python);
+        command.args(["-c", "import venv, ensurepip"]).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    find_or_install(&PYTHON, || find_program("python3").filter(makes_environments))
+}
+
 /// What `find` finds, after installing `package` when it found nothing at first.
-pub(crate) fn find_or_install<T>(package: &Package, find: impl Fn() -> Option<T>) -> Result<T> {
+pub fn find_or_install<T>(package: &Package, find: impl Fn() -> Option<T>) -> Result<T> {
     if let Some(found) = find() {
         return Ok(found);
     }

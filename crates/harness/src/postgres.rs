@@ -5,7 +5,6 @@ use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,18 +12,15 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
 use tempfile::TempDir;
 
-use crate::interrupt::Interrupt;
 use crate::packages::{self, Package};
-use crate::ports;
-use crate::process::{POLL, Process};
+use crate::ports::Port;
+use crate::process::{Process, end_of_log, log_to};
+use crate::waiting::pause;
 
-const PACKAGE: Package = Package {
-    name: "PostgreSQL",
-    apt: "postgresql",
-    dnf: "postgresql-server",
-    apk: "postgresql",
-    brew: "postgresql@17",
-};
+const PACKAGE: Package =
+    Package { dnf: "postgresql-server", brew: "postgresql@17", ..Package::named("postgresql") };
+/// Time between two looks at whether the server accepts connections.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Where packages put the server's programs when they keep them out of PATH.
 const PACKAGE_DIRECTORIES: [&str; 3] =
@@ -33,21 +29,23 @@ const PACKAGE_DIRECTORIES: [&str; 3] =
 /// How long the server may take to accept connections.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// A running cluster; dropping it stops the server first and removes the data then.
-pub(crate) struct Cluster {
+/// A running cluster. Dropping it stops the server and removes the data.
+#[derive(Debug)]
+pub struct Cluster {
     url: String,
     _server: Process,
     _directory: TempDir,
+    _port: Port,
 }
 
 /// The directory of the server's programs, installed first when the system has none.
-pub(crate) fn programs() -> Result<PathBuf> {
+pub fn programs() -> Result<PathBuf> {
     packages::find_or_install(&PACKAGE, find_programs)
 }
 
 impl Cluster {
     /// Creates a cluster in a temporary directory and starts it, never as root: PostgreSQL refuses that.
-    pub(crate) fn start(programs: &Path, interrupt: &Interrupt) -> Result<Self> {
+    pub async fn start(programs: &Path) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("postgres-").tempdir()?;
         let user = unprivileged_user()?;
         if let Some(user) = &user {
@@ -63,68 +61,43 @@ impl Cluster {
         };
 
         let mut initdb = program("initdb");
-        initdb.args([
-            "--pgdata=data",
-            "--username=postgres",
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--no-locale",
-        ]);
-        let output = initdb.arg("--no-sync").output().context("cannot run initdb")?;
+        initdb.args(["--pgdata=data", "--username=postgres", "--auth=trust", "--encoding=UTF8"]);
+        let output = initdb.args(["--no-locale", "--no-sync"]).output().context("cannot run initdb")?;
         ensure!(
             output.status.success(),
             "initdb failed: {}",
             String::from_utf8_lossy(&output.stderr).trim_end()
         );
 
-        let port = ports::free()?;
+        let (port, log) = (Port::reserve(), directory.path().join("log"));
+        let number = port.number().to_string();
         let mut server = program("postgres");
+        server.args(["-D", "data", "-k", "", "-p", &number]);
+        server.args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300"]);
         // The data is thrown away: nothing needs to survive a crash.
-        server.args([
-            "-D",
-            "data",
-            "-k",
-            "",
-            "-F",
-            "-c",
-            "full_page_writes=off",
-            "-c",
-            "synchronous_commit=off",
-        ]);
-        server.args([
-            "-c",
-            "listen_addresses=127.0.0.1",
-            "-c",
-            "max_connections=300",
-            "-p",
-            &port.to_string(),
-        ]);
-        let log = directory.path().join("log");
+        server.args(["-F", "-c", "full_page_writes=off", "-c", "synchronous_commit=off"]);
+        log_to(&mut server, &log)?;
         // Its fast shutdown is SIGINT; SIGTERM would wait for every client to leave.
-        let mut server = Process::spawn_logged("postgres", server, &log)?.stopped_by(Signal::SIGINT);
+        let mut server = Process::spawn_group("postgres", server, Signal::SIGINT)?;
 
         let is_ready = || {
             let mut command = Command::new(programs.join("pg_isready"));
-            command.args(["--quiet", "--host=127.0.0.1", "--port", &port.to_string()]).stdout(Stdio::null());
+            command.args(["--quiet", "--host=127.0.0.1", "--port", &number]).stdout(Stdio::null());
             command.status().map(|status| status.success())
         };
         let deadline = Instant::now() + READY_WITHIN;
         while !is_ready().context("cannot run pg_isready")? {
-            interrupt.check()?;
-            if server.exit_status()?.is_some() || Instant::now() > deadline {
-                bail!(
-                    "PostgreSQL did not start: {}",
-                    fs::read_to_string(&log).unwrap_or_default().trim_end()
-                );
+            if server.exit_status().is_some() || Instant::now() > deadline {
+                bail!("PostgreSQL did not start: {}", end_of_log(&log, 20));
             }
-            thread::sleep(POLL);
+            pause(POLL).await;
         }
-        let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-        Ok(Self { url, _server: server, _directory: directory })
+        let url = format!("postgres://postgres@{}/postgres", port.address());
+        Ok(Self { url, _server: server, _directory: directory, _port: port })
     }
 
     /// The superuser's connection URL.
-    pub(crate) fn url(&self) -> &str {
+    pub fn url(&self) -> &str {
         &self.url
     }
 }

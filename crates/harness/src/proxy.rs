@@ -53,10 +53,6 @@ pub struct Proxy {
 impl Proxy {
     /// Starts a proxy on a port of its own that passes everything on to `upstream`, which need not be there
     /// yet.
-    ///
-    /// # Panics
-    ///
-    /// When no port is free.
     pub fn start(upstream: SocketAddr) -> Self {
         let (port, accepted, ended) =
             (Port::reserve(), Arc::new(AtomicUsize::new(0)), CancellationToken::new());
@@ -90,20 +86,12 @@ impl Proxy {
     }
 
     /// Starts a proxy in front of the server of `url`, whose host is an IP address.
-    ///
-    /// # Panics
-    ///
-    /// When it is not, or names no port.
     pub fn in_front_of(url: &str) -> Self {
         let (_, host, _) = parts(url);
         Self::start(host.parse().unwrap_or_else(|error| panic!("{url}: {error}")))
     }
 
     /// `url` with the address of the proxy in the place of the server's.
-    ///
-    /// # Panics
-    ///
-    /// When it is no URL.
     pub fn in_place_of(&self, url: &str) -> String {
         let (before, _, after) = parts(url);
         format!("{before}{}{after}", self.address())

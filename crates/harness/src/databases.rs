@@ -1,0 +1,147 @@
+//! A database of one's own, of either kind.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+/// An empty database. Dropping it removes it.
+#[derive(Debug)]
+pub struct TestDatabase {
+    url: String,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Sqlite {
+        _directory: Option<TempDir>,
+    },
+    #[cfg(feature = "engine")]
+    Postgres {
+        server: String,
+        name: String,
+    },
+}
+
+impl TestDatabase {
+    /// An SQLite database in a temporary directory; the file is made when it is first opened.
+    pub fn sqlite() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let url = sqlite_url(&directory.path().join("pricing.db"));
+        Self { url, kind: Kind::Sqlite { _directory: Some(directory) } }
+    }
+
+    /// The SQLite database in `file`, which is kept.
+    pub fn sqlite_at(file: &Path) -> Self {
+        Self { url: sqlite_url(file), kind: Kind::Sqlite { _directory: None } }
+    }
+
+    /// `DATABASE_URL` of this database.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether this is SQLite, for statements that differ.
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self.kind, Kind::Sqlite { .. })
+    }
+}
+
+fn sqlite_url(file: &Path) -> String {
+    format!("sqlite://{}", file.display())
+}
+
+#[cfg(feature = "engine")]
+mod engine {
+    use pricing_core::catalogue::{Catalogue, DatabaseSettings};
+    use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, PgConnection};
+
+    use super::{Kind, TestDatabase};
+
+    impl TestDatabase {
+        /// A database of its own in the PostgreSQL server of `TEST_POSTGRES_URL`.
+        pub async fn postgres() -> Self {
+            let Ok(server) = std::env::var("TEST_POSTGRES_URL") else {
+                panic!("TEST_POSTGRES_URL is not set: run `cargo xtask test`, which starts PostgreSQL");
+            };
+            let name = format!("pricing_{:032x}", rand::random::<u128>());
+            administer(&server, &format!("CREATE DATABASE {name}")).await;
+            let (address, _) = server.rsplit_once('/').expect("TEST_POSTGRES_URL ends in /postgres");
+            Self { url: format!("{address}/{name}"), kind: Kind::Postgres { server, name } }
+        }
+
+        /// Settings that lead here.
+        pub fn settings(&self, demo_catalogue: bool) -> DatabaseSettings {
+            DatabaseSettings { database_url: Some(self.url.clone()), database_url_file: None, demo_catalogue }
+        }
+
+        /// The catalogue in this database, empty unless something was put there.
+        pub async fn open(&self) -> Catalogue {
+            Catalogue::open(&self.settings(false)).await.expect("the catalogue opens")
+        }
+
+        /// The demo catalogue in this database.
+        pub async fn open_demo(&self) -> Catalogue {
+            Catalogue::open(&self.settings(true)).await.expect("the catalogue opens")
+        }
+
+        /// Runs statements one after the other as somebody who does not use our code would.
+        pub async fn execute(&self, statements: &[&str]) {
+            sqlx::any::install_default_drivers();
+            let mut connection = AnyConnection::connect(&self.url).await.expect("the database is there");
+            for statement in statements {
+                let done = sqlx::raw_sql(AssertSqlSafe(*statement)).execute(&mut connection).await;
+                done.unwrap_or_else(|error| panic!("{statement}: {error}"));
+            }
+            connection.close().await.expect("the connection closes");
+        }
+
+        /// The one number that a statement selects.
+        pub async fn select(&self, statement: &str) -> i64 {
+            sqlx::any::install_default_drivers();
+            let mut connection = AnyConnection::connect(&self.url).await.expect("the database is there");
+            let selected = sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(&mut connection).await;
+            selected.unwrap_or_else(|error| panic!("{statement}: {error}"))
+        }
+
+        /// Adds products `X-00000` and so on, so that a scan takes longer.
+        pub async fn add_products(&self, number: u32) {
+            let rows = format!(
+                "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < {}) \
+             INSERT INTO products (id, base_price_minor) SELECT 'X-' || substr('0000' || n, -5), 1000 + n FROM numbers",
+                number - 1
+            );
+            self.execute(&[&rows]).await;
+        }
+
+        /// Makes sure that the database refuses a statement.
+        pub async fn refuses(&self, statement: &str) {
+            sqlx::any::install_default_drivers();
+            let mut connection = AnyConnection::connect(&self.url).await.expect("the database is there");
+            let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await;
+            assert!(done.is_err(), "the database accepted {statement}");
+        }
+    }
+
+    impl Drop for TestDatabase {
+        fn drop(&mut self) {
+            if let Kind::Postgres { server, name } = &self.kind {
+                let statement = format!("DROP DATABASE {name} WITH (FORCE)");
+                let drop = || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                    runtime.expect("a runtime starts").block_on(administer(server, &statement));
+                };
+                // In a thread of its own, for it may not block on a runtime inside the test's runtime. When it
+                // fails, for the server is gone, there is nothing to remove.
+                let _ = std::thread::scope(|scope| scope.spawn(drop).join());
+            }
+        }
+    }
+
+    async fn administer(server: &str, statement: &str) {
+        let mut connection =
+            PgConnection::connect(server).await.expect("PostgreSQL of TEST_POSTGRES_URL is there");
+        let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await;
+        done.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+}

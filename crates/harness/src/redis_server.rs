@@ -1,0 +1,227 @@
+//! A Redis of one's own.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::ports::Port;
+use crate::process::{Process, end_of_log, log_to};
+use crate::service::Environment;
+use crate::waiting::poll;
+
+/// Prefix of all keys: not the default one, so that a key without it shows.
+const PREFIX: &str = "e2e:";
+/// Longest the server may take to load its data and answer.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A real redis-server on its own port. Dropping it ends it.
+#[derive(Debug)]
+pub struct RedisServer {
+    process: Process,
+    port: Port,
+    directory: PathBuf,
+    options: &'static [&'static str],
+    environment: Environment,
+    /// Removed with the server, unless the data is to be kept.
+    _temporary: Option<TempDir>,
+}
+
+impl RedisServer {
+    /// Starts a server that keeps nothing on disk; it answers commands when this returns.
+    pub async fn start() -> Self {
+        Self::start_with(&["--save", ""], Environment::new()).await
+    }
+
+    /// Starts a server that has every write on disk before it answers (`appendfsync always`).
+    pub async fn start_durable() -> Self {
+        Self::start_durable_in(Environment::new()).await
+    }
+
+    /// Like [`RedisServer::start_durable`], with more in its environment.
+    pub async fn start_durable_in(environment: Environment) -> Self {
+        Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"], environment).await
+    }
+
+    async fn start_with(options: &'static [&'static str], environment: Environment) -> Self {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let (port, directory) = (Port::reserve(), temporary.path().to_owned());
+        let process = spawn(&port, &directory, options, &environment, false);
+        let process = process.expect("run the tests with `cargo xtask test`, which installs redis-server");
+        let mut server = Self { process, port, directory, options, environment, _temporary: Some(temporary) };
+        server.wait_until_ready().await.expect("redis-server starts");
+        server
+    }
+
+    /// Starts a server that keeps its data in `directory`, and is asked to end instead of killed.
+    pub async fn start_in(directory: PathBuf) -> Result<Self> {
+        let (port, options): (_, &[_]) = (Port::reserve(), &["--save", "", "--appendonly", "yes"]);
+        std::fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+        let environment = Environment::new();
+        let process = spawn(&port, &directory, options, &environment, true)?;
+        let mut server = Self { process, port, directory, options, environment, _temporary: None };
+        server.wait_until_ready().await?;
+        Ok(server)
+    }
+
+    /// Kills it (SIGKILL).
+    pub fn stop(&mut self) {
+        self.process.kill();
+    }
+
+    /// Makes it hang (SIGSTOP): it accepts connections and never answers.
+    pub fn pause(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// Starts it again after [`RedisServer::stop`], on the same port and with what it kept on disk.
+    pub async fn restart(&mut self) {
+        let process = spawn(&self.port, &self.directory, self.options, &self.environment, false);
+        self.process = process.expect("redis-server starts again");
+        self.wait_until_ready().await.expect("redis-server starts again");
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<()> {
+        let ready =
+            poll(START_DEADLINE, async || (self.answers() || self.exit_status().is_some()).then_some(()));
+        let ready = ready.await.is_some() && self.exit_status().is_none();
+        ready
+            .then_some(())
+            .with_context(|| format!("redis-server did not start: {}", end_of_log(&self.log(), 20)))
+    }
+
+    /// Whether it answers PING; while it loads its data it answers with an error instead.
+    fn answers(&self) -> bool {
+        let ping = || {
+            let mut connection = TcpStream::connect(self.port.address())?;
+            connection.set_read_timeout(Some(Duration::from_secs(1)))?;
+            connection.write_all(b"PING\r\n")?;
+            let mut answer = [0; 5];
+            connection.read_exact(&mut answer)?;
+            std::io::Result::Ok(answer == *b"+PONG")
+        };
+        ping().unwrap_or(false)
+    }
+
+    /// How it ended, `None` while it runs.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.process.exit_status()
+    }
+
+    /// The file that it logs to.
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    /// `REDIS_URL` of this server.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.port.address())
+    }
+
+    /// `REDIS_PREFIX` that the services are to use.
+    pub fn prefix(&self) -> &'static str {
+        PREFIX
+    }
+
+    /// A name below the prefix, as Redis knows it.
+    pub fn key(&self, name: &str) -> String {
+        format!("{PREFIX}{name}")
+    }
+}
+
+fn spawn(
+    port: &Port,
+    directory: &Path,
+    options: &[&str],
+    environment: &Environment,
+    leads_group: bool,
+) -> Result<Process> {
+    let mut command = Command::new("redis-server");
+    command.args(["--bind", "127.0.0.1", "--port", &port.number().to_string()]);
+    command.args(options).envs(environment).current_dir(directory);
+    log_to(&mut command, &directory.join("log"))?;
+    if leads_group {
+        return Process::spawn_group("redis-server", command, Signal::SIGTERM);
+    }
+    Process::spawn("redis-server", command)
+}
+
+#[cfg(feature = "engine")]
+mod engine {
+    use std::time::Duration;
+
+    use pricing_core::redis::{Redis, RedisSettings};
+    use redis::aio::MultiplexedConnection;
+    use redis::{AsyncCommands as _, AsyncConnectionConfig, Client};
+
+    use super::{PREFIX, RedisServer};
+
+    /// Longest a command of the test itself may take.
+    const TEST_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+
+    impl RedisServer {
+        /// Settings that lead here.
+        pub fn settings(&self) -> RedisSettings {
+            RedisSettings {
+                redis_url: Some(self.url()),
+                redis_url_file: None,
+                redis_prefix: PREFIX.to_owned(),
+            }
+        }
+
+        /// The connections of a process that uses this server. They are made when first used.
+        pub fn connect(&self) -> Redis {
+            Redis::new(&self.settings()).expect("the settings are good")
+        }
+
+        /// The time by its clock, in ms since 1970: the only one that decides anything.
+        pub async fn now_ms(&self) -> u64 {
+            let (seconds, micros): (u64, u64) = redis::cmd("TIME")
+                .query_async(&mut self.connection().await)
+                .await
+                .expect("redis-server answers");
+            seconds * 1_000 + micros / 1_000
+        }
+
+        /// Memory that its data takes, in bytes.
+        pub async fn used_memory(&self) -> i64 {
+            let info: redis::InfoDict = redis::cmd("INFO")
+                .arg("memory")
+                .query_async(&mut self.connection().await)
+                .await
+                .expect("it answers");
+            info.get("used_memory").expect("it knows")
+        }
+
+        /// Lets all keys of a pattern below the prefix expire at once, as if their time had come.
+        pub async fn expire_all(&self, pattern: &str) {
+            let mut redis = self.connection().await;
+            let keys: Vec<String> = redis.keys(self.key(pattern)).await.expect("redis-server answers");
+            for keys in keys.chunks(1_000) {
+                let mut pipe = redis::pipe();
+                for key in keys {
+                    pipe.pexpire(key, 0).ignore();
+                }
+                let () = pipe.query_async(&mut redis).await.expect("redis-server answers");
+            }
+        }
+
+        /// A client for what no service does, such as subscribing from outside.
+        pub fn client(&self) -> Client {
+            Client::open(self.url()).expect("the address is good")
+        }
+
+        /// A connection for the test's own commands, to look behind the scenes or to do damage.
+        pub async fn connection(&self) -> MultiplexedConnection {
+            let config = AsyncConnectionConfig::new().set_response_timeout(Some(TEST_COMMAND_TIMEOUT));
+            let connection = self.client().get_multiplexed_async_connection_with_config(&config).await;
+            connection.expect("redis-server accepts connections")
+        }
+    }
+}
