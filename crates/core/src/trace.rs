@@ -8,7 +8,7 @@ use opentelemetry::trace::{
     SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
 };
 use redis::RedisError;
-use tracing::{Instrument as _, Span, info_span};
+use tracing::{Instrument as _, Span, field, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::causes::causes;
@@ -56,6 +56,7 @@ pub fn redis_span(name: &'static str) -> Span {
         otel.kind = "client",
         db.system.name = "redis",
         db.operation.name = command,
+        pricing.pool_wait_ms = field::Empty,
     )
 }
 
