@@ -17,9 +17,9 @@ use crate::causes::causes;
 pub const DISCARDED: &str = "pricing.discarded";
 
 /// Awaits a call to another system inside its client span. A failed call marks the span, see [`mark_failed`].
+/// A call that is dropped, as by a time limit around it, has `error.type` `cancelled`.
 ///
-/// A time limit belongs inside `call`: a call that is dropped leaves a span without an error. Without an
-/// exporter no span exists and this costs nothing.
+/// Without an exporter no span exists and this costs nothing.
 ///
 /// # Errors
 ///
@@ -28,11 +28,26 @@ pub async fn client_call<T, E: Error + 'static>(
     span: Span,
     call: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
+    if span.is_disabled() {
+        return call.await;
+    }
+    let cancelled = MarkCancelled(&span);
     let answer = call.instrument(span.clone()).await;
+    std::mem::forget(cancelled);
     if let Err(error) = &answer {
         mark_failed(&span, error);
     }
     answer
+}
+
+/// Marks the span of a call that is dropped before it ends.
+struct MarkCancelled<'s>(&'s Span);
+
+impl Drop for MarkCancelled<'_> {
+    fn drop(&mut self) {
+        self.0.set_attribute("error.type", "cancelled");
+        self.0.set_status(Status::error("cancelled before it ended"));
+    }
 }
 
 /// Awaits a call to Redis inside a client span. `name` starts with the command, such as `HMGET price inputs`.
@@ -189,6 +204,17 @@ pub(crate) mod tests {
         assert_eq!(attribute(good, "error.type"), None);
         assert!(matches!(bad.status, Status::Error { .. }));
         assert_eq!(attribute(bad, "error.type").as_deref(), Some("connection_refused"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_dropped_is_cancelled() {
+        let spans = spans(async {
+            let silent = redis_call("PING", std::future::pending::<Result<(), RedisError>>());
+            tokio::time::timeout(std::time::Duration::from_secs(2), silent).await.unwrap_err();
+        })
+        .await;
+        assert_eq!(attribute(&spans[0], "error.type").as_deref(), Some("cancelled"));
+        assert!(matches!(spans[0].status, Status::Error { .. }));
     }
 
     #[test]
