@@ -1,11 +1,12 @@
 //! What the trace of a read shows: where its price came from, its calls to Redis and the database, and what failed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pricing_e2e::otlp_receiver::{OtlpReceiver, Span};
 use pricing_harness::databases::TestDatabase;
 use pricing_harness::proxy::Mode;
 use pricing_harness::stack::Stack;
+use pricing_harness::waiting::eventually;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const READ: &str = "POST /api/v1/price";
@@ -123,4 +124,18 @@ async fn a_database_that_hangs_is_seen_in_the_trace_of_the_read_that_it_fails() 
     // Both the wait for a connection and the read end after two seconds.
     assert!(["cancelled", "pool_timed_out"].contains(&attribute(statement, "error.type")), "{statement:?}");
     assert_eq!(attribute(statement, "db.system.name"), "postgresql");
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_costs_spans_which_are_counted_and_no_time() {
+    let stack =
+        Stack::builder().traced_by("http://127.0.0.1:1").set("OTEL_BSP_SCHEDULE_DELAY", 50).start().await;
+    eventually(DEADLINE, "lost spans to be counted", async || {
+        let started = Instant::now();
+        stack.price("P-100", "NY", false).await;
+        assert!(started.elapsed() < Duration::from_secs(1), "a read does not wait for the exporter");
+        let metrics = reqwest::get(stack.api.url("/metrics")).await.ok()?.text().await.ok()?;
+        metrics.contains(r#"pricing_spans_dropped_total{reason="export_failed"}"#).then_some(())
+    })
+    .await;
 }

@@ -95,9 +95,9 @@ impl Supervisor {
     /// When a part fails, panics or ends before the shutdown; the others are dropped then.
     pub async fn run(mut self) -> Result<(), PartFailed> {
         while self.working > 0 {
-            let Some(ended) = self.tasks.join_next().await else { break };
-            // Panics are caught inside the tasks, and nobody aborts them.
-            let Ok(ended) = ended else { continue };
+            let ended = self.tasks.join_next().await.expect("invariant: a working part has a task");
+            let ended =
+                ended.expect("invariant: panics are caught inside the tasks, and nothing aborts them");
             let Ended { part, is_background } = ended?;
             if is_background || !self.shutdown.is_cancelled() {
                 return Err(PartFailed::Ended { part });

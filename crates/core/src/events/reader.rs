@@ -131,6 +131,9 @@ impl EventReader {
 }
 
 fn logged(entry: StreamId) -> LoggedEvent {
-    let text: Vec<u8> = entry.get("event").unwrap_or_default();
-    LoggedEvent { entry: entry.id, event: MarketEvent::decode(&text) }
+    let text: Option<Vec<u8>> = entry.get("event");
+    if text.is_none() {
+        tracing::error!(entry = entry.id, "log entry without an event: all prices are recalculated");
+    }
+    LoggedEvent { entry: entry.id, event: MarketEvent::decode(&text.unwrap_or_default()) }
 }
