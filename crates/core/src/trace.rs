@@ -64,13 +64,12 @@ pub async fn redis_call<T, E: Error + 'static>(
 
 /// The client span of a call to Redis. `name` starts with the command, such as `HMGET price inputs`.
 pub fn redis_span(name: &'static str) -> Span {
-    let command = name.split_once(' ').map_or(name, |(command, _)| command);
     info_span!(
         "redis",
         otel.name = name,
         otel.kind = "client",
         db.system.name = "redis",
-        db.operation.name = command,
+        db.operation.name = name.split_once(' ').map_or(name, |(command, _)| command),
         pricing.pool_wait_ms = field::Empty,
     )
 }

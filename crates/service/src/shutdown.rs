@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Shutdown {
     /// Cancelled by the first SIGTERM or SIGINT.
     pub token: CancellationToken,
-    /// The task that waits for the signals; to be [supervised](crate::supervisor::Supervisor).
+    /// The task that waits for the signals; the supervisor runs it as a part.
     pub signals: JoinHandle<Infallible>,
 }
 

@@ -9,6 +9,7 @@ use sqlx::{AnyConnection, Executor as _};
 
 use super::address::{Address, DatabaseSettings};
 use super::{Catalogue, CatalogueError};
+use crate::clock::millis;
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
@@ -96,7 +97,7 @@ impl Preparation {
 
 /// Sets the time limit of idle transactions on a new connection.
 async fn end_idle_transactions(connection: &mut AnyConnection) -> sqlx::Result<()> {
-    let set = format!("SET idle_in_transaction_session_timeout = {}", IDLE_TRANSACTION.as_millis());
+    let set = format!("SET idle_in_transaction_session_timeout = {}", millis(IDLE_TRANSACTION));
     connection.execute(sqlx::AssertSqlSafe(set)).await?;
     Ok(())
 }
