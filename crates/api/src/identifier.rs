@@ -9,7 +9,7 @@ use crate::problem::Problem;
 /// How an identifier is described; requests hold them as strings and are validated by [`valid_id`].
 #[derive(ToSchema)]
 #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", example = "P-100")]
-pub struct Identifier(#[expect(dead_code, reason = "described, never held")] String);
+pub(crate) struct Identifier(#[expect(dead_code, reason = "described, never held")] String);
 
 const _: () = assert!(MAX_ID_LEN == 64, "the description above says so");
 
@@ -18,7 +18,7 @@ const _: () = assert!(MAX_ID_LEN == 64, "the description above says so");
 /// # Errors
 ///
 /// The rule that it breaks.
-pub fn valid_id(id: &str) -> Result<(), ValidationError> {
+pub(crate) fn valid_id(id: &str) -> Result<(), ValidationError> {
     check(id).map_err(|broken| ValidationError::new("id").with_message(broken.to_string().into()))
 }
 
@@ -27,7 +27,7 @@ pub fn valid_id(id: &str) -> Result<(), ValidationError> {
 /// # Errors
 ///
 /// The first one that breaks a rule, by its place.
-pub fn valid_ids(ids: &[String]) -> Result<(), ValidationError> {
+pub(crate) fn valid_ids(ids: &[String]) -> Result<(), ValidationError> {
     match ids.iter().enumerate().find_map(|(index, id)| check(id).err().map(|broken| (index, broken))) {
         None => Ok(()),
         Some((index, broken)) => {
@@ -37,7 +37,7 @@ pub fn valid_ids(ids: &[String]) -> Result<(), ValidationError> {
 }
 
 /// The problem of a field that holds no identifier.
-pub fn invalid_id(field: &'static str) -> impl Fn(InvalidId) -> Problem {
+pub(crate) fn invalid_id(field: &'static str) -> impl Fn(InvalidId) -> Problem {
     move |broken| Problem::invalid_field(field, broken.to_string())
 }
 

@@ -1,30 +1,30 @@
-//! The HTTP service of the pricing engine: prices on the fast path, market events and recalculations on
-//! the slow one.
+//! The HTTP service of the pricing engine: prices on the read path, market events and recalculations on the write
+//! path.
 //!
-//! In reading order: [`config`] and [`state`], what a process is made of; [`server`], how it runs and
-//! ends; [`router`], its routes and what every request passes through, and [`load`], how many at a time
-//! and for how long. Then the calls themselves:
-//! [`prices`], whose [`read`](prices::read) module is the read path from top to bottom, and
-//! [`recalculation`]. The rest is the edge: request [`body`] and [`parameters`], the [`problem`] documents
-//! that errors are answered with, what is [observed](observe), [`metrics`] and the [`openapi`] document.
+//! In reading order: `config`, `server` (how the process starts, runs and ends) and `router` (routes and layers).
+//! Then the calls: `prices`, whose `reader` is the read path from top to bottom, and `recalculation`. Around them:
+//! `observe` and `load_shed`, the layers; `json` and `parameters`, the validated inputs; `problem`, the errors;
+//! `metrics` and `openapi`.
 
-pub mod config;
-pub mod server;
-pub mod state;
+mod config;
+mod router;
+mod server;
+mod state;
 
-pub mod load;
-pub mod router;
+mod prices;
+mod recalculation;
 
-pub mod prices;
-pub mod recalculation;
+mod load_shed;
+mod observe;
 
-pub mod body;
-pub mod identifier;
-pub mod parameters;
-pub mod problem;
+mod identifier;
+mod json;
+mod parameters;
+mod problem;
 
-pub mod metrics;
-pub mod observe;
-pub mod openapi;
+mod metrics;
+mod openapi;
 
-pub use server::{Service, run};
+pub use config::{Command, Config};
+pub use metrics::install as install_metrics;
+pub use server::{Api, run};

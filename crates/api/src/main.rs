@@ -3,8 +3,8 @@
 use anyhow::Context as _;
 use clap::Parser as _;
 use mimalloc::MiMalloc;
-use pricing_api::config::{Command, Config};
-use pricing_api::{Service, metrics, run};
+use pricing_api::{Api, install_metrics, run};
+use pricing_api::{Command, Config};
 use pricing_service::{admin, shutdown, telemetry};
 use tokio::net::TcpListener;
 
@@ -26,10 +26,10 @@ async fn main() -> anyhow::Result<()> {
 
 async fn serve(config: &Config, traced: bool) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal()?;
-    let service = Service::connect(config, metrics::install()?, traced).await?;
+    let api = Api::connect(config, install_metrics()?, traced).await?;
     let listener = TcpListener::bind(config.api_addr)
         .await
         .with_context(|| format!("API_ADDR: cannot listen on {}", config.api_addr))?;
     tracing::info!(address = %listener.local_addr()?, "serving");
-    Ok(run(listener, service, shutdown).await?)
+    Ok(run(listener, api, shutdown).await?)
 }

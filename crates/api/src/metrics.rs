@@ -1,12 +1,15 @@
-//! Every metric of this binary.
+//! The metrics of the api.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, Unit};
+use axum::http::Method;
+use metrics::{Counter, Gauge, Histogram, SharedString, Unit};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::BuildError;
 use pricing_core::cache::Cached;
 use pricing_core::events::LOG_CAPACITY;
+use pricing_core::price::{Market, Product};
 use pricing_service::telemetry::{LATENCY_BUCKETS, Metrics};
 
 const REQUEST_DURATION: &str = "http_request_duration_seconds";
@@ -33,15 +36,12 @@ const AGE_BUCKETS: &[f64] = &[1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 70.0, 120.
 pub fn install() -> Result<Metrics, BuildError> {
     let metrics = Metrics::install(&[(REQUEST_DURATION, LATENCY_BUCKETS), (PRICE_AGE, AGE_BUCKETS)])?;
     describe_histogram!(REQUEST_DURATION, Unit::Seconds, "Time to answer a request, by matched route");
-    describe_counter!(CACHE_RESULTS, "What the cache said of an entry that a read asked for");
+    describe_counter!(CACHE_RESULTS, "Entries that reads asked the cache for, by what it held");
     describe_counter!(FILL_FAILURES, "Misses whose value could not be written to the cache");
     describe_histogram!(PRICE_AGE, Unit::Seconds, "Age of the cached product that a price was made of");
-    describe_counter!(
-        DEGRADED_READS,
-        "Reads that did without Redis, or were served older data for want of the database"
-    );
-    describe_counter!(DATABASE_LOOKUPS, "Lookups in the database, each for all the reads that shared it");
-    describe_gauge!(DEGRADED, "1 while reads do without Redis or the database because it failed");
+    describe_counter!(DEGRADED_READS, "Reads that went on without a dependency that failed");
+    describe_counter!(DATABASE_LOOKUPS, "Lookups in the database, each for all reads that shared it");
+    describe_gauge!(DEGRADED, "1 while the circuit breaker of a dependency is open");
     describe_counter!(SHED, "Requests refused because MAX_CONCURRENT_REQUESTS were under way");
     describe_gauge!(
         EVENT_LOG_FILL,
@@ -52,88 +52,133 @@ pub fn install() -> Result<Metrics, BuildError> {
     Ok(metrics)
 }
 
-/// Records how long a request took. The labels must come from closed sets.
-pub fn request_answered(method: &'static str, endpoint: String, status: u16, duration: Duration) {
-    let labels =
-        [("method", method.into()), ("endpoint", endpoint.into()), ("status", status.to_string().into())]
-            .map(|(name, value): (&'static str, metrics::SharedString)| metrics::Label::new(name, value));
-    histogram!(REQUEST_DURATION, labels.to_vec()).record(duration);
+/// The known request methods; any other shares the last label.
+const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER"];
+
+/// The durations of the requests of one route.
+pub(crate) struct RequestMetrics {
+    route: SharedString,
+    /// Of the answers with status 200, by method. Resolved at the first one.
+    succeeded: [OnceLock<Histogram>; METHODS.len()],
+}
+
+impl RequestMetrics {
+    pub(crate) fn new(route: String) -> Self {
+        Self { route: SharedString::from_shared(route.into()), succeeded: Default::default() }
+    }
+
+    pub(crate) fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// The index of a method's label.
+    pub(crate) fn method(method: &Method) -> usize {
+        METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1)
+    }
+
+    /// Records an answer.
+    pub(crate) fn answered(&self, method: usize, status: u16, duration: Duration) {
+        match status {
+            200 => self.succeeded[method].get_or_init(|| self.histogram(method, 200)).record(duration),
+            status => self.histogram(method, status).record(duration),
+        }
+    }
+
+    fn histogram(&self, method: usize, status: u16) -> Histogram {
+        let (method, status) = (METHODS[method], status.to_string());
+        histogram!(REQUEST_DURATION, "method" => method, "endpoint" => self.route.clone(), "status" => status)
+    }
 }
 
 /// Counts a market event, with which the log holds so many that are not jobs yet.
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
-pub fn event_published(backlog: u64) {
+pub(crate) fn event_published(backlog: u64) {
     counter!(EVENTS_PUBLISHED).increment(1);
     gauge!(EVENT_LOG_FILL).set(backlog as f64 / LOG_CAPACITY as f64);
 }
 
 /// Counts a request that was refused for want of room.
-pub fn request_shed() {
+pub(crate) fn request_shed() {
     counter!(SHED).increment(1);
 }
 
-/// The gauge of what is missing: `redis` or `database`.
-pub fn degraded(missing: &'static str) -> Gauge {
-    gauge!(DEGRADED, "missing" => missing)
+/// What a read depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dependency {
+    Redis,
+    Database,
 }
 
-/// The counter of lookups of one kind.
-pub fn database_lookups(of: &'static str) -> Counter {
-    counter!(DATABASE_LOOKUPS, "of" => of)
+impl Dependency {
+    /// The label's value.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Database => "database",
+        }
+    }
+}
+
+/// The gauge of a dependency's breaker.
+pub(crate) fn degraded(dependency: Dependency) -> Gauge {
+    gauge!(DEGRADED, "dependency" => dependency.as_str())
+}
+
+/// The counter of lookups of one kind: `product` or `market`.
+pub(crate) fn database_lookups(kind: &'static str) -> Counter {
+    counter!(DATABASE_LOOKUPS, "kind" => kind)
 }
 
 /// Counts a recalculation.
-pub fn task_enqueued() {
+pub(crate) fn task_enqueued() {
     counter!(TASKS_ENQUEUED).increment(1);
 }
 
-/// The metrics of the read path, looked up once.
-pub struct ReadMetrics {
-    /// What the cache said of products.
-    pub product: CacheResults,
-    /// What the cache said of markets.
-    pub market: CacheResults,
+/// The metrics of the read path, resolved once.
+pub(crate) struct ReadMetrics {
+    product: CacheResults,
+    market: CacheResults,
     /// Fills that failed.
-    pub fill_failures: Counter,
-    /// Reads without Redis.
-    pub without_redis: Counter,
-    /// Reads without the database.
-    pub without_database: Counter,
-    age: Histogram,
+    pub(crate) fill_failures: Counter,
+    without_redis: Counter,
+    /// Reads that were served stale entries because the database failed.
+    pub(crate) without_database: Counter,
+    /// Age of the cached product that a price was made of.
+    pub(crate) age: Histogram,
 }
 
 impl ReadMetrics {
     /// The metrics of the installed recorder; of none when none is installed.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             product: CacheResults::of("product"),
             market: CacheResults::of("market"),
             fill_failures: counter!(FILL_FAILURES),
-            without_redis: counter!(DEGRADED_READS, "missing" => "redis"),
-            without_database: counter!(DEGRADED_READS, "missing" => "database"),
+            without_redis: counter!(DEGRADED_READS, "dependency" => Dependency::Redis.as_str()),
+            without_database: counter!(DEGRADED_READS, "dependency" => Dependency::Database.as_str()),
             age: histogram!(PRICE_AGE),
         }
     }
 
-    /// Records that a price was made of this cached product.
-    pub fn served<T>(&self, product: &Cached<T>) {
-        if let Cached::Fresh { age, .. } | Cached::Stale { age, .. } = product {
-            self.age.record(*age);
-        }
+    /// Counts the cache's answer to a read.
+    pub(crate) fn count(&self, products: &[Cached<Product>], market: &Cached<Market>) {
+        products.iter().for_each(|product| self.product.count(product));
+        self.market.count(market);
+    }
+
+    /// Counts a read that Redis did not answer.
+    pub(crate) fn count_outage(&self, products: usize) {
+        self.product.error.increment(products as u64);
+        self.market.error.increment(1);
+        self.without_redis.increment(1);
     }
 }
 
-impl Default for ReadMetrics {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// What the cache said of entries of one kind.
-pub struct CacheResults {
+/// Entries of one kind, by what the cache held.
+struct CacheResults {
     fresh: Counter,
     stale: Counter,
-    unknown: Counter,
+    negative: Counter,
     absent: Counter,
     corrupt: Counter,
     error: Counter,
@@ -145,27 +190,21 @@ impl CacheResults {
         Self {
             fresh: result("fresh"),
             stale: result("stale"),
-            unknown: result("unknown"),
+            negative: result("negative"),
             absent: result("absent"),
             corrupt: result("corrupt"),
             error: result("error"),
         }
     }
 
-    /// Counts an answer of the cache.
-    pub fn count<T>(&self, cached: &Cached<T>) {
+    fn count<T>(&self, cached: &Cached<T>) {
         let counter = match cached {
             Cached::Fresh { .. } => &self.fresh,
             Cached::Stale { .. } => &self.stale,
-            Cached::Unknown => &self.unknown,
+            Cached::Negative => &self.negative,
             Cached::Absent => &self.absent,
             Cached::Corrupt => &self.corrupt,
         };
         counter.increment(1);
-    }
-
-    /// Counts entries that the cache was not there to say anything of.
-    pub fn count_errors(&self, entries: usize) {
-        self.error.increment(entries as u64);
     }
 }

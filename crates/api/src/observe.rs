@@ -1,37 +1,165 @@
-//! What is known of every request: its id, its trace and its duration.
+//! The id, trace and duration of every request.
 
-use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, Method};
-use axum::middleware::Next;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
 use axum::response::Response;
+use pin_project_lite::pin_project;
+use pricing_core::trace::continue_trace;
 use tokio::time::Instant;
-use tracing::Span;
+use tower::{Layer, Service};
+use tracing::instrument::Instrumented;
+use tracing::{Instrument as _, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_opentelemetry_instrumentation_sdk::http::http_server;
 use ulid::Ulid;
 
-use crate::metrics;
+use crate::metrics::RequestMetrics;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Longest id of a request that is taken over from the client, in bytes.
+/// Maximum length of a request id that is taken over from the client, in bytes.
 const MAX_REQUEST_ID: usize = 64;
 
-/// Whether requests for this path are traced: those of people, not those of probes.
-pub fn is_traced(path: &str) -> bool {
+/// Gives each request an id, the client's own if it is sane, and returns it; measures its duration by matched
+/// route; and draws its server span, which continues the caller's trace.
+#[derive(Clone)]
+pub(crate) struct ObserveLayer {
+    endpoints: Arc<Endpoints>,
+    is_traced: bool,
+}
+
+impl ObserveLayer {
+    /// Tells requests apart by these routes, in the router's syntax.
+    pub(crate) fn new(routes: impl IntoIterator<Item = String>, is_traced: bool) -> Self {
+        Self { endpoints: Arc::new(Endpoints::new(routes)), is_traced }
+    }
+}
+
+impl<S> Layer<S> for ObserveLayer {
+    type Service = Observe<S>;
+
+    fn layer(&self, inner: S) -> Observe<S> {
+        Observe { inner, layer: self.clone() }
+    }
+}
+
+/// The service of [`ObserveLayer`].
+#[derive(Clone)]
+pub(crate) struct Observe<S> {
+    inner: S,
+    layer: ObserveLayer,
+}
+
+impl<B, S> Service<Request<B>> for Observe<S>
+where
+    S: Service<Request<B>, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = ObserveFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let started = Instant::now();
+        let endpoints = self.layer.endpoints.clone();
+        let endpoint = endpoints.index_of(request.uri().path());
+        let method = RequestMetrics::method(request.method());
+        let request_id = request_id(request.headers());
+        let span = match self.layer.is_traced && is_traced(request.uri().path()) {
+            true => server_span(&request, endpoints.all[endpoint].route(), &request_id),
+            false => Span::none(),
+        };
+        let inner = span.in_scope(|| self.inner.call(request)).instrument(span);
+        ObserveFuture { inner, started, endpoints, endpoint, method, request_id: Some(request_id) }
+    }
+}
+
+pin_project! {
+    /// The answer of the inner service, observed.
+    pub(crate) struct ObserveFuture<F> {
+        #[pin]
+        inner: Instrumented<F>,
+        started: Instant,
+        endpoints: Arc<Endpoints>,
+        endpoint: usize,
+        method: usize,
+        request_id: Option<HeaderValue>,
+    }
+}
+
+impl<F: Future<Output = Result<Response, Infallible>>> Future for ObserveFuture<F> {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Ok(mut response) = ready!(this.inner.as_mut().poll(cx));
+        http_server::update_span_from_response(this.inner.span(), &response);
+        response.headers_mut().extend(this.request_id.take().map(|id| (REQUEST_ID.clone(), id)));
+        let metrics = &this.endpoints.all[*this.endpoint];
+        metrics.answered(*this.method, response.status().as_u16(), this.started.elapsed());
+        Poll::Ready(Ok(response))
+    }
+}
+
+/// The routes that requests are told apart by. Unmatched requests share one entry, the first, so that labels come
+/// from a closed set.
+struct Endpoints {
+    router: matchit::Router<usize>,
+    all: Vec<RequestMetrics>,
+}
+
+impl Endpoints {
+    fn new(routes: impl IntoIterator<Item = String>) -> Self {
+        let (mut router, mut all) = (matchit::Router::new(), vec![RequestMetrics::new("unmatched".into())]);
+        for route in routes {
+            router.insert(&*route, all.len()).expect("invariant: the router took the same routes");
+            all.push(RequestMetrics::new(route));
+        }
+        Self { router, all }
+    }
+
+    fn index_of(&self, path: &str) -> usize {
+        self.router.at(path).map_or(0, |matched| *matched.value)
+    }
+}
+
+/// Whether requests for this path are traced: not the probes.
+fn is_traced(path: &str) -> bool {
     path != "/metrics" && !path.starts_with("/health/")
 }
 
-/// Gives the request an id, the client's own if it sent a sane one; puts it on the span, and returns it to
-/// the client.
-pub async fn identify(request: Request, next: Next) -> Response {
-    let sent = request.headers().get(&REQUEST_ID).filter(|id| is_sane(id.as_bytes())).cloned();
-    let id = sent.or_else(|| HeaderValue::try_from(Ulid::generate().to_string()).ok());
+fn server_span<B>(request: &Request<B>, route: &str, request_id: &HeaderValue) -> Span {
+    let span = http_server::make_span_from_request(request);
+    let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    continue_trace(&span, traceparent);
+    span.record("http.route", route);
+    span.record("otel.name", format!("{} {route}", request.method()));
+    span.record("request_id", request_id.to_str().ok());
+    span
+}
+
+/// Sets an attribute of the current span.
+pub(crate) fn set_attribute(name: &'static str, value: &'static str) {
     let span = Span::current();
-    if let Some(id) = id.as_ref().and_then(|id| id.to_str().ok()) {
-        span.record("request_id", id);
+    if !span.is_disabled() {
+        span.set_attribute(name, value);
     }
-    let mut response = next.run(request).await;
-    response.headers_mut().extend(id.map(|id| (REQUEST_ID.clone(), id)));
-    response
+}
+
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let sent = headers.get(&REQUEST_ID).filter(|id| is_sane(id.as_bytes()));
+    sent.cloned().unwrap_or_else(|| {
+        let mut id = [0; ulid::ULID_LEN];
+        let id = Ulid::generate().array_to_str(&mut id);
+        HeaderValue::from_str(id).expect("invariant: a ULID is letters and digits")
+    })
 }
 
 fn is_sane(id: &[u8]) -> bool {
@@ -39,43 +167,19 @@ fn is_sane(id: &[u8]) -> bool {
     (1..=MAX_REQUEST_ID).contains(&id.len()) && id.iter().all(allowed)
 }
 
-/// Measures how long the request takes, by its matched route: never by its path, which clients choose.
-pub async fn measure(request: Request, next: Next) -> Response {
-    let start = Instant::now();
-    let method = known_method(request.method());
-    let route = request.extensions().get::<MatchedPath>();
-    let endpoint = route.map_or("unmatched", MatchedPath::as_str).to_owned();
-    let response = next.run(request).await;
-    metrics::request_answered(method, endpoint, response.status().as_u16(), start.elapsed());
-    response
-}
-
-fn known_method(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        _ => "OTHER",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use axum::Router;
     use axum::body::Body;
-    use axum::middleware::from_fn;
+    use axum::http::Method;
     use tower::ServiceExt as _;
 
     use super::*;
 
     async fn echoed(sent: Option<&[u8]>) -> HeaderValue {
-        let router = Router::new().layer(from_fn(measure)).layer(from_fn(identify));
+        let service = ObserveLayer::new([], false).layer(Router::new());
         let request = sent.iter().fold(Request::get("/"), |request, id| request.header(&REQUEST_ID, *id));
-        let answer = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let answer = service.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         answer.headers()[&REQUEST_ID].clone()
     }
 
@@ -91,7 +195,11 @@ mod tests {
 
     #[test]
     fn labels_and_traces_are_bounded() {
-        assert_eq!(known_method(&Method::from_bytes(b"BREW").unwrap()), "OTHER");
+        let method = |name: &[u8]| RequestMetrics::method(&Method::from_bytes(name).unwrap());
+        assert_eq!((method(b"BREW"), method(b"BREW2")), (method(b"OTHER"), method(b"OTHER")));
+        assert_ne!(method(b"GET"), method(b"POST"));
+        let endpoints = Endpoints::new(["/price/{id}", "/price"].map(String::from));
+        assert_eq!(["/price/P-1", "/price", "/price/P-1/x"].map(|path| endpoints.index_of(path)), [1, 2, 0]);
         assert!(is_traced("/api/v1/price") && !is_traced("/health/ready") && !is_traced("/metrics"));
     }
 }

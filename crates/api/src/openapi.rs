@@ -1,6 +1,5 @@
 //! The document that describes the service, generated from the code.
 
-use pricing_core::json::MAX_DEPTH;
 use utoipa::OpenApi as _;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::Operation;
@@ -15,12 +14,11 @@ const ALWAYS: &[(&str, &str)] = &[
 ];
 /// What a call with a body may answer.
 const WITH_BODY: &[(&str, &str)] = &[
-    ("400", "The body is not JSON, or is nested deeper than 16 levels"),
+    ("400", "The body is not JSON"),
     ("413", "The body is longer than 64 KiB"),
     ("415", "The body is not declared as application/json"),
     ("422", "Fields of the body are missing or wrong"),
 ];
-const _: () = assert!(MAX_DEPTH == 16, "the description above says so");
 /// What a call with parameters may answer.
 const WITH_PARAMETERS: &[(&str, &str)] =
     &[("400", "The path is not UTF-8"), ("422", "Parameters are missing or wrong")];
@@ -39,12 +37,12 @@ const WITH_PARAMETERS: &[(&str, &str)] =
 struct Document;
 
 /// The document without the calls of the API.
-pub fn document() -> OpenApi {
+pub(crate) fn document() -> OpenApi {
     Document::openapi()
 }
 
 /// Adds the problems that calls have in common to each call of the API.
-pub fn with_problems(mut document: OpenApi) -> OpenApi {
+pub(crate) fn with_problems(mut document: OpenApi) -> OpenApi {
     let calls = document.paths.paths.iter_mut().filter(|(path, _)| path.starts_with("/api/"));
     for (_, item) in calls {
         item.get.iter_mut().chain(&mut item.post).for_each(add_problems);
@@ -125,7 +123,7 @@ mod tests {
     use super::*;
 
     fn described() -> Value {
-        serde_json::to_value(with_problems(crate::router::api(document()).1)).unwrap()
+        serde_json::to_value(with_problems(crate::router::calls(document()).1)).unwrap()
     }
 
     #[test]

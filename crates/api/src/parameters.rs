@@ -1,4 +1,4 @@
-//! Parameters in the path and in the query, validated like a body.
+//! Path and query parameters, validated like a body.
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Path, Query};
@@ -8,15 +8,15 @@ use validator::Validate;
 
 use crate::problem::Problem;
 
-/// Parameters in the path. Refused with 400 when they are no UTF-8, 422 when they break the rules of `T`.
+/// Path parameters. Refused with 400 when they are not UTF-8, 422 when they break the rules of `T`.
 #[derive(Debug)]
-pub struct PathOf<T>(pub T);
+pub(crate) struct ValidatedPath<T>(pub(crate) T);
 
-/// Parameters in the query. Refused with 422 when one is missing, there twice, or breaks the rules of `T`.
+/// Query parameters. Refused with 422 when one is missing, there twice, or breaks the rules of `T`.
 #[derive(Debug)]
-pub struct QueryOf<T>(pub T);
+pub(crate) struct ValidatedQuery<T>(pub(crate) T);
 
-impl<T, S> FromRequestParts<S> for PathOf<T>
+impl<T, S> FromRequestParts<S> for ValidatedPath<T>
 where
     T: DeserializeOwned + Validate + Send,
     S: Send + Sync,
@@ -31,7 +31,7 @@ where
     }
 }
 
-impl<T, S> FromRequestParts<S> for QueryOf<T>
+impl<T, S> FromRequestParts<S> for ValidatedQuery<T>
 where
     T: DeserializeOwned + Validate,
     S: Send + Sync,
@@ -96,7 +96,8 @@ mod tests {
     }
 
     async fn ask(path: &str) -> (u16, String) {
-        let handler = async |PathOf(id): PathOf<Id>, QueryOf(place): QueryOf<Place>| {
+        let handler = async |ValidatedPath(id): ValidatedPath<Id>,
+                             ValidatedQuery(place): ValidatedQuery<Place>| {
             format!("{} {} {}", id.id, place.place, place.loud)
         };
         let router = Router::new().route("/{id}", get(handler));

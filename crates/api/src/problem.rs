@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use validator::{ValidationError, ValidationErrors, ValidationErrorsKind};
 
 /// Media type of a problem document.
-pub const PROBLEM_JSON: &str = "application/problem+json";
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// After how many seconds it is worth trying again what could not be served.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -22,7 +22,7 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// An error as it is answered. It says what the client can act on, and of a fault of the service nothing
 /// but that there is one: its cause goes to the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// Kind of the problem; `about:blank`: the status says it all.
     #[schema(example = "about:blank")]
     r#type: &'static str,
@@ -42,18 +42,18 @@ pub struct Problem {
 
 /// A field of the request that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
-pub struct FieldError {
+pub(crate) struct FieldError {
     /// The field, or `body`, `query` or `path` when it is not known.
     #[schema(example = "product_id")]
-    pub field: Cow<'static, str>,
+    pub(crate) field: Cow<'static, str>,
     /// What is wrong with it.
     #[schema(example = "must not be empty")]
-    pub message: Cow<'static, str>,
+    pub(crate) message: Cow<'static, str>,
 }
 
 impl Problem {
     /// A problem of this status.
-    pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
@@ -64,28 +64,31 @@ impl Problem {
     }
 
     /// 400: the request cannot be read.
-    pub fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
     /// 404: there is no such thing.
-    pub fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
     /// 422: the request can be read, but these fields are wrong.
-    pub fn invalid(errors: Vec<FieldError>) -> Self {
+    pub(crate) fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = "The request has invalid fields.";
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 
     /// 422: this field is wrong.
-    pub fn invalid_field(field: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn invalid_field(
+        field: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self::invalid(vec![FieldError { field: field.into(), message: message.into() }])
     }
 
     /// 503: something the service depends on failed. The cause is logged, here and nowhere else.
-    pub fn unavailable(detail: &'static str, cause: &(dyn Error + 'static)) -> Self {
+    pub(crate) fn unavailable(detail: &'static str, cause: &(dyn Error + 'static)) -> Self {
         tracing::error!(error = %causes(cause), detail, "answering 503");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
@@ -130,7 +133,7 @@ impl IntoResponse for Problem {
 
 /// Gives a problem document to an error that comes without one, such as the router's own 404 and 405.
 /// Other headers, such as `Allow`, stay.
-pub fn complete(response: impl IntoResponse) -> Response {
+pub(crate) fn complete(response: impl IntoResponse) -> Response {
     let response = response.into_response();
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
@@ -151,7 +154,7 @@ pub fn complete(response: impl IntoResponse) -> Response {
 }
 
 /// Answers a panic with a 500, and logs what it said.
-pub fn of_panic(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
+pub(crate) fn of_panic(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
     tracing::error!(panic = panic_text(&*panic), "a request handler panicked");
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "The service failed.").into_response()
 }

@@ -1,59 +1,60 @@
-//! The routes, and what every request passes through on its way to them.
+//! The routes, and the layers around them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum_tracing_opentelemetry::middleware::OtelAxumLayer;
+use axum::extract::Request;
+use axum::response::Response;
 use pricing_service::admin::{self, Health};
-use tokio::sync::Semaphore;
-use tower::ServiceBuilder;
-use tower::util::option_layer;
+use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::load::Bounds;
-use crate::server::Service;
+use crate::load_shed::LoadShedLayer;
+use crate::observe::ObserveLayer;
+use crate::server::Api;
 use crate::state::AppState;
-use crate::{body, load, observe, openapi, prices, problem, recalculation};
+use crate::{openapi, prices, problem, recalculation};
+
+/// Routes that the OpenAPI document does not describe.
+const UNDESCRIBED: [&str; 3] = ["/docs", "/docs/{*rest}", "/openapi.json"];
 
 /// The whole service.
 ///
-/// From the outside in: the span of the request, which continues the caller's trace; the request's id; its
-/// duration, so that a refusal, a time-out and a panic are measured like any answer; the problem document
-/// that every error without one gets; a panic becomes a 500; a slow request becomes a 503, and so does one too
-/// many.
-pub fn router(service: &Service, health: Health) -> Router {
-    let (calls, document) = api(openapi::document());
-    let room = Arc::new(Semaphore::new(service.max_concurrent_requests));
-    let bounds = Bounds { time: service.request_timeout, room };
+/// From the outside in: the request's span, id and duration, so that a refusal, a time-out and a panic are measured
+/// like any answer; the problem document that every error without one gets; a panic becomes a 500; load shedding
+/// and the request time-out. These are plain services around the router, not layers of it, which would cost each
+/// request boxed clones of all of them.
+pub(crate) fn service(
+    api: &Api,
+    health: Health,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static {
+    let (calls, document) = calls(openapi::document());
+    let routes = document.paths.paths.keys().cloned().chain(UNDESCRIBED.map(String::from));
     let layers = ServiceBuilder::new()
-        .layer(option_layer(service.traced.then(|| OtelAxumLayer::default().filter(observe::is_traced))))
-        .layer(from_fn(observe::identify))
-        .layer(from_fn(observe::measure))
+        .layer(ObserveLayer::new(routes.collect::<Vec<_>>(), api.is_traced))
         .map_response(problem::complete)
         .layer(CatchPanicLayer::custom(problem::of_panic))
-        .layer(from_fn_with_state(bounds, load::bounded))
-        .layer(DefaultBodyLimit::max(body::MAX_BODY));
-    Router::new()
-        .merge(calls.with_state(service.state.clone()))
+        .layer(LoadShedLayer::new(api.max_concurrent_requests, api.request_timeout));
+    let router = Router::new()
+        .merge(calls.with_state(api.state.clone()))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi::with_problems(document)))
-        .merge(admin::router(health, service.metrics.clone()))
-        .layer(layers)
+        .merge(admin::router(health, api.metrics.clone()));
+    layers.service(router)
 }
 
 /// The calls of the API, and `document` with their descriptions added.
-pub(crate) fn api(document: OpenApi) -> (Router<Arc<AppState>>, OpenApi) {
+pub(crate) fn calls(document: OpenApi) -> (Router<Arc<AppState>>, OpenApi) {
     OpenApiRouter::with_openapi(document)
-        .routes(routes!(prices::price))
-        .routes(routes!(prices::price_by_path))
-        .routes(routes!(prices::prices))
-        .routes(routes!(recalculation::publish_market_event))
-        .routes(routes!(recalculation::recalculate))
-        .routes(routes!(recalculation::task))
+        .routes(routes!(prices::handlers::price))
+        .routes(routes!(prices::handlers::price_by_path))
+        .routes(routes!(prices::handlers::prices))
+        .routes(routes!(recalculation::market_event::publish_market_event))
+        .routes(routes!(recalculation::request::recalculate))
+        .routes(routes!(recalculation::task::task))
         .split_for_parts()
 }

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pricing_core::cache::PriceCache;
-use pricing_core::catalogue::{Catalogue, Preparation};
+use pricing_core::catalogue::{Catalogue, CatalogueError, Preparation};
 use pricing_core::causes::causes;
-use pricing_core::redis::Redis;
+use pricing_core::events::EventLog;
+use pricing_core::recalculation_queue::RecalculationQueue;
+use pricing_core::redis::{ConnectError, Redis};
+use pricing_queue::QueueOptions;
 use pricing_service::admin::Health;
 use pricing_service::http::{self, Ending};
 use pricing_service::shutdown::Shutdown;
@@ -17,29 +20,40 @@ use redis::aio::ConnectionManager;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
-use crate::prices::PriceInputs;
-use crate::router::router;
-use crate::state::{AppState, StartError};
+use crate::prices::reader::PriceReader;
+use crate::router::service;
+use crate::state::AppState;
 
 /// Longest to wait for the database connections to close at the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause before a database that was away at the start is tried again.
 const PREPARATION_PAUSE: Duration = Duration::from_secs(1);
 
-/// A service that is ready to be run.
-pub struct Service {
+/// The process cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Redis could not be set up.
+    #[error("cannot set up Redis")]
+    Redis(#[from] ConnectError),
+    /// The database could not be opened.
+    #[error("cannot open the database")]
+    Catalogue(#[from] CatalogueError),
+}
+
+/// An api that is ready to run.
+pub struct Api {
     /// What the handlers share.
-    pub state: Arc<AppState>,
+    pub(crate) state: Arc<AppState>,
     /// What the process says of itself.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// Whether requests are traced.
-    pub traced: bool,
+    pub(crate) is_traced: bool,
     /// Longest time for a request.
-    pub request_timeout: Duration,
+    pub(crate) request_timeout: Duration,
     /// Requests served at a time.
-    pub max_concurrent_requests: usize,
+    pub(crate) max_concurrent_requests: usize,
     /// How serving ends.
-    pub ending: Ending,
+    pub(crate) ending: Ending,
     /// The Redis and the database that readiness reports on.
     redis: ConnectionManager,
     catalogue: Catalogue,
@@ -47,14 +61,14 @@ pub struct Service {
     preparation: Option<Preparation>,
 }
 
-impl Service {
+impl Api {
     /// Connects to Redis and the database. Both may be away: they are used once they are there, and reads are
     /// served from the one that is.
     ///
     /// # Errors
     ///
     /// When a setting is wrong or the database refuses us.
-    pub async fn connect(config: &Config, metrics: Metrics, traced: bool) -> Result<Self, StartError> {
+    pub async fn connect(config: &Config, metrics: Metrics, is_traced: bool) -> Result<Self, StartError> {
         let redis = Redis::new(&config.redis)?;
         let (catalogue, preparation) = Catalogue::lazy(&config.database)?;
         let preparation = match preparation.run().await {
@@ -66,11 +80,20 @@ impl Service {
             Err(error) => return Err(error.into()),
         };
         let cache = PriceCache::new(&redis, config.cache);
-        let inputs = PriceInputs::new(cache.clone(), cache.patient(&redis));
+        let state = AppState {
+            reader: PriceReader::new(
+                cache.clone(),
+                cache.patient(&redis),
+                catalogue.clone(),
+                config.simulation,
+            ),
+            events: EventLog::new(&redis),
+            queue: RecalculationQueue::new(&redis, QueueOptions::default()),
+        };
         Ok(Self {
-            state: Arc::new(AppState::new(&redis, catalogue.clone(), inputs, config.simulation)),
+            state: Arc::new(state),
             metrics,
-            traced,
+            is_traced,
             request_timeout: config.request_timeout(),
             max_concurrent_requests: config.max_concurrent_requests as usize,
             ending: config.ending(),
@@ -87,18 +110,18 @@ impl Service {
 /// # Errors
 ///
 /// When a part of the process ends by itself.
-pub async fn run(listener: TcpListener, service: Service, shutdown: Shutdown) -> Result<(), PartFailed> {
+pub async fn run(listener: TcpListener, api: Api, shutdown: Shutdown) -> Result<(), PartFailed> {
     let mut parts = Supervisor::new(shutdown);
-    let (redis, catalogue) = (service.redis.clone(), service.catalogue.clone());
+    let (redis, catalogue) = (api.redis.clone(), api.catalogue.clone());
     let health = Health::new(parts.shutdown(), &[], redis, Some(catalogue.clone()));
-    parts.background("the upkeep of metrics", service.metrics.clone().upkeep());
-    if let Some(preparation) = &service.preparation {
+    parts.background("the upkeep of metrics", api.metrics.clone().upkeep());
+    if let Some(preparation) = &api.preparation {
         parts.background("the preparation of the database", prepare(preparation.clone()));
     }
-    let (ending, asked) = (service.ending, parts.shutdown());
-    let router = router(&service, health.clone());
+    let (ending, asked) = (api.ending, parts.shutdown());
+    let service = service(&api, health.clone());
     parts.part("the server", async move {
-        if !http::serve(listener, router, asked, ending).await {
+        if !http::serve(listener, service, asked, ending).await {
             tracing::warn!("DRAIN_TIMEOUT_SECONDS is over: requests are cut off");
         }
         Ok::<_, Infallible>(())

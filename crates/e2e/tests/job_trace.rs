@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pricing_e2e::otlp_receiver::{OtlpReceiver, Span};
-use pricing_e2e::process::Binary;
-use pricing_e2e::stack::Stack;
+use pricing_harness::service::Binary;
+use pricing_harness::stack::Stack;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const WORKER: &str = "pricing-worker-service";
@@ -47,7 +47,7 @@ async fn trace_of(receiver: &OtlpReceiver, task: &serde_json::Value, count: usiz
 async fn a_job_that_fails_twice_shows_both_attempts_as_errors_and_its_death_in_one_trace() {
     let receiver = OtlpReceiver::start().await;
     let stack = Stack::builder()
-        .traced_by(&receiver)
+        .traced_by(&receiver.endpoint())
         .set_for(Binary::Worker, "SIMULATE_FAILURE_RATE", 1)
         .set_for(Binary::Worker, "RETRY_MAX", 1)
         .set_for(Binary::Worker, "RETRY_DELAY_SECONDS", 0)

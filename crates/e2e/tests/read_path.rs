@@ -1,7 +1,9 @@
 //! Reading prices over HTTP, with everything in place and with parts missing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use pricing_harness::databases::TestDatabase;
+use pricing_harness::proxy::Mode;
 use pricing_harness::stack::Stack;
 use pricing_harness::waiting::eventually;
 use redis::AsyncCommands as _;
@@ -165,4 +167,31 @@ async fn without_the_database_stale_prices_are_served_and_others_are_503_not_404
         stack.price("P-100", "NY", false).await.get("stale").is_none().then_some(())
     })
     .await;
+}
+
+/// A read that is due to probe a silent database does not wait for it, be it for one product or for many.
+#[tokio::test]
+async fn no_read_of_stale_prices_waits_for_a_probe_of_the_database() {
+    let builder = Stack::builder().database(TestDatabase::postgres().await).database_through_proxy();
+    let stack = builder.set("CACHE_TTL_SECONDS", 1).listeners(0).workers(0).start().await;
+    let proxy = stack.database_proxy.as_ref().expect("the database is behind a proxy");
+    let ids = ["P-100", "P-101", "P-102"];
+    let body = json!({"user_location": "NY", "is_prime_member": false, "product_ids": ids});
+    stack.post("/api/v1/prices", &body).await;
+    proxy.set(Mode::Stalled);
+    eventually(Duration::from_secs(20), "stale prices", async || {
+        let (status, answer) = stack.post("/api/v1/prices", &body).await;
+        (status == StatusCode::OK && answer["prices"][0]["stale"] == true).then_some(())
+    })
+    .await;
+
+    // Long enough for several probes to be due, one a second.
+    let end = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < end {
+        let began = Instant::now();
+        let (status, answer) = stack.post("/api/v1/prices", &body).await;
+        assert!(began.elapsed() < Duration::from_millis(1_000), "a batch took {:?}", began.elapsed());
+        let prices = answer["prices"].as_array().expect("a list");
+        assert!(status == StatusCode::OK && prices.iter().all(|price| price["stale"] == true), "{answer}");
+    }
 }

@@ -1,12 +1,14 @@
 //! Serving HTTP, from the first connection to the last answer.
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::http::{HeaderValue, Request, header};
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use hyper::body::Incoming;
@@ -17,7 +19,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt as _};
 
 /// Connections served at a time; more wait to be accepted, where the system bounds their number.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -40,26 +42,24 @@ pub struct Ending {
     pub drain: Duration,
 }
 
-/// Serves `router` on `listener` until `shutdown`, and then as `ending` says. Returns whether all requests
+/// Serves `service` on `listener` until `shutdown`, and then as `ending` says. Returns whether all requests
 /// were answered.
 ///
 /// **A request that was sent before the listener closed is answered**, unless it takes longer than
 /// [`Ending::drain`]. A connection that sends no request ends after 75 seconds.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: CancellationToken,
-    ending: Ending,
-) -> bool {
+pub async fn serve<S>(listener: TcpListener, service: S, shutdown: CancellationToken, ending: Ending) -> bool
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+{
     let asked = shutdown.clone();
-    // Around the router, not a layer of it, which would cost every request an allocation for each route's copy.
-    let router = ServiceExt::<Request<Incoming>>::map_response(router, move |mut response: Response| {
+    let service = service.map_request(|request: axum::http::Request<Incoming>| request.map(Body::new));
+    let service = service.map_response(move |mut response: Response| {
         if asked.is_cancelled() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     });
-    let service = TowerToHyperService::new(router);
+    let service = TowerToHyperService::new(service);
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
     let (connections, graceful) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), GracefulShutdown::new());
@@ -121,6 +121,7 @@ async fn accept(
 mod tests {
     use std::net::Ipv4Addr;
 
+    use axum::Router;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::time::Instant;

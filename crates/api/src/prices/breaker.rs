@@ -1,4 +1,4 @@
-//! A circuit breaker: what just failed is passed by for a while.
+//! A circuit breaker: after a failure, calls are skipped until a probe succeeds.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,116 +6,153 @@ use std::time::Duration;
 
 use metrics::Gauge;
 use pricing_core::causes::causes;
+use pricing_core::clock::millis;
+use pricing_core::trace::client_call;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
+use tracing::Span;
 
-use crate::metrics::degraded;
+use crate::metrics::{Dependency, degraded};
 
-/// Milliseconds between two probes of what failed.
-const PAUSE_MS: u64 = 1_000;
-/// Longest that a read waits for a probe.
-const PROBE_WAIT: Duration = Duration::from_millis(100);
+/// Milliseconds between two probes.
+const PROBE_PERIOD_MS: u64 = 1_000;
+/// Maximum time that a read waits for a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Whether a call may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
-    /// The breaker is closed: as far as is known, the call will succeed.
+pub(super) enum Admission {
+    /// The breaker is closed.
     Closed,
-    /// It is half open: this one caller is to try.
+    /// The breaker is half open, and this caller makes the probe.
     Probe,
-    /// It is open: the call would fail.
+    /// The breaker is open.
     Refused,
 }
 
-/// Lets reads pass something by once it failed. Then one read a second probes it, and its success lets the
-/// others back, so an absence costs one read a second its waiting time, not every read.
+/// A circuit breaker in front of Redis or the database.
 ///
-/// Lock-free: a closed breaker costs one atomic load.
-pub struct Breaker {
-    /// What it stands in front of, for the log.
-    name: &'static str,
+/// A failure opens it. While it is open, one call a second is admitted as a probe, and the first success closes
+/// it: an outage costs one call a second its waiting time, not every read. Lock-free: a closed breaker costs one
+/// atomic load.
+pub(super) struct Breaker {
+    dependency: Dependency,
     /// 1 while it is open.
     gauge: Gauge,
-    born: Instant,
-    /// When the next read may probe, in milliseconds since `born`; 0 while it is closed.
-    retry_at: AtomicU64,
+    created: Instant,
+    /// When the next probe is due, in milliseconds since `created`; 0 while the breaker is closed.
+    probe_at: AtomicU64,
 }
 
 impl Breaker {
-    /// A closed breaker in front of what `name` says, to be counted as `missing` while it is open.
-    pub fn new(name: &'static str, missing: &'static str) -> Self {
-        Self { name, gauge: degraded(missing), born: Instant::now(), retry_at: AtomicU64::new(0) }
+    /// A closed breaker.
+    pub(super) fn new(dependency: Dependency) -> Self {
+        Self { dependency, gauge: degraded(dependency), created: Instant::now(), probe_at: AtomicU64::new(0) }
     }
 
-    /// Whether what is behind it failed, and has not been seen to work again.
-    pub fn is_open(&self) -> bool {
-        self.retry_at.load(Ordering::Relaxed) != 0
+    /// Whether the last call failed.
+    pub(super) fn is_open(&self) -> bool {
+        self.probe_at.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether to call: yes while it is closed; while it is open, for one caller a second.
-    pub fn admission(&self) -> Admission {
-        let retry_at = self.retry_at.load(Ordering::Relaxed);
-        if retry_at == 0 {
+    /// Admits every call while it is closed, and one call a second while it is open.
+    pub(super) fn admission(&self) -> Admission {
+        let probe_at = self.probe_at.load(Ordering::Relaxed);
+        if probe_at == 0 {
             return Admission::Closed;
         }
         let now = self.now();
-        let next = now + PAUSE_MS;
-        let is_due = now >= retry_at
-            && self.retry_at.compare_exchange(retry_at, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let next = now + PROBE_PERIOD_MS;
+        let is_due = now >= probe_at
+            && self.probe_at.compare_exchange(probe_at, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if is_due { Admission::Probe } else { Admission::Refused }
     }
 
-    /// Makes a call if it is admitted. `None` if it is not, or if it fails or takes longer than `wait`, or
-    /// than 100 ms when it is a probe.
-    pub async fn call<T, E: Error + 'static>(
+    /// Makes a call if it is admitted. `None` if it is not, or if it fails or takes longer than `max`, or than
+    /// 100 ms when it is a probe.
+    pub(super) async fn call<T, E: Error + 'static>(
         &self,
-        wait: Duration,
+        max: Duration,
+        span: impl FnOnce() -> Span,
         call: impl Future<Output = Result<T, E>>,
     ) -> Option<T> {
-        let wait = match self.admission() {
-            Admission::Closed => wait,
-            Admission::Probe => wait.min(PROBE_WAIT),
-            Admission::Refused => return None,
-        };
-        self.insist(wait, call).await
-    }
-
-    /// Makes a call even if the last one failed: for whoever has nothing else to ask. `None` if it fails or
-    /// takes longer than `wait`.
-    pub async fn insist<T, E: Error + 'static>(
-        &self,
-        wait: Duration,
-        call: impl Future<Output = Result<T, E>>,
-    ) -> Option<T> {
-        match timeout(wait, call).await {
-            Ok(Ok(value)) => {
-                self.close();
-                return Some(value);
+        let max = match self.admission() {
+            Admission::Closed => max,
+            Admission::Probe => max.min(PROBE_TIMEOUT),
+            Admission::Refused => {
+                skipped(self.dependency);
+                return None;
             }
-            Ok(Err(error)) => self.open(&error),
-            Err(elapsed) => self.open(&elapsed),
-        }
-        None
+        };
+        self.call_unconditionally(max, span(), call).await
     }
 
-    /// Opens the breaker, after a failure. The first one of an absence is logged.
-    pub fn open(&self, cause: &(dyn Error + 'static)) {
-        if self.retry_at.swap(self.now() + PAUSE_MS, Ordering::Relaxed) == 0 {
+    /// Makes a call although the breaker may be open: for a read that has nothing else to ask. `None` if it fails
+    /// or takes longer than `max`.
+    pub(super) async fn call_unconditionally<T, E: Error + 'static>(
+        &self,
+        max: Duration,
+        span: Span,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Option<T> {
+        match attempt(max, span, call).await {
+            Ok(value) => {
+                self.record_success();
+                Some(value)
+            }
+            Err(error) => {
+                self.record_failure(&error);
+                None
+            }
+        }
+    }
+
+    /// Opens the breaker. The first failure of an outage is logged.
+    pub(super) fn record_failure(&self, cause: &(dyn Error + 'static)) {
+        if self.probe_at.swap(self.now() + PROBE_PERIOD_MS, Ordering::Relaxed) == 0 {
             self.gauge.set(1);
-            tracing::warn!(error = %causes(cause), "{} failed: reads do without until it works again", self.name);
+            let dependency = self.dependency.as_str();
+            tracing::warn!(dependency, error = %causes(cause), "dependency failed: reads go on without it");
         }
     }
 
-    /// Closes the breaker, after a success.
-    pub fn close(&self) {
-        if self.is_open() && self.retry_at.swap(0, Ordering::Relaxed) != 0 {
+    /// Closes the breaker.
+    pub(super) fn record_success(&self) {
+        if self.is_open() && self.probe_at.swap(0, Ordering::Relaxed) != 0 {
             self.gauge.set(0);
-            tracing::info!("{} works again", self.name);
+            tracing::info!(dependency = self.dependency.as_str(), "dependency works again");
         }
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.created.elapsed())
     }
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError<E> {
+    /// The dependency answered with an error, or the connection broke.
+    #[error(transparent)]
+    Failed(E),
+    /// There was no answer in time.
+    #[error("no answer in time")]
+    TimedOut(#[source] Elapsed),
+}
+
+/// Makes a call within `max` and within its client span.
+pub(super) async fn attempt<T, E: Error + 'static>(
+    max: Duration,
+    span: Span,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, CallError<E>> {
+    let call = async { timeout(max, call).await.map_err(CallError::TimedOut)?.map_err(CallError::Failed) };
+    client_call(span, call).await
+}
+
+/// Notes on the span of the request that an open breaker skipped a call.
+pub(super) fn skipped(dependency: Dependency) {
+    crate::observe::set_attribute("pricing.skipped", dependency.as_str());
 }
 
 #[cfg(test)]
@@ -129,42 +166,51 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn after_a_failure_one_read_a_second_probes_until_one_succeeds() {
-        let breaker = Breaker::new("Redis", "redis");
-        let works = || breaker.call(WAIT, ready(Ok::<_, io::Error>(1)));
+        let breaker = Breaker::new(Dependency::Redis);
+        let works = || breaker.call(WAIT, Span::none, ready(Ok::<_, io::Error>(1)));
         assert_eq!(works().await, Some(1));
-        assert_eq!(breaker.call(WAIT, ready(Err::<i32, _>(io::Error::other("gone")))).await, None);
-        assert_eq!(works().await, None, "passed by");
+        assert_eq!(
+            breaker.call(WAIT, Span::none, ready(Err::<i32, _>(io::Error::other("gone")))).await,
+            None
+        );
+        assert_eq!(works().await, None, "skipped");
 
-        tokio::time::advance(Duration::from_millis(PAUSE_MS)).await;
+        tokio::time::advance(Duration::from_millis(PROBE_PERIOD_MS)).await;
         assert_eq!((breaker.admission(), breaker.admission()), (Admission::Probe, Admission::Refused));
         assert_eq!(works().await, None, "another one is trying");
 
-        tokio::time::advance(Duration::from_millis(PAUSE_MS)).await;
+        tokio::time::advance(Duration::from_millis(PROBE_PERIOD_MS)).await;
         assert_eq!((works().await, works().await), (Some(1), Some(1)));
         assert!(!breaker.is_open());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_has_nothing_else_to_ask_asks_all_the_same() {
-        let breaker = Breaker::new("Redis", "redis");
-        assert_eq!(breaker.call(WAIT, ready(Err::<i32, _>(io::Error::other("gone")))).await, None);
-        assert_eq!(breaker.call(WAIT, ready(Ok::<_, io::Error>(1))).await, None);
-        assert_eq!(breaker.insist(WAIT, ready(Ok::<_, io::Error>(1))).await, Some(1));
+    async fn a_call_that_is_not_skipped_may_close_an_open_breaker() {
+        let breaker = Breaker::new(Dependency::Redis);
+        assert_eq!(
+            breaker.call(WAIT, Span::none, ready(Err::<i32, _>(io::Error::other("gone")))).await,
+            None
+        );
+        assert_eq!(breaker.call(WAIT, Span::none, ready(Ok::<_, io::Error>(1))).await, None);
+        assert_eq!(
+            breaker.call_unconditionally(WAIT, Span::none(), ready(Ok::<_, io::Error>(1))).await,
+            Some(1)
+        );
         assert!(!breaker.is_open());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_redis_costs_its_waiting_time_once_and_then_a_short_probe_a_second() {
-        let (breaker, start) = (Breaker::new("Redis", "redis"), Instant::now());
-        let silent = || breaker.call(WAIT, pending::<Result<i32, io::Error>>());
+        let (breaker, start) = (Breaker::new(Dependency::Redis), Instant::now());
+        let silent = || breaker.call(WAIT, Span::none, pending::<Result<i32, io::Error>>());
         for _ in 0..100 {
             assert_eq!(silent().await, None);
         }
         assert_eq!(start.elapsed(), WAIT);
-        tokio::time::advance(Duration::from_millis(PAUSE_MS)).await;
+        tokio::time::advance(Duration::from_millis(PROBE_PERIOD_MS)).await;
         for _ in 0..100 {
             assert_eq!(silent().await, None);
         }
-        assert_eq!(start.elapsed(), WAIT + Duration::from_millis(PAUSE_MS) + PROBE_WAIT);
+        assert_eq!(start.elapsed(), WAIT + Duration::from_millis(PROBE_PERIOD_MS) + PROBE_TIMEOUT);
     }
 }

@@ -1,22 +1,179 @@
-//! The calls.
+//! The calls that answer prices: requests, answers, handlers.
 
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
+use pricing_core::ids::{Location, ProductId};
+use pricing_core::money::{Currency, Money, Ppm};
+use pricing_core::price::Membership;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use validator::Validate;
 
-use super::answer::{PriceAnswer, PricesAnswer};
-use super::read::read_price;
-use super::read_many::read_prices;
-use super::request::{CustomerQuery, PriceRequest, PricesRequest, ProductPath};
-use crate::body::{JsonBody, json};
-use crate::parameters::{PathOf, QueryOf};
+use super::reader::{Customer, Priced, ReadError};
+use crate::identifier::{Identifier, invalid_id, valid_id, valid_ids};
+use crate::json::{ValidatedJson, json};
+use crate::parameters::{ValidatedPath, ValidatedQuery};
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::state::AppState;
 
-/// Price a product for a customer
+/// Maximum products in one request.
+const MAX_PRODUCTS: u64 = 500;
+
+/// One product for one customer.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+pub(crate) struct PriceRequest {
+    /// The product.
+    #[validate(custom(function = valid_id))]
+    #[schema(value_type = Identifier)]
+    product_id: String,
+    /// The customer's location. One without a market is priced with the market `default`.
+    #[validate(custom(function = valid_id))]
+    #[schema(value_type = Identifier)]
+    user_location: String,
+    /// Whether the customer gets the members' discount.
+    #[serde(default)]
+    #[schema(default = false)]
+    is_prime_member: bool,
+}
+
+/// The product, in the path.
+#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct ProductPath {
+    /// The product.
+    #[validate(custom(function = valid_id))]
+    #[param(value_type = Identifier)]
+    product_id: String,
+}
+
+/// The customer, in the query.
+#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CustomerQuery {
+    /// The customer's location. One without a market is priced with the market `default`.
+    #[validate(custom(function = valid_id))]
+    #[param(value_type = Identifier)]
+    user_location: String,
+    /// Whether the customer gets the members' discount.
+    #[serde(default)]
+    #[param(default = false, required = false)]
+    is_prime_member: bool,
+}
+
+/// Many products for one customer.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+pub(crate) struct PricesRequest {
+    /// The products; one may be listed more than once.
+    #[validate(
+        length(min = 1, max = MAX_PRODUCTS, message = "must hold 1 to 500 items"),
+        custom(function = valid_ids)
+    )]
+    #[schema(value_type = Vec<Identifier>, min_items = 1, max_items = 500)]
+    product_ids: Vec<String>,
+    /// The customer's location. One without a market is priced with the market `default`.
+    #[validate(custom(function = valid_id))]
+    #[schema(value_type = Identifier)]
+    user_location: String,
+    /// Whether the customer gets the members' discount.
+    #[serde(default)]
+    #[schema(default = false)]
+    is_prime_member: bool,
+}
+
+fn product(id: String) -> Result<ProductId, Problem> {
+    ProductId::parse(id).map_err(invalid_id("product_id"))
+}
+
+fn customer(user_location: String, is_prime_member: bool) -> Result<Customer, Problem> {
+    let location = Location::parse(user_location).map_err(invalid_id("user_location"))?;
+    let membership = if is_prime_member { Membership::Prime } else { Membership::Standard };
+    Ok(Customer { location, membership })
+}
+
+/// Where the inputs of a price came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Source {
+    /// All of them from the cache.
+    Cache,
+    /// At least one of them from the database.
+    Database,
+}
+
+/// The price of a product for one customer.
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct PriceAnswer<'a> {
+    /// The product.
+    #[schema(value_type = Identifier)]
+    product_id: &'a str,
+    /// The price that the customer pays, in major units; two decimal places at most.
+    #[schema(value_type = f64, minimum = 0, example = 49.63)]
+    final_price: Money,
+    /// The price before market and membership, in major units.
+    #[schema(value_type = f64, minimum = 0, example = 54.99)]
+    base_price: Money,
+    /// The share of the market's price that membership saves.
+    #[schema(value_type = f64, minimum = 0, maximum = 1, example = 0.05)]
+    discount_rate: Ppm,
+    /// Where the inputs of the price came from.
+    source: Source,
+    /// Currency of both prices, ISO 4217.
+    #[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "USD")]
+    currency: Currency,
+    /// Version of the product that was priced; it only grows.
+    #[schema(minimum = 1, example = 1)]
+    version: u64,
+    /// Present, and true, when the database is down and the price was made of stale data.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    stale: bool,
+}
+
+impl<'a> PriceAnswer<'a> {
+    fn new(id: &'a ProductId, priced: &Priced) -> Self {
+        Self {
+            product_id: id.as_str(),
+            final_price: priced.detail.final_price,
+            base_price: priced.detail.base_price,
+            discount_rate: priced.detail.discount_rate,
+            source: if priced.is_cached { Source::Cache } else { Source::Database },
+            currency: priced.detail.currency,
+            version: priced.detail.version,
+            stale: priced.is_stale,
+        }
+    }
+}
+
+/// The prices of many products for one customer.
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct PricesAnswer<'a> {
+    /// The prices of the products that exist, in the order of the request.
+    prices: Vec<PriceAnswer<'a>>,
+    /// The products that do not exist, in the order of the request.
+    #[schema(value_type = Vec<Identifier>)]
+    missing: Vec<&'a str>,
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        const UNAVAILABLE: &str = "Prices are not available just now.";
+        match &error {
+            ReadError::UnknownProduct => Self::not_found("The product does not exist."),
+            // The breaker has logged the outage; a line for each read would drown everything else.
+            ReadError::Unavailable(cause) if cause.is_unavailable() => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE)
+            }
+            ReadError::Unavailable(_) => Self::unavailable(UNAVAILABLE, &error),
+        }
+    }
+}
+
+/// Price a product
 ///
-/// Prices a product for a customer, from the cache or, when it does not know the inputs, from the database.
+/// Prices a product for a customer: from the cache, or from the database on a cache miss.
 #[utoipa::path(
     post, path = "/api/v1/price", tag = "prices", request_body = PriceRequest,
     responses(
@@ -24,17 +181,19 @@ use crate::state::AppState;
         (status = 404, description = "The product does not exist", body = Problem, content_type = PROBLEM_JSON),
     )
 )]
-pub async fn price(
+pub(crate) async fn price(
     State(state): State<Arc<AppState>>,
-    JsonBody(request): JsonBody<PriceRequest>,
+    ValidatedJson(request): ValidatedJson<PriceRequest>,
 ) -> Result<Response, Problem> {
-    let (product, customer) = request.parse()?;
-    Ok(json(&read_price(&state, &product, &customer).await?))
+    let product = product(request.product_id)?;
+    let customer = customer(request.user_location, request.is_prime_member)?;
+    let priced = state.reader.price(&product, &customer).await?;
+    Ok(json(&PriceAnswer::new(&product, &priced)))
 }
 
-/// Price a product for a customer
+/// Price a product, by GET
 ///
-/// The same as the POST, for links and caches on the way.
+/// The same answer as the POST.
 #[utoipa::path(
     get, path = "/api/v1/price/{product_id}", tag = "prices", params(ProductPath, CustomerQuery),
     responses(
@@ -42,26 +201,100 @@ pub async fn price(
         (status = 404, description = "The product does not exist", body = Problem, content_type = PROBLEM_JSON),
     )
 )]
-pub async fn price_by_path(
+pub(crate) async fn price_by_path(
     State(state): State<Arc<AppState>>,
-    PathOf(path): PathOf<ProductPath>,
-    QueryOf(query): QueryOf<CustomerQuery>,
+    ValidatedPath(path): ValidatedPath<ProductPath>,
+    ValidatedQuery(query): ValidatedQuery<CustomerQuery>,
 ) -> Result<Response, Problem> {
-    let (product, customer) = path.parse(query)?;
-    Ok(json(&read_price(&state, &product, &customer).await?))
+    let product = product(path.product_id)?;
+    let customer = customer(query.user_location, query.is_prime_member)?;
+    let priced = state.reader.price(&product, &customer).await?;
+    Ok(json(&PriceAnswer::new(&product, &priced)))
 }
 
-/// Price many products for a customer
+/// Price many products
 ///
-/// At most 500 products, in one round trip to the cache.
+/// Prices up to 500 products for a customer, in one round trip to the cache.
 #[utoipa::path(
     post, path = "/api/v1/prices", tag = "prices", request_body = PricesRequest,
     responses((status = 200, description = "The prices, in the order of the request", body = PricesAnswer))
 )]
-pub async fn prices(
+pub(crate) async fn prices(
     State(state): State<Arc<AppState>>,
-    JsonBody(request): JsonBody<PricesRequest>,
+    ValidatedJson(request): ValidatedJson<PricesRequest>,
 ) -> Result<Response, Problem> {
-    let (products, customer) = request.parse()?;
-    Ok(json(&read_prices(&state, &products, &customer).await?))
+    let products: Result<Vec<_>, _> = request.product_ids.into_iter().map(ProductId::parse).collect();
+    let products = products.map_err(invalid_id("product_ids"))?;
+    let customer = customer(request.user_location, request.is_prime_member)?;
+    let priced = state.reader.prices(&products, &customer).await?;
+
+    let mut answer = PricesAnswer { prices: Vec::with_capacity(products.len()), missing: Vec::new() };
+    for (id, priced) in products.iter().zip(&priced) {
+        match priced {
+            Some(priced) => answer.prices.push(PriceAnswer::new(id, priced)),
+            None => answer.missing.push(id.as_str()),
+        }
+    }
+    Ok(json(&answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use pricing_core::price::{Market, Policy, Product, price};
+
+    use super::*;
+
+    fn invalid(json: &str) -> String {
+        let request: PricesRequest = serde_json::from_str(json).unwrap();
+        sonic_rs::to_string(&Problem::from(request.validate().unwrap_err())).unwrap()
+    }
+
+    #[test]
+    fn membership_defaults_to_none() {
+        let request: PriceRequest =
+            serde_json::from_str(r#"{"product_id":"P-100","user_location":"NY"}"#).unwrap();
+        assert_eq!((request.product_id.as_str(), request.user_location.as_str()), ("P-100", "NY"));
+        let customer = customer(request.user_location, request.is_prime_member).unwrap();
+        assert_eq!(customer.membership, Membership::Standard);
+    }
+
+    #[test]
+    fn a_batch_holds_1_to_500_products() {
+        let empty = invalid(r#"{"product_ids":[],"user_location":"NY"}"#);
+        assert!(
+            empty.contains(r#"[{"field":"product_ids","message":"must hold 1 to 500 items"}]"#),
+            "{empty}"
+        );
+        let many = vec![r#""P-1""#; 501].join(",");
+        let many = invalid(&format!(r#"{{"product_ids":[{many}],"user_location":"NY"}}"#));
+        assert!(many.contains("must hold 1 to 500 items"), "{many}");
+    }
+
+    #[test]
+    fn every_wrong_field_is_listed_by_its_name() {
+        let both = invalid(r#"{"product_ids":["P-1","P:2"],"user_location":""}"#);
+        assert!(both.contains(r#"{"field":"product_ids","message":"item 1 may only hold"#), "{both}");
+        assert!(both.contains(r#"{"field":"user_location","message":"must not be empty"}"#), "{both}");
+    }
+    #[test]
+    fn an_answer_has_the_contracts_fields_and_numbers() {
+        let base_price = Money::base(5_499).unwrap();
+        let product = Product { base_price, currency: Currency::USD, version: 7 };
+        let market = Market { multiplier: Ppm::multiplier(950_000).unwrap(), version: 1 };
+        let detail = price(&product, &market, Membership::Prime, &Policy::default());
+        let id = ProductId::parse("P-105").unwrap();
+        let json = |is_cached, is_stale| {
+            let priced = Priced { detail, is_cached, is_stale };
+            sonic_rs::to_string(&PriceAnswer::new(&id, &priced)).unwrap()
+        };
+        let fields = r#""product_id":"P-105","final_price":49.63,"base_price":54.99,"discount_rate":0.05"#;
+        assert_eq!(
+            json(true, false),
+            format!(r#"{{{fields},"source":"cache","currency":"USD","version":7}}"#)
+        );
+        assert_eq!(
+            json(false, true),
+            format!(r#"{{{fields},"source":"database","currency":"USD","version":7,"stale":true}}"#)
+        );
+    }
 }

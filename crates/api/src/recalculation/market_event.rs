@@ -11,15 +11,15 @@ use tracing::{Instrument as _, field, info_span};
 use utoipa::ToSchema;
 
 use super::reason::ReasonRequest;
-use crate::body::{JsonBody, json};
 use crate::identifier::Identifier;
+use crate::json::{ValidatedJson, json};
 use crate::metrics;
 use crate::problem::Problem;
 use crate::state::AppState;
 
 /// A market event that was published.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PublishedEvent<'a> {
+pub(crate) struct PublishedEvent<'a> {
     /// Always `Event published`.
     #[schema(example = "Event published")]
     status: &'static str,
@@ -42,9 +42,9 @@ pub struct PublishedEvent<'a> {
     post, path = "/api/v1/publish-market-event", tag = "recalculation", request_body = Option<ReasonRequest>,
     responses((status = 200, description = "The event is in the log", body = PublishedEvent))
 )]
-pub async fn publish_market_event(
+pub(crate) async fn publish_market_event(
     State(state): State<Arc<AppState>>,
-    body: Option<JsonBody<ReasonRequest>>,
+    body: Option<ValidatedJson<ReasonRequest>>,
 ) -> Result<Response, Problem> {
     let event = publish(&state.events, ReasonRequest::or(body, "market event")).await.map_err(|error| {
         let detail = match error {

@@ -1,11 +1,7 @@
-//! The calls that have prices recalculated, and the one that tells how far that is.
+//! The calls that start recalculations, and the one that reports on them.
 
-pub mod reason;
+pub(crate) mod market_event;
+pub(crate) mod request;
+pub(crate) mod task;
 
-mod market_event;
-mod request;
-mod task;
-
-pub use market_event::{__path_publish_market_event, PublishedEvent, publish_market_event};
-pub use request::{__path_recalculate, QueuedTask, recalculate};
-pub use task::{__path_task, TaskAnswer, TaskProgress, TaskResult, task};
+mod reason;

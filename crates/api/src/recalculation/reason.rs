@@ -5,11 +5,11 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use validator::{Validate, ValidationError};
 
-use crate::body::JsonBody;
+use crate::json::ValidatedJson;
 
 /// A request to recalculate.
 #[derive(Debug, Default, Deserialize, Validate, ToSchema)]
-pub struct ReasonRequest {
+pub(crate) struct ReasonRequest {
     /// Why, for the record: at most 256 characters.
     #[validate(custom(function = within_bounds))]
     #[schema(max_length = 256, example = "competitor changed prices")]
@@ -18,8 +18,8 @@ pub struct ReasonRequest {
 
 impl ReasonRequest {
     /// The reason of an optional body, `otherwise` when it gives none.
-    pub fn or(body: Option<JsonBody<Self>>, otherwise: &str) -> String {
-        body.and_then(|JsonBody(request)| request.reason).unwrap_or_else(|| otherwise.to_owned())
+    pub(crate) fn or(body: Option<ValidatedJson<Self>>, otherwise: &str) -> String {
+        body.and_then(|ValidatedJson(request)| request.reason).unwrap_or_else(|| otherwise.to_owned())
     }
 }
 
@@ -45,8 +45,8 @@ mod tests {
     #[test]
     fn a_reason_is_optional() {
         let given = ReasonRequest { reason: Some("storm".into()) };
-        assert_eq!(ReasonRequest::or(Some(JsonBody(given)), "none"), "storm");
-        assert_eq!(ReasonRequest::or(Some(JsonBody(ReasonRequest::default())), "none"), "none");
+        assert_eq!(ReasonRequest::or(Some(ValidatedJson(given)), "none"), "storm");
+        assert_eq!(ReasonRequest::or(Some(ValidatedJson(ReasonRequest::default())), "none"), "none");
         assert_eq!(ReasonRequest::or(None, "none"), "none");
     }
 }

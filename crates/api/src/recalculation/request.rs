@@ -10,15 +10,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::reason::ReasonRequest;
-use crate::body::{JsonBody, json};
 use crate::identifier::Identifier;
+use crate::json::{ValidatedJson, json};
 use crate::metrics;
 use crate::problem::Problem;
 use crate::state::AppState;
 
 /// A task that waits for a worker.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct QueuedTask<'a> {
+pub(crate) struct QueuedTask<'a> {
     /// Always `queued`.
     #[schema(example = "queued")]
     status: &'static str,
@@ -34,9 +34,9 @@ pub struct QueuedTask<'a> {
     post, path = "/api/v1/recalculate", tag = "recalculation", request_body = Option<ReasonRequest>,
     responses((status = 200, description = "The task is queued", body = QueuedTask))
 )]
-pub async fn recalculate(
+pub(crate) async fn recalculate(
     State(state): State<Arc<AppState>>,
-    body: Option<JsonBody<ReasonRequest>>,
+    body: Option<ValidatedJson<ReasonRequest>>,
 ) -> Result<Response, Problem> {
     let task = TaskId::generate();
     let reason = ReasonRequest::or(body, "requested");

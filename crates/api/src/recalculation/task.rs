@@ -14,14 +14,14 @@ use utoipa::{IntoParams, ToSchema};
 use validator::Validate;
 
 use crate::identifier::{Identifier, invalid_id, valid_id};
-use crate::parameters::PathOf;
+use crate::parameters::ValidatedPath;
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::state::AppState;
 
 /// The task, in the path.
 #[derive(Debug, Deserialize, Validate, IntoParams)]
 #[into_params(parameter_in = Path)]
-pub struct TaskPath {
+pub(crate) struct TaskPath {
     /// The task, or the market event that caused it: they share their id.
     #[validate(custom(function = valid_id))]
     #[param(value_type = Identifier)]
@@ -30,7 +30,7 @@ pub struct TaskPath {
 
 /// What is known of a task. Times are RFC 3339 in UTC.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct TaskAnswer {
+pub(crate) struct TaskAnswer {
     /// The task.
     #[schema(value_type = Identifier)]
     task_id: String,
@@ -64,7 +64,7 @@ pub struct TaskAnswer {
 
 /// How much of a task is done.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct TaskProgress {
+pub(crate) struct TaskProgress {
     /// Products done.
     done: u64,
     /// Products in all.
@@ -73,15 +73,16 @@ pub struct TaskProgress {
 
 /// What came of a recalculation, as its worker reported it. It is passed on as it is.
 #[derive(Debug, ToSchema)]
-pub struct TaskResult {
+#[expect(dead_code, reason = "describes what is passed on as it is")]
+pub(crate) struct TaskResult {
     /// `updated` or `skipped`.
     #[schema(example = "updated")]
-    pub status: String,
+    pub(crate) status: String,
     /// How many products were updated.
     #[schema(example = 900)]
-    pub updated_count: Option<u64>,
+    pub(crate) updated_count: Option<u64>,
     /// Why it was skipped.
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 impl From<TaskRecord> for TaskAnswer {
@@ -117,9 +118,9 @@ fn rfc3339(ms: i64) -> Option<String> {
         (status = 404, description = "No such task (any more)", body = Problem, content_type = PROBLEM_JSON),
     )
 )]
-pub async fn task(
+pub(crate) async fn task(
     State(state): State<Arc<AppState>>,
-    PathOf(path): PathOf<TaskPath>,
+    ValidatedPath(path): ValidatedPath<TaskPath>,
 ) -> Result<Json<TaskAnswer>, Problem> {
     let task = TaskId::parse(path.task_id).map_err(invalid_id("task_id"))?;
     let record = state.queue.queue().task(task.as_str()).await;

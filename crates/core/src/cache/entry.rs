@@ -1,51 +1,75 @@
-//! What one cache entry holds, and how long.
+//! One cache entry: its key, its encoding and its time to live.
 
+use std::io::Write as _;
 use std::time::Duration;
 
-use redis::RedisResult;
+use redis::{RedisWrite, ToRedisArgs, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Location, ProductId};
-use crate::json::is_shallow;
 use crate::money::{Currency, Money, Ppm};
 use crate::price::{Market, Product};
 
-/// Longest data of an entry, in bytes. Ours take about fifty.
-const MAX_DATA: usize = 1_024;
-/// Data of an entry that says that there is no such thing: JSON's word for it.
-const UNKNOWN: &str = "null";
-/// How long a location stays remembered as having no market of its own.
-pub(super) const UNKNOWN_MARKET_LIFE: Duration = Duration::from_secs(10);
-/// How long a product stays remembered as not existing: one that is created without an event is found then.
-pub(super) const UNKNOWN_PRODUCT_LIFE: Duration = Duration::from_secs(2);
-/// An entry that denies something for longer is none of ours.
-const LONGEST_UNKNOWN: Duration = UNKNOWN_MARKET_LIFE;
+/// Maximum length of an entry's data, in bytes: Redis stores a hash with longer values in twice the memory. It
+/// also bounds how deep the parser can recurse.
+const MAX_DATA: usize = 64;
+/// Data of a negative entry.
+const NEGATIVE: &str = "null";
+/// TTL of a negative market entry.
+const NEGATIVE_MARKET_TTL: Duration = Duration::from_secs(10);
+/// TTL of a negative product entry: a product that is created without an event is found after it.
+const NEGATIVE_PRODUCT_TTL: Duration = Duration::from_secs(2);
+/// Maximum TTL of a negative entry; anything longer is corrupt.
+const MAX_NEGATIVE_TTL: Duration = NEGATIVE_MARKET_TTL;
 /// Versions are exact in Lua and in signed columns up to here.
 const MAX_VERSION: u64 = 1 << 53;
 
-/// What the cache says of a key.
+/// What the cache holds under one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cached<T> {
-    /// Within its time to live.
+    /// A value within its time to live.
     Fresh {
         /// The cached value.
         value: T,
         /// Time since it was written.
         age: Duration,
     },
-    /// Past its time to live, but good enough while the database is away.
+    /// A value past its time to live, kept for an outage of the database.
     Stale {
         /// The cached value.
         value: T,
         /// Time since it was written.
         age: Duration,
     },
-    /// Known not to exist in the database.
-    Unknown,
-    /// Not in the cache.
+    /// A negative entry: the database has no such row.
+    Negative,
+    /// No entry.
     Absent,
-    /// There was an entry that does not decode. It has been removed.
+    /// An entry that did not decode. It has been removed.
     Corrupt,
+}
+
+impl<T: Copy> Cached<T> {
+    /// The value, if it is within its time to live.
+    pub fn fresh(&self) -> Option<T> {
+        match self {
+            Self::Fresh { value, .. } => Some(*value),
+            Self::Stale { .. } | Self::Negative | Self::Absent | Self::Corrupt => None,
+        }
+    }
+
+    /// The value, fresh or stale.
+    pub fn value(&self) -> Option<T> {
+        match self {
+            Self::Fresh { value, .. } | Self::Stale { value, .. } => Some(*value),
+            Self::Negative | Self::Absent | Self::Corrupt => None,
+        }
+    }
+
+    /// Whether the entry can serve as fresh: a fresh value or a negative entry.
+    pub fn is_current(&self) -> bool {
+        matches!(self, Self::Fresh { .. } | Self::Negative)
+    }
 }
 
 /// An entry to write.
@@ -55,116 +79,161 @@ pub enum Entry<'a> {
     Product(&'a ProductId, &'a Product),
     /// A market.
     Market(&'a Location, &'a Market),
-    /// A location without a market of its own. Any real market replaces it.
-    UnknownMarket(&'a Location),
-    /// A product that does not exist, and the version that the cache last knew it in, 0 if it did not. It
-    /// replaces that version, and any newer one replaces it.
-    UnknownProduct(&'a ProductId, u64),
+    /// The product does not exist. The version is the one last seen in the cache, 0 if none: the negative entry
+    /// replaces that version, and any newer version replaces it.
+    NegativeProduct(&'a ProductId, u64),
+    /// The location has no market. Any real market replaces the negative entry.
+    NegativeMarket(&'a Location),
 }
 
 impl Entry<'_> {
-    pub(super) fn version(&self) -> u64 {
-        match self {
-            Entry::Product(_, product) => product.version,
-            Entry::Market(_, market) => market.version,
-            Entry::UnknownMarket(_) => 0,
-            Entry::UnknownProduct(_, version) => *version,
-        }
-    }
-
-    pub(super) fn data(&self) -> String {
-        let data = match self {
-            Entry::Product(_, product) => sonic_rs::to_string(&ProductData {
-                base_price_minor: product.base_price.minor(),
-                currency: product.currency.as_str(),
-            }),
-            Entry::Market(_, market) => {
-                sonic_rs::to_string(&MarketData { multiplier_ppm: market.multiplier.get() })
+    /// Appends the entry's key, version, data and TTL in milliseconds to a call of `store.lua`.
+    pub(super) fn append_to(&self, call: &mut redis::ScriptInvocation<'_>, prefix: &str, ttls: &Ttls) {
+        let (key, version, data, ttl) = match self {
+            Entry::Product(id, product) => {
+                (Key::product(prefix, id), product.version, encode(*product), None)
             }
-            Entry::UnknownMarket(_) | Entry::UnknownProduct(..) => return UNKNOWN.to_owned(),
+            Entry::Market(location, market) => {
+                (Key::market(prefix, location), market.version, encode(*market), None)
+            }
+            Entry::NegativeProduct(id, version) => {
+                (Key::product(prefix, id), *version, NEGATIVE.to_owned(), Some(NEGATIVE_PRODUCT_TTL))
+            }
+            Entry::NegativeMarket(location) => {
+                (Key::market(prefix, location), 0, NEGATIVE.to_owned(), Some(NEGATIVE_MARKET_TTL))
+            }
         };
-        data.unwrap_or_default() // integers and plain strings always serialize
+        let ttl = ttl.unwrap_or_else(|| ttls.of(&key));
+        call.key(key).arg(version).arg(data).arg(ttl.as_millis() as u64);
     }
 }
 
-/// A value that can be read from an entry's version and data; the contract that cached data must keep.
-pub(super) trait Decode: Sized {
-    fn decode(version: u64, data: &[u8]) -> Option<Self>;
+fn encode<T: CachedValue>(value: &T) -> String {
+    let data =
+        sonic_rs::to_string(&value.to_data()).expect("invariant: integers and plain strings serialize");
+    debug_assert!(data.len() <= MAX_DATA, "{data}");
+    data
+}
+
+/// The Redis key of an entry, written without an allocation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key<'a>([&'a str; 3]);
+
+impl<'a> Key<'a> {
+    pub(super) fn product(prefix: &'a str, id: &'a ProductId) -> Self {
+        Self([prefix, "product:", id.as_str()])
+    }
+
+    pub(super) fn market(prefix: &'a str, location: &'a Location) -> Self {
+        Self([prefix, "market:", location.as_str()])
+    }
+
+    /// A number in 0 … 1 that looks random and depends on the key alone (FNV-1a).
+    fn spread(&self) -> f64 {
+        let bytes = self.0.iter().flat_map(|part| part.bytes());
+        let hash =
+            bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        f64::from(hash) / f64::from(u32::MAX)
+    }
+}
+
+impl ToRedisArgs for Key<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        let mut argument = out.writer_for_next_arg();
+        for part in self.0 {
+            argument.write_all(part.as_bytes()).expect("invariant: memory takes every write");
+        }
+    }
+}
+
+impl redis::ToSingleRedisArg for Key<'_> {}
+
+/// A value that the cache can hold. Decoding validates it as strictly as reading the database does.
+pub(super) trait CachedValue: Sized {
+    type Data<'d>: Serialize + Deserialize<'d>;
+
+    fn to_data(&self) -> Self::Data<'_>;
+    fn from_data(version: u64, data: Self::Data<'_>) -> Option<Self>;
 }
 
 #[derive(Serialize, Deserialize)]
-struct ProductData<'a> {
+pub(super) struct ProductData<'a> {
     base_price_minor: i64,
     #[serde(borrow)]
     currency: &'a str,
 }
 
 #[derive(Serialize, Deserialize)]
-struct MarketData {
+pub(super) struct MarketData {
     multiplier_ppm: i64,
 }
 
-impl Decode for Product {
-    fn decode(version: u64, data: &[u8]) -> Option<Self> {
-        let data: ProductData<'_> = sonic_rs::from_slice(data).ok()?;
+impl CachedValue for Product {
+    type Data<'d> = ProductData<'d>;
+
+    fn to_data(&self) -> ProductData<'_> {
+        ProductData { base_price_minor: self.base_price.minor(), currency: self.currency.as_str() }
+    }
+
+    fn from_data(version: u64, data: ProductData<'_>) -> Option<Self> {
         let base_price = Money::base(data.base_price_minor)?;
         Some(Self { base_price, currency: Currency::parse(data.currency)?, version })
     }
 }
 
-impl Decode for Market {
-    fn decode(version: u64, data: &[u8]) -> Option<Self> {
-        let data: MarketData = sonic_rs::from_slice(data).ok()?;
+impl CachedValue for Market {
+    type Data<'d> = MarketData;
+
+    fn to_data(&self) -> MarketData {
+        MarketData { multiplier_ppm: self.multiplier.get() }
+    }
+
+    fn from_data(version: u64, data: MarketData) -> Option<Self> {
         Some(Self { multiplier: Ppm::multiplier(data.multiplier_ppm)?, version })
     }
 }
 
-/// Version and data of an entry as Redis returns them.
-pub(super) type Reply = RedisResult<(Option<Vec<u8>>, Option<Vec<u8>>)>;
-
-/// How long entries are fresh, and how much longer they are kept.
+/// How long entries are fresh, and how much longer they are kept as stale.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lives {
-    pub(super) fresh: Duration,
-    pub(super) spare: Duration,
+pub(super) struct Ttls {
+    pub(super) fresh_ttl: Duration,
+    pub(super) stale_ttl: Duration,
 }
 
-impl Lives {
-    /// The whole life of an entry: fresh ± 10 %, so that entries written together do not expire together,
-    /// plus the spare time. It depends on the key alone, so a reader can tell an entry's age.
-    pub(super) fn life(&self, key: &str) -> Duration {
-        self.fresh.mul_f64(0.9 + 0.2 * spread(key)) + self.spare
+impl Ttls {
+    /// The TTL of an entry in Redis: fresh ± 10 %, so that entries written together do not expire together, plus
+    /// the stale time. It depends on the key alone, so a reader can tell an entry's age.
+    pub(super) fn of(&self, key: &Key<'_>) -> Duration {
+        self.fresh_ttl.mul_f64(0.9 + 0.2 * key.spread()) + self.stale_ttl
     }
 
-    /// Judges an entry that has `left_ms` of its life left.
-    pub(super) fn decode<T: Decode>(&self, key: &str, reply: &Reply, left_ms: i64) -> Cached<T> {
-        let (version, data) = match reply {
-            Ok((None, None)) => return Cached::Absent,
-            Ok((Some(version), Some(data))) => (version, data),
-            Ok(_) | Err(_) => return Cached::Corrupt,
+    /// Decodes the reply of `HMGET v d`, for an entry whose remaining TTL is `pttl` as Redis gives it: in
+    /// milliseconds, -2 for no key, -1 for one that never expires.
+    pub(super) fn decode<T: CachedValue>(&self, key: &Key<'_>, fields: &Value, pttl: i64) -> Cached<T> {
+        let Value::Array(fields) = fields else { return Cached::Corrupt };
+        let (version, data) = match &fields[..] {
+            [Value::Nil, Value::Nil] => return Cached::Absent,
+            [Value::BulkString(version), Value::BulkString(data)] => (version, data),
+            _ => return Cached::Corrupt,
         };
-        let Ok(left) = u64::try_from(left_ms).map(Duration::from_millis) else {
-            return if left_ms == -2 { Cached::Absent } else { Cached::Corrupt };
+        let Ok(left) = u64::try_from(pttl).map(Duration::from_millis) else {
+            return if pttl == -2 { Cached::Absent } else { Cached::Corrupt };
         };
-        if data == UNKNOWN.as_bytes() && left <= LONGEST_UNKNOWN {
-            return Cached::Unknown;
+        if data == NEGATIVE.as_bytes() && left <= MAX_NEGATIVE_TTL {
+            return Cached::Negative;
         }
-        let version = std::str::from_utf8(version).ok().and_then(|text| text.parse().ok());
-        let version = version.filter(|version| (1..=MAX_VERSION).contains(version));
-        let readable = data.len() <= MAX_DATA && is_shallow(data);
-        let Some(value) = version.filter(|_| readable).and_then(|version| T::decode(version, data)) else {
-            return Cached::Corrupt;
-        };
-        let age = self.life(key).saturating_sub(left);
-        if left > self.spare { Cached::Fresh { value, age } } else { Cached::Stale { value, age } }
+        let Some(value) = decode_value(version, data) else { return Cached::Corrupt };
+        let age = self.of(key).saturating_sub(left);
+        if left > self.stale_ttl { Cached::Fresh { value, age } } else { Cached::Stale { value, age } }
     }
 }
 
-/// A number in 0 … 1 that looks random and depends on the key alone (FNV-1a).
-fn spread(key: &str) -> f64 {
-    let hash =
-        key.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    f64::from(hash) / f64::from(u32::MAX)
+fn decode_value<T: CachedValue>(version: &[u8], data: &[u8]) -> Option<T> {
+    let version = std::str::from_utf8(version).ok()?.parse().ok()?;
+    if !(1..=MAX_VERSION).contains(&version) || data.len() > MAX_DATA {
+        return None;
+    }
+    T::from_data(version, sonic_rs::from_slice(data).ok()?)
 }
 
 #[cfg(test)]
@@ -173,11 +242,12 @@ mod tests {
 
     use super::*;
 
-    const LIVES: Lives = Lives { fresh: Duration::from_secs(60), spare: Duration::from_secs(600) };
-    const KEY: &str = "pricing:product:P-100";
+    const TTLS: Ttls = Ttls { fresh_ttl: Duration::from_secs(60), stale_ttl: Duration::from_secs(600) };
+    const KEY: Key<'_> = Key(["pricing:", "product:", "P-100"]);
 
-    fn decode(version: &str, data: &[u8], left_ms: i64) -> Cached<Product> {
-        LIVES.decode(KEY, &Ok((Some(version.into()), Some(data.to_vec()))), left_ms)
+    fn decode(version: &str, data: &[u8], pttl: i64) -> Cached<Product> {
+        let fields = [version.as_bytes(), data].map(|bytes| Value::BulkString(bytes.to_vec()));
+        TTLS.decode(&KEY, &Value::Array(fields.to_vec()), pttl)
     }
 
     const GOOD: &[u8] = br#"{"base_price_minor":5499,"currency":"USD"}"#;
@@ -191,12 +261,9 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_may_deny_a_thing_for_a_short_while_only() {
-        let id = ProductId::parse("P-100").unwrap();
-        let entry = Entry::UnknownProduct(&id, 7);
-        assert_eq!(entry.version(), 7);
-        assert_eq!(decode("7", entry.data().as_bytes(), 2_000), Cached::Unknown);
-        assert_eq!(decode("7", entry.data().as_bytes(), 10_001), Cached::Corrupt);
+    fn a_negative_entry_is_valid_for_a_short_while_only() {
+        assert_eq!(decode("7", NEGATIVE.as_bytes(), 2_000), Cached::Negative);
+        assert_eq!(decode("7", NEGATIVE.as_bytes(), 10_001), Cached::Corrupt);
     }
 
     #[test]
@@ -220,13 +287,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_reply_of_another_shape_is_corrupt() {
+        for reply in [Value::Nil, Value::Int(1), Value::Array(vec![Value::Nil])] {
+            assert_eq!(TTLS.decode::<Product>(&KEY, &reply, 650_000), Cached::Corrupt, "{reply:?}");
+        }
+        let absent = Value::Array(vec![Value::Nil, Value::Nil]);
+        assert_eq!(TTLS.decode::<Product>(&KEY, &absent, -2), Cached::Absent);
+    }
+
     proptest! {
         #[test]
         fn what_is_written_reads_back(minor in 0..=Money::MAX_BASE.minor(), version in 1..MAX_VERSION) {
             let product = Product { base_price: Money::base(minor).unwrap(), currency: Currency::USD, version };
-            let id = ProductId::parse("P-100").unwrap();
-            let entry = Entry::Product(&id, &product);
-            let read = decode(&entry.version().to_string(), entry.data().as_bytes(), 650_000);
+            let data = encode(&product);
+            prop_assert!(data.len() <= MAX_DATA, "{}", data);
+            let read = decode(&version.to_string(), data.as_bytes(), 650_000);
             let same = matches!(read, Cached::Fresh { value, .. } if value == product);
             prop_assert!(same, "{:?}", read);
         }
@@ -237,8 +313,9 @@ mod tests {
         }
 
         #[test]
-        fn a_life_is_within_ten_per_cent(key in "[a-z]{1,20}") {
-            let fresh = LIVES.life(&key) - LIVES.spare;
+        fn a_ttl_is_within_ten_per_cent(id in "[a-z]{1,20}") {
+            let id = ProductId::parse(id).unwrap();
+            let fresh = TTLS.of(&Key::product("pricing:", &id)) - TTLS.stale_ttl;
             prop_assert!((54_000..=66_000).contains(&fresh.as_millis()), "{:?}", fresh);
         }
     }

@@ -1,7 +1,7 @@
 //! The cache in front of the catalogue: cache-aside, versioned, validated on read.
 //!
-//! What is cached is the inputs of a price, each under its own key, never the price of one customer: so
-//! the number of entries is products + markets, and no discount can leak from one customer to another.
+//! An entry holds an input of prices, a product or a market, under its own key, never the price of one customer.
+//! So there are as many entries as products and markets, and no discount leaks from one customer to another.
 
 mod entry;
 
@@ -9,153 +9,107 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use redis::aio::ConnectionManager;
-use redis::{RedisResult, Script};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, Value};
+use smallvec::SmallVec;
 
 pub use entry::{Cached, Entry};
-use entry::{Reply, UNKNOWN_MARKET_LIFE, UNKNOWN_PRODUCT_LIFE};
+use entry::{CachedValue, Key, Ttls};
 
 use crate::ids::{Location, ProductId};
 use crate::price::{Market, Product};
 use crate::redis::Redis;
 
-/// Entries one script writes at most, so that none holds Redis up for long.
+/// Maximum entries in one call of `store.lua`, so that no call blocks Redis for long.
 const ENTRIES_PER_SCRIPT: usize = 100;
 
-/// How long entries live.
+/// TTLs of cache entries.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct CacheSettings {
-    /// Seconds, ± 10 % by key, that a cache entry is served as fresh
+    /// Seconds that a cache entry is fresh, ± 10 % by key
     #[arg(long, env, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub cache_ttl_seconds: u64,
-    /// Seconds that an entry is kept beyond that, to be served while the database is away
+    /// Seconds that an entry is kept as stale after that, for outages of the database
     #[arg(long, env, default_value_t = 600, value_parser = clap::value_parser!(u64).range(0..=604_800))]
     pub stale_ttl_seconds: u64,
 }
 
 /// What the cache holds for one read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CachedInputs {
-    /// The product's entry.
-    pub product: Cached<Product>,
-    /// The entry of the market of the customer's location.
+    /// The products' entries, in the order of the request.
+    pub products: SmallVec<[Cached<Product>; 1]>,
+    /// The entry of the location's market.
     pub market: Cached<Market>,
-}
-
-/// An entry that does not decode, as it was found.
-struct Corrupt<'k> {
-    key: &'k str,
-    data: Vec<u8>,
 }
 
 /// The price cache in Redis.
 ///
-/// An entry is a hash of version `v` and data `d` that Redis itself expires; how fresh it is follows
-/// from its remaining life, so only the clock of Redis counts. **An entry is replaced only by one of an
-/// equal or higher version**, in one script, whoever writes: a writer that was paused while a newer
-/// version was stored changes nothing. Data that does not decode is [`Cached::Corrupt`] and never served.
+/// An entry is a hash of version `v` and data `d` that Redis expires. Its freshness follows from its remaining
+/// TTL, so only the clock of Redis counts. **An entry is replaced only by one of an equal or higher version**, in
+/// one script, whoever writes: a writer that was paused while a newer version was stored changes nothing. Data
+/// that does not decode is [`Cached::Corrupt`] and never served.
+///
+/// No method has a time-out of its own but that of its connection: callers set one.
 #[derive(Clone)]
 pub struct PriceCache {
     redis: ConnectionManager,
     prefix: String,
-    lives: entry::Lives,
+    ttls: Ttls,
     store: Script,
     discard: Script,
 }
 
 impl PriceCache {
-    /// A cache whose entries live as the settings say. Every process must be given the same settings.
+    /// A cache whose entries have the TTLs of the settings. Every process must be given the same settings.
     pub fn new(redis: &Redis, settings: CacheSettings) -> Self {
         Self {
             redis: redis.cache.clone(),
             prefix: redis.prefix.clone(),
-            lives: entry::Lives {
-                fresh: Duration::from_secs(settings.cache_ttl_seconds),
-                spare: Duration::from_secs(settings.stale_ttl_seconds),
+            ttls: Ttls {
+                fresh_ttl: Duration::from_secs(settings.cache_ttl_seconds),
+                stale_ttl: Duration::from_secs(settings.stale_ttl_seconds),
             },
             store: Script::new(include_str!("store.lua")),
             discard: Script::new(include_str!("discard.lua")),
         }
     }
 
-    /// The same cache with the patience of a background job: what a read gives up after 200 ms may take 2 s.
+    /// The same cache on the connection for commands, whose time-out is 2 s.
     #[must_use]
     pub fn patient(self, redis: &Redis) -> Self {
         Self { redis: redis.commands.clone(), ..self }
     }
 
-    /// Reads the entries of a product and of a market, in one round trip.
+    /// Reads the entries of products and of a location's market, in one round trip.
     ///
     /// # Errors
     ///
     /// When Redis is away or slow.
-    pub async fn inputs(&self, product: &ProductId, location: &Location) -> RedisResult<CachedInputs> {
-        let (product_key, market_key) = (self.product_key(product), self.market_key(location));
-        let mut pipe = redis::pipe();
-        read(&mut pipe, &product_key);
-        read(&mut pipe, &market_key);
-        let (product, product_left, market, market_left): (Reply, i64, Reply, i64) =
-            pipe.ignore_errors().query_async(&mut self.redis.clone()).await?;
-        let mut corrupt = Vec::new();
-        let inputs = CachedInputs {
-            product: self.judge(&product_key, &product, product_left, &mut corrupt),
-            market: self.judge(&market_key, &market, market_left, &mut corrupt),
-        };
-        self.discard(corrupt).await;
-        Ok(inputs)
-    }
-
-    /// Reads the entries of many products and of one market, in one round trip. The products come in the
-    /// order of their ids.
-    ///
-    /// # Errors
-    ///
-    /// When Redis is away or slow.
-    pub async fn inputs_of_many(
-        &self,
-        products: &[ProductId],
-        location: &Location,
-    ) -> RedisResult<(Vec<Cached<Product>>, Cached<Market>)> {
-        let keys: Vec<String> = products.iter().map(|id| self.product_key(id)).collect();
-        let market_key = self.market_key(location);
-        let mut pipe = redis::pipe();
-        keys.iter().chain([&market_key]).for_each(|key| read(&mut pipe, key));
-        let replies: Vec<redis::Value> = pipe.ignore_errors().query_async(&mut self.redis.clone()).await?;
-
-        let mut replies = replies.into_iter();
-        let mut next = || -> RedisResult<(Reply, i64)> {
-            let reply = redis::from_redis_value(replies.next().unwrap_or(redis::Value::Nil))?;
-            let left = redis::from_redis_value(replies.next().unwrap_or(redis::Value::Nil))?;
-            Ok((reply, left))
-        };
-        let (mut cached, mut corrupt) = (Vec::with_capacity(keys.len()), Vec::new());
-        for key in &keys {
-            let (reply, left) = next()?;
-            cached.push(self.judge(key, &reply, left, &mut corrupt));
+    pub async fn get(&self, products: &[ProductId], location: &Location) -> RedisResult<CachedInputs> {
+        let keys = products.iter().map(|id| Key::product(&self.prefix, id));
+        let market_key = Key::market(&self.prefix, location);
+        let commands = 2 * (products.len() + 1);
+        let mut pipe = Pipeline::with_capacity(commands);
+        for key in keys.clone().chain([market_key]) {
+            let mut fields = Cmd::with_capacity(4, 128);
+            fields.arg("HMGET").arg(key).arg("v").arg("d");
+            let mut ttl = Cmd::with_capacity(2, 128);
+            ttl.arg("PTTL").arg(key);
+            pipe.add_command(fields).add_command(ttl);
         }
-        let (reply, left) = next()?;
-        let market = self.judge(&market_key, &reply, left, &mut corrupt);
-        self.discard(corrupt).await;
-        Ok((cached, market))
+        let replies = self.redis.clone().send_packed_commands(&pipe, 0, commands).await?;
+
+        let mut decoder = Decoder { ttls: &self.ttls, replies: replies.iter(), corrupt: Vec::new() };
+        let products = keys.map(|key| decoder.next(key)).collect::<RedisResult<_>>()?;
+        let market = decoder.next(market_key)?;
+        let corrupt = decoder.corrupt;
+        if !corrupt.is_empty() {
+            Box::pin(self.discard(corrupt)).await;
+        }
+        Ok(CachedInputs { products, market })
     }
 
-    /// Reads the entry of one market.
-    ///
-    /// # Errors
-    ///
-    /// When Redis is away or slow.
-    pub async fn market(&self, location: &Location) -> RedisResult<Cached<Market>> {
-        let key = self.market_key(location);
-        let mut pipe = redis::pipe();
-        read(&mut pipe, &key);
-        let (reply, left): (Reply, i64) = pipe.ignore_errors().query_async(&mut self.redis.clone()).await?;
-        let mut corrupt = Vec::new();
-        let market = self.judge(&key, &reply, left, &mut corrupt);
-        self.discard(corrupt).await;
-        Ok(market)
-    }
-
-    /// Writes entries, in one burst, each except where a newer version is stored already. Returns how
-    /// many were written.
+    /// Writes entries in one burst, each unless a newer version is stored. Returns how many were written.
     ///
     /// # Errors
     ///
@@ -163,61 +117,53 @@ impl PriceCache {
     pub async fn store(&self, entries: &[Entry<'_>]) -> RedisResult<u64> {
         let writes = entries.chunks(ENTRIES_PER_SCRIPT).map(async |entries| -> RedisResult<u64> {
             let mut call = self.store.prepare_invoke();
-            for entry in entries {
-                let (key, life) = match entry {
-                    Entry::Product(id, _) => with_life(&self.lives, self.product_key(id)),
-                    Entry::Market(location, _) => with_life(&self.lives, self.market_key(location)),
-                    Entry::UnknownMarket(location) => (self.market_key(location), UNKNOWN_MARKET_LIFE),
-                    Entry::UnknownProduct(id, _) => (self.product_key(id), UNKNOWN_PRODUCT_LIFE),
-                };
-                call.key(key).arg(entry.version()).arg(entry.data()).arg(life.as_millis() as u64);
-            }
+            entries.iter().for_each(|entry| entry.append_to(&mut call, &self.prefix, &self.ttls));
             call.invoke_async(&mut self.redis.clone()).await
         });
         Ok(try_join_all(writes).await?.into_iter().sum())
     }
 
-    /// Removes entries that were found corrupt, so that the fills after these misses take their place
-    /// whatever version they claim. One that stays is found corrupt again.
+    /// Removes corrupt entries, so that the fills after these misses replace them whatever version they claim. An
+    /// entry that cannot be removed now is found corrupt again.
     async fn discard(&self, corrupt: Vec<Corrupt<'_>>) {
         let discards = corrupt.into_iter().map(async |Corrupt { key, data }| -> RedisResult<u64> {
             self.discard.key(key).arg(data).invoke_async(&mut self.redis.clone()).await
         });
         if let Err(error) = try_join_all(discards).await {
-            tracing::warn!(%error, "corrupt cache entries are not removed yet");
+            tracing::warn!(%error, "cannot remove corrupt cache entries");
         }
     }
+}
 
-    /// Decodes an entry; notes it when it is corrupt.
-    fn judge<'k, T: entry::Decode>(
-        &self,
-        key: &'k str,
-        reply: &Reply,
-        left_ms: i64,
-        corrupt: &mut Vec<Corrupt<'k>>,
-    ) -> Cached<T> {
-        let cached = self.lives.decode(key, reply, left_ms);
+/// An entry that does not decode, with its data.
+struct Corrupt<'k> {
+    key: Key<'k>,
+    data: Vec<u8>,
+}
+
+/// Decodes the replies to a read, two for each entry, and collects the corrupt ones.
+struct Decoder<'r, 'k> {
+    ttls: &'r Ttls,
+    replies: std::slice::Iter<'r, Value>,
+    corrupt: Vec<Corrupt<'k>>,
+}
+
+impl<'k> Decoder<'_, 'k> {
+    fn next<T: CachedValue>(&mut self, key: Key<'k>) -> RedisResult<Cached<T>> {
+        let (Some(fields), Some(pttl)) = (self.replies.next(), self.replies.next()) else {
+            return Err(RedisError::from((ErrorKind::UnexpectedReturnType, "fewer replies than commands")));
+        };
+        let cached = self.ttls.decode(&key, fields, redis::from_redis_value_ref(pttl)?);
         if matches!(cached, Cached::Corrupt) {
-            let data = reply.as_ref().ok().and_then(|(_, data)| data.clone()).unwrap_or_default();
-            corrupt.push(Corrupt { key, data });
+            let data = match fields {
+                Value::Array(fields) => match fields.last() {
+                    Some(Value::BulkString(data)) => data.clone(),
+                    _ => Vec::new(),
+                },
+                _ => Vec::new(),
+            };
+            self.corrupt.push(Corrupt { key, data });
         }
-        cached
+        Ok(cached)
     }
-
-    fn product_key(&self, id: &ProductId) -> String {
-        format!("{}product:{id}", self.prefix)
-    }
-
-    fn market_key(&self, location: &Location) -> String {
-        format!("{}market:{location}", self.prefix)
-    }
-}
-
-fn read(pipe: &mut redis::Pipeline, key: &str) {
-    pipe.cmd("HMGET").arg(key).arg("v").arg("d").cmd("PTTL").arg(key);
-}
-
-fn with_life(lives: &entry::Lives, key: String) -> (String, Duration) {
-    let life = lives.life(&key);
-    (key, life)
 }

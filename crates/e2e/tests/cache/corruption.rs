@@ -1,6 +1,6 @@
 //! An entry that breaks its contract is never served, is removed, and does not keep a good one out.
 
-use pricing_core::cache::{Cached, Entry};
+use pricing_core::cache::{Cached, CachedInputs, Entry};
 
 use crate::{Bench, NOTHING, fresh, location, market, product, product_id};
 
@@ -107,7 +107,7 @@ async fn a_corrupt_entry_is_never_served_is_removed_and_a_fill_takes_its_place()
         bench.damage("market:NY", &damage).await;
 
         let inputs = bench.inputs("P-1", "NY").await;
-        assert_eq!((inputs.product, inputs.market), (Cached::Corrupt, Cached::Corrupt), "{what}");
+        assert_eq!(inputs, (Cached::Corrupt, Cached::Corrupt), "{what}");
         for name in ["product:P-1", "market:NY"] {
             assert!(!bench.command::<bool>("EXISTS", name, NOTHING).await, "{name} is still there: {what}");
         }
@@ -116,8 +116,8 @@ async fn a_corrupt_entry_is_never_served_is_removed_and_a_fill_takes_its_place()
         let entries = [Entry::Product(&id, &good_product), Entry::Market(&name, &good_market)];
         assert_eq!(bench.cache.store(&entries).await.unwrap(), 2, "{what}");
         let inputs = bench.inputs("P-1", "NY").await;
-        assert_eq!(fresh(inputs.product), Some(good_product), "{what}");
-        assert_eq!(fresh(inputs.market), Some(good_market), "{what}");
+        assert_eq!(fresh(inputs.0), Some(good_product), "{what}");
+        assert_eq!(fresh(inputs.1), Some(good_market), "{what}");
     }
 }
 
@@ -128,11 +128,12 @@ async fn a_corrupt_entry_is_found_by_each_way_to_read_it() {
         let what = damage.describe();
         bench.damage("product:P-1", &damage).await;
         bench.damage("market:NY", &damage).await;
-        let (products, market) =
-            bench.cache.inputs_of_many(&[product_id("P-1")], &location("NY")).await.unwrap();
-        assert_eq!((products, market), (vec![Cached::Corrupt], Cached::Corrupt), "{what}");
+        let ids = ["P-1", "P-2", "P-1"].map(product_id);
+        let CachedInputs { products, market } = bench.cache.get(&ids, &location("NY")).await.unwrap();
+        assert_eq!(products[..], [Cached::Corrupt, Cached::Absent, Cached::Corrupt], "{what}");
+        assert_eq!(market, Cached::Corrupt, "{what}");
         bench.damage("market:NY", &damage).await;
-        assert_eq!(bench.cache.market(&location("NY")).await.unwrap(), Cached::Corrupt, "{what}");
+        assert_eq!(bench.market("NY").await, Cached::Corrupt, "{what}");
     }
 }
 

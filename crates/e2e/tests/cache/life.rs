@@ -53,7 +53,7 @@ async fn every_entry_carries_a_time_to_live_and_they_differ() {
     let entries: Vec<_> = ids.iter().map(|id| Entry::Product(id, &product)).collect();
     bench.cache.store(&entries).await.unwrap();
     let (market, name, unknown) = (market(1, 1), location("NY"), location("nowhere"));
-    bench.cache.store(&[Entry::Market(&name, &market), Entry::UnknownMarket(&unknown)]).await.unwrap();
+    bench.cache.store(&[Entry::Market(&name, &market), Entry::NegativeMarket(&unknown)]).await.unwrap();
 
     let mut connection = bench.connection.clone();
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();

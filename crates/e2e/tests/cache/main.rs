@@ -46,12 +46,18 @@ impl Bench {
         cmd.query_async(&mut self.connection.clone()).await.unwrap()
     }
 
-    async fn inputs(&self, id: &str, name: &str) -> CachedInputs {
-        self.cache.inputs(&product_id(id), &location(name)).await.unwrap()
+    async fn inputs(&self, id: &str, name: &str) -> (Cached<Product>, Cached<Market>) {
+        let CachedInputs { products, market } =
+            self.cache.get(&[product_id(id)], &location(name)).await.unwrap();
+        (products[0], market)
     }
 
     async fn product(&self, id: &str) -> Cached<Product> {
-        self.inputs(id, "nowhere").await.product
+        self.inputs(id, "nowhere").await.0
+    }
+
+    async fn market(&self, name: &str) -> Cached<Market> {
+        self.cache.get(&[], &location(name)).await.unwrap().market
     }
 
     async fn store_product(&self, id: &str, product: &Product) -> u64 {
@@ -86,18 +92,15 @@ fn fresh<T>(cached: Cached<T>) -> Option<T> {
 #[tokio::test]
 async fn what_is_stored_is_read_back() {
     let bench = Bench::start().await;
-    assert_eq!(
-        bench.inputs("P-1", "NY").await,
-        CachedInputs { product: Cached::Absent, market: Cached::Absent }
-    );
+    assert_eq!(bench.inputs("P-1", "NY").await, (Cached::Absent, Cached::Absent));
 
     let (product, market) = (product(3, 5_499), market(7, 950_000));
     let (id, name) = (product_id("P-1"), location("NY"));
     let entries = [Entry::Product(&id, &product), Entry::Market(&name, &market)];
     assert_eq!(bench.cache.store(&entries).await.unwrap(), 2);
-    let inputs = bench.inputs("P-1", "NY").await;
-    assert_eq!((fresh(inputs.product), fresh(inputs.market)), (Some(product), Some(market)));
-    assert_eq!(fresh(bench.cache.market(&name).await.unwrap()), Some(market));
+    let (found_product, found_market) = bench.inputs("P-1", "NY").await;
+    assert_eq!((fresh(found_product), fresh(found_market)), (Some(product), Some(market)));
+    assert_eq!(fresh(bench.market("NY").await), Some(market));
     assert_eq!(bench.product("P-2").await, Cached::Absent);
 }
 
@@ -111,15 +114,14 @@ async fn many_are_read_in_the_order_they_are_asked_for() {
     bench.command::<()>("SET", "product:bad", "x").await;
 
     let ids = ["P-3", "absent", "P-1", "bad", "P-2", "P-1"].map(product_id);
-    let (products, found) = bench.cache.inputs_of_many(&ids, &location("NY")).await.unwrap();
+    let CachedInputs { products, market: found } = bench.cache.get(&ids, &location("NY")).await.unwrap();
     let prices: Vec<_> =
         products.iter().map(|cached| fresh(*cached).map(|product| product.base_price.minor())).collect();
     assert_eq!(prices, [Some(3), None, Some(1), None, Some(2), Some(1)]);
     assert_eq!((products[1], products[3]), (Cached::Absent, Cached::Corrupt));
     assert_eq!(fresh(found), Some(market(1, 1)));
 
-    let (none, found) = bench.cache.inputs_of_many(&[], &location("NY")).await.unwrap();
-    assert_eq!((none, fresh(found)), (vec![], Some(market(1, 1))));
+    assert_eq!(fresh(bench.market("NY").await), Some(market(1, 1)));
 }
 
 #[tokio::test]
@@ -131,6 +133,6 @@ async fn a_store_of_a_whole_catalogue_writes_every_entry() {
     let entries: Vec<_> = all.iter().map(|(id, product)| Entry::Product(id, product)).collect();
     assert_eq!(bench.cache.store(&entries).await.unwrap(), 950);
     let ids: Vec<_> = all.iter().map(|(id, _)| id.clone()).collect();
-    let (products, _) = bench.cache.inputs_of_many(&ids, &location("NY")).await.unwrap();
+    let products = bench.cache.get(&ids, &location("NY")).await.unwrap().products;
     assert!(products.iter().zip(&all).all(|(cached, (_, product))| fresh(*cached) == Some(*product)));
 }

@@ -67,18 +67,21 @@ async fn a_read_sends_all_its_commands_before_it_needs_a_reply() {
     let cache = PriceCache::new(&Redis::new(&settings).unwrap(), SETTINGS);
     let (one, ny) = (product_id("P-1"), location("NY"));
     let many: Vec<_> = (0..500).map(|number| product_id(&format!("P-{number}"))).collect();
-    cache.inputs(&one, &ny).await.unwrap(); // connects
+    cache.get(std::slice::from_ref(&one), &ny).await.unwrap(); // connects
 
     let before = calls(&server, "pttl").await;
     gate.open.send_replace(false);
-    let (read, ()) = tokio::join!(cache.inputs(&one, &ny), arrived(&server, before + 2));
+    let (read, ()) = tokio::join!(cache.get(std::slice::from_ref(&one), &ny), arrived(&server, before + 2));
     assert!(read.is_err(), "no reply came through");
 
     gate.open.send_replace(true);
-    eventually(DEADLINE, "replies to come through again", async || cache.inputs(&one, &ny).await.ok()).await;
+    eventually(DEADLINE, "replies to come through again", async || {
+        cache.get(std::slice::from_ref(&one), &ny).await.ok()
+    })
+    .await;
     let before = calls(&server, "pttl").await;
     gate.open.send_replace(false);
-    let (read, ()) = tokio::join!(cache.inputs_of_many(&many, &ny), arrived(&server, before + 501));
+    let (read, ()) = tokio::join!(cache.get(&many, &ny), arrived(&server, before + 501));
     assert!(read.is_err(), "no reply came through");
 }
 

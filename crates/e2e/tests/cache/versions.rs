@@ -75,12 +75,12 @@ async fn concurrent_stores_in_any_order_end_with_the_highest_version() {
 async fn a_market_replaces_the_memory_that_there_is_none_and_not_the_reverse() {
     let bench = Bench::start().await;
     let (name, market) = (location("NY"), market(1, 950_000));
-    assert_eq!(bench.cache.store(&[Entry::UnknownMarket(&name)]).await.unwrap(), 1);
-    assert_eq!(bench.cache.market(&name).await.unwrap(), Cached::Unknown);
-    assert_eq!(bench.inputs("P-1", "NY").await.market, Cached::Unknown);
+    assert_eq!(bench.cache.store(&[Entry::NegativeMarket(&name)]).await.unwrap(), 1);
+    assert_eq!(bench.market("NY").await, Cached::Negative);
+    assert_eq!(bench.inputs("P-1", "NY").await.1, Cached::Negative);
 
     assert_eq!(bench.cache.store(&[Entry::Market(&name, &market)]).await.unwrap(), 1);
-    assert_eq!(fresh(bench.cache.market(&name).await.unwrap()), Some(market));
-    assert_eq!(bench.cache.store(&[Entry::UnknownMarket(&name)]).await.unwrap(), 0);
-    assert_eq!(fresh(bench.cache.market(&name).await.unwrap()), Some(market));
+    assert_eq!(fresh(bench.market("NY").await), Some(market));
+    assert_eq!(bench.cache.store(&[Entry::NegativeMarket(&name)]).await.unwrap(), 0);
+    assert_eq!(fresh(bench.market("NY").await), Some(market));
 }

@@ -15,7 +15,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
 
-const PRODUCT_LOOKUPS: &str = r#"pricing_database_lookups_total{of="product"}"#;
+const PRODUCT_LOOKUPS: &str = r#"pricing_database_lookups_total{kind="product"}"#;
 /// How long the cache remembers that a product does not exist.
 const UNKNOWN_LIFE: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -1,72 +1,65 @@
-//! JSON in and out, by `sonic-rs`.
+//! JSON in, by one strict parser, and out.
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use pricing_core::json::{MAX_DEPTH, is_shallow};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::error::Category;
 use validator::Validate;
 
 use crate::problem::Problem;
 
-/// Longest request body, in bytes.
-pub const MAX_BODY: usize = 64 * 1_024;
+/// Maximum length of a request body, in bytes.
+pub(crate) const MAX_BODY: usize = 64 * 1_024;
 
 /// A request body: JSON, validated.
 ///
-/// Refused with 415 unless it is declared as JSON, 413 when it is longer than [`MAX_BODY`], 400 when it is
-/// no JSON or nested deeper than the parser can take, 422 when it breaks the rules of `T`. As an
-/// `Option`, `null` is `None`, and so is an empty body, however it is declared.
+/// Refused with 415 unless it is declared as JSON, 413 when it is longer than [`MAX_BODY`], 400 when it is not
+/// JSON, 422 when it breaks the rules of `T`. Unknown fields are skipped without recursion, however deep they nest.
+/// As an `Option`, `null` is `None`, and so is an empty body, however it is declared.
 #[derive(Debug)]
-pub struct JsonBody<T>(pub T);
+pub(crate) struct ValidatedJson<T>(pub(crate) T);
 
-impl<T, S> FromRequest<S> for JsonBody<T>
+impl<T, S> FromRequest<S> for ValidatedJson<T>
 where
     T: DeserializeOwned + Validate,
     S: Send + Sync,
 {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         if !declares_json(request.headers()) {
             return Err(undeclared());
         }
-        let body = Bytes::from_request(request, state).await.map_err(|error| unread(&error))?;
-        read(&body).map(Self)
+        parse(&read(request).await?).map(Self)
     }
 }
 
-impl<T, S> OptionalFromRequest<S> for JsonBody<T>
+impl<T, S> OptionalFromRequest<S> for ValidatedJson<T>
 where
     T: DeserializeOwned + Validate,
     S: Send + Sync,
 {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Option<Self>, Problem> {
         let declares_json = declares_json(request.headers());
-        let body = Bytes::from_request(request, state).await.map_err(|error| unread(&error))?;
+        let body = read(request).await?;
         match (body.is_empty(), declares_json) {
             (true, _) => Ok(None),
             (false, false) => Err(undeclared()),
             (false, true) if body.trim_ascii() == b"null" => Ok(None),
-            (false, true) => read(&body).map(|body| Some(Self(body))),
+            (false, true) => parse(&body).map(|body| Some(Self(body))),
         }
     }
 }
 
 /// A JSON answer.
-pub fn json(answer: &impl Serialize) -> Response {
-    match sonic_rs::to_vec(answer) {
-        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "an answer does not serialize");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "The service failed.").into_response()
-        }
-    }
+pub(crate) fn json(answer: &impl Serialize) -> Response {
+    let body = sonic_rs::to_vec(answer).expect("invariant: answers hold only what JSON can");
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 fn declares_json(headers: &HeaderMap) -> bool {
@@ -79,46 +72,41 @@ fn undeclared() -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body must be declared as application/json.")
 }
 
-fn unread(error: &BytesRejection) -> Problem {
-    match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("The body must not exceed {MAX_BODY} bytes."))
+async fn read(request: Request) -> Result<Bytes, Problem> {
+    to_bytes(request.into_body(), MAX_BODY).await.map_err(|error| {
+        let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |cause| cause.source());
+        match causes.into_iter().any(|cause| cause.is::<http_body_util::LengthLimitError>()) {
+            true => Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("The body must not exceed {MAX_BODY} bytes."),
+            ),
+            false => Problem::malformed("The body could not be read."),
         }
-        _ => Problem::malformed("The body could not be read."),
-    }
+    })
 }
 
-fn read<T: DeserializeOwned + Validate>(body: &[u8]) -> Result<T, Problem> {
-    if !is_shallow(body) {
-        return Err(Problem::malformed(format!("The body is nested deeper than {MAX_DEPTH} levels.")));
-    }
-    let value: T = sonic_rs::from_slice(body).map_err(|error| refusal(&error, body))?;
-    if !is_json(body) {
-        return Err(not_json()); // `sonic-rs` takes any escape in texts that it skips
-    }
-    if !body.trim_ascii_start().starts_with(b"{") {
+fn parse<T: DeserializeOwned + Validate>(body: &[u8]) -> Result<T, Problem> {
+    let text = std::str::from_utf8(body).map_err(|_| not_json())?;
+    let value: T = serde_json::from_str(text).map_err(|error| refusal(&error, text))?;
+    if !text.trim_ascii_start().starts_with('{') {
         return Err(Problem::invalid_field("body", "must be an object")); // serde takes arrays for structs
     }
     value.validate()?;
     Ok(value)
 }
 
-/// Whether it is JSON, by a parser that checks every byte of it.
-fn is_json(body: &[u8]) -> bool {
-    serde_json::from_slice::<IgnoredAny>(body).is_ok() && std::str::from_utf8(body).is_ok()
-}
-
 fn not_json() -> Problem {
     Problem::malformed("The body is not JSON.")
 }
 
-/// Tells text that is no JSON from JSON that is no `T`: `sonic-rs` stops at the first wrong value.
-fn refusal(error: &sonic_rs::Error, body: &[u8]) -> Problem {
-    if !(is_json(body) && error.is_unmatched_type()) {
+/// Tells text that is not JSON from JSON that is not a `T`: the parser stops at the first wrong value, so the rest
+/// must be read to know.
+fn refusal(error: &serde_json::Error, text: &str) -> Problem {
+    if error.classify() != Category::Data || serde_json::from_str::<IgnoredAny>(text).is_err() {
         return not_json();
     }
-    let text = error.to_string();
-    let message = text.split(" at line ").next().unwrap_or_default();
+    let error = error.to_string();
+    let message = error.split(" at line ").next().unwrap_or(&error);
     match named_field(message) {
         Some((field, "missing")) => Problem::invalid_field(field.to_owned(), "is required"),
         Some((field, _)) => Problem::invalid_field(field.to_owned(), "is there twice"),
@@ -136,7 +124,6 @@ fn named_field(message: &str) -> Option<(&str, &str)> {
 mod tests {
     use axum::Router;
     use axum::body::{Body, to_bytes};
-    use axum::extract::DefaultBodyLimit;
     use axum::routing::post;
     use serde::Deserialize;
     use tower::ServiceExt as _;
@@ -155,10 +142,11 @@ mod tests {
         let router = Router::new()
             .route(
                 "/one",
-                post(async |JsonBody(named): JsonBody<Named>| format!("{}{}", named.id, named.loud)),
+                post(async |ValidatedJson(named): ValidatedJson<Named>| {
+                    format!("{}{}", named.id, named.loud)
+                }),
             )
-            .route("/any", post(async |named: Option<JsonBody<Named>>| named.is_some().to_string()))
-            .layer(DefaultBodyLimit::max(MAX_BODY));
+            .route("/any", post(async |named: Option<ValidatedJson<Named>>| named.is_some().to_string()));
         let request = Request::post(path);
         let request = media.iter().fold(request, |request, media| request.header("content-type", *media));
         let answer = router.oneshot(request.body(body.into()).unwrap()).await.unwrap();
@@ -247,5 +235,7 @@ mod tests {
         assert_eq!(one(long(MAX_BODY - 100)).await.0, 200);
         assert_eq!(one(long(MAX_BODY)).await.0, 413);
         assert_eq!(one(format!(r#"{{"id":"P-1","more":{}"#, "[".repeat(20_000))).await.0, 400);
+        let deep = format!(r#"{{"id":{}{}}}"#, "[".repeat(20_000), "]".repeat(20_000));
+        assert_eq!(one(deep).await.0, 422, "skipped without recursion");
     }
 }

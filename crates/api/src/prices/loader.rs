@@ -1,0 +1,270 @@
+//! Loads the inputs of prices from the database, behind its circuit breaker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::Counter;
+use pricing_core::cache::Entry;
+use pricing_core::catalogue::{Catalogue, CatalogueError};
+use pricing_core::ids::{Location, ProductId};
+use pricing_core::price::{Market, Product};
+use pricing_core::simulation::Simulation;
+use tokio::time::timeout;
+
+use super::breaker::{Admission, Breaker};
+use super::single_flight::{Flight, SingleFlight};
+use crate::metrics::{Dependency, database_lookups};
+
+/// Maximum time of the lookups of one read. After it the database counts as down.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Products, and markets, whose lookups linger at most.
+const LINGERING: u64 = 50_000;
+
+/// Why inputs could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// The fallback for all locations does not exist: the catalogue is incomplete.
+    #[error("the database has no market \"default\"")]
+    NoDefaultMarket,
+    /// The database failed or holds an invalid row.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// The database did not answer in time.
+    #[error("the database did not answer in time")]
+    TimedOut,
+    /// The database was not asked, because its breaker is open.
+    #[error("the database is down")]
+    Skipped,
+}
+
+impl LoadError {
+    /// Whether the database is down. Its breaker has logged that.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Skipped | Self::TimedOut => true,
+            Self::Catalogue(error) => error.is_unavailable(),
+            Self::NoDefaultMarket => false,
+        }
+    }
+}
+
+/// The market that prices a location.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PricingMarket {
+    pub(super) market: Market,
+    /// Whether it is the market of [`Location::fallback`], because the location has none.
+    pub(super) is_fallback: bool,
+}
+
+impl PricingMarket {
+    /// The cache entries that follow from a lookup of `location`.
+    pub(super) fn entries<'e>(&'e self, location: &'e Location) -> impl Iterator<Item = Entry<'e>> {
+        let owner = if self.is_fallback { Location::fallback() } else { location };
+        let negative = self.is_fallback.then_some(Entry::NegativeMarket(location));
+        [Entry::Market(owner, &self.market)].into_iter().chain(negative)
+    }
+}
+
+/// What was loaded; `None` for what was not asked for.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// The products in the order of the request; `None` for those that do not exist.
+    pub(super) products: Option<Flight<Arc<[Option<Product>]>>>,
+    /// The market that prices the location.
+    pub(super) market: Option<Flight<PricingMarket>>,
+}
+
+/// The lookups of a miss.
+pub(super) struct Loader {
+    catalogue: Catalogue,
+    simulation: Simulation,
+    breaker: Breaker,
+    products: SingleFlight<Vec<ProductId>, Arc<[Option<Product>]>>,
+    markets: SingleFlight<Location, PricingMarket>,
+    product_lookups: Counter,
+    market_lookups: Counter,
+}
+
+impl Loader {
+    /// Loads from this catalogue. The metrics recorder must be installed already.
+    pub(super) fn new(catalogue: Catalogue, simulation: Simulation) -> Self {
+        Self {
+            catalogue,
+            simulation,
+            breaker: Breaker::new(Dependency::Database),
+            products: SingleFlight::new(LINGERING, Vec::len),
+            markets: SingleFlight::new(LINGERING, |_| 1),
+            product_lookups: database_lookups("product"),
+            market_lookups: database_lookups("market"),
+        }
+    }
+
+    /// Whether the last lookups found the database down.
+    pub(super) fn is_down(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    /// Whether a read may ask the database.
+    pub(super) fn admission(&self) -> Admission {
+        self.breaker.admission()
+    }
+
+    /// Loads products, whose ids must be sorted and unique, and the market of a location, at the same time:
+    /// together they take as long as the slower one. The breaker learns whether the database is down.
+    ///
+    /// # Errors
+    ///
+    /// When either fails.
+    pub(super) async fn load(
+        &self,
+        products: &[ProductId],
+        location: Option<&Location>,
+    ) -> Result<Loaded, Arc<LoadError>> {
+        let products =
+            async { if products.is_empty() { Ok(None) } else { self.products(products).await.map(Some) } };
+        let market = async {
+            match location {
+                Some(location) => self.market(location).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (products, market) = concurrently(&self.breaker, products, market).await?;
+        Ok(Loaded { products, market })
+    }
+
+    async fn products(&self, ids: &[ProductId]) -> Result<Flight<Arc<[Option<Product>]>>, Arc<LoadError>> {
+        let lookup = async {
+            self.product_lookups.increment(1);
+            let mut found: std::collections::HashMap<_, _> =
+                self.catalogue.products(ids).await?.into_iter().collect();
+            Ok(ids.iter().map(|id| found.remove(id)).collect())
+        };
+        self.products.get_or_load(ids, self.simulation.product_lookup(lookup)).await
+    }
+
+    async fn market(&self, location: &Location) -> Result<Flight<PricingMarket>, Arc<LoadError>> {
+        let lookup = async {
+            self.market_lookups.increment(1);
+            if let Some(market) = self.catalogue.market(location).await? {
+                return Ok(PricingMarket { market, is_fallback: false });
+            }
+            let market = self.catalogue.market(Location::fallback()).await?;
+            let market = market.ok_or(LoadError::NoDefaultMarket)?;
+            Ok(PricingMarket { market, is_fallback: true })
+        };
+        self.markets.get_or_load(location, self.simulation.market_lookup(lookup)).await
+    }
+}
+
+/// Waits for two lookups at the same time, for at most [`LOOKUP_TIMEOUT`]. The breaker learns whether the database
+/// is down: from a failure, and from a result that is new.
+async fn concurrently<P, M>(
+    breaker: &Breaker,
+    products: impl Future<Output = Result<Option<Flight<P>>, Arc<LoadError>>>,
+    market: impl Future<Output = Result<Option<Flight<M>>, Arc<LoadError>>>,
+) -> Result<(Option<Flight<P>>, Option<Flight<M>>), Arc<LoadError>> {
+    let lookups = async { tokio::try_join!(products, market) };
+    let loaded = timeout(LOOKUP_TIMEOUT, lookups).await;
+    let loaded = loaded.unwrap_or_else(|_| Err(Arc::new(LoadError::TimedOut)));
+    let has_answered = match &loaded {
+        Ok((products, market)) => {
+            products.as_ref().is_some_and(Flight::is_new) || market.as_ref().is_some_and(Flight::is_new)
+        }
+        Err(error) => !error.is_unavailable(),
+    };
+    match &loaded {
+        Err(error) if !has_answered => breaker.record_failure(error),
+        _ if has_answered => breaker.record_success(),
+        _ => {}
+    }
+    loaded
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use pricing_core::money::Ppm;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    const SLOW: Simulation = Simulation { io: true, failure_rate: 0.0 };
+
+    type Lookup<T> = Result<Option<Flight<T>>, Arc<LoadError>>;
+
+    fn breaker() -> Breaker {
+        Breaker::new(Dependency::Database)
+    }
+
+    async fn led<T>(value: T) -> Lookup<T> {
+        Ok(Some(Flight::Led(value)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_miss_takes_as_long_as_the_slower_lookup_not_the_sum() {
+        let start = Instant::now();
+        let lookup = async |millis| {
+            sleep(Duration::from_millis(millis)).await;
+            led(millis).await
+        };
+        let loaded = concurrently(&breaker(), lookup(50), lookup(40)).await.unwrap();
+        assert_eq!(loaded, (Some(Flight::Led(50)), Some(Flight::Led(40))));
+        assert_eq!(start.elapsed().as_millis(), 50);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_simulated_miss_takes_20_to_50_ms() {
+        for _ in 0..100 {
+            let start = Instant::now();
+            let (product, market) = (SLOW.product_lookup(led(1)), SLOW.market_lookup(led(2)));
+            concurrently(&breaker(), product, market).await.unwrap();
+            assert!((20..=51).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_database_opens_its_breaker_and_an_answer_closes_it() {
+        let (breaker, none) = (breaker(), || ready(Ok(None::<Flight<()>>)));
+        let silent = concurrently(&breaker, pending::<Lookup<()>>(), none()).await.unwrap_err();
+        assert!(matches!(*silent, LoadError::TimedOut));
+        assert!(breaker.is_open());
+        concurrently(&breaker, none(), none()).await.unwrap();
+        assert!(breaker.is_open(), "it was not asked");
+        let unknown = concurrently(&breaker, led(None::<()>), none()).await;
+        assert!(unknown.is_ok() && !breaker.is_open(), "that a product does not exist is an answer");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lingering_result_does_not_close_the_breaker() {
+        let (breaker, none) = (breaker(), || ready(Ok(None::<Flight<()>>)));
+        let _ = concurrently(&breaker, pending::<Lookup<()>>(), none()).await;
+        for (flight, is_open) in [(Flight::Lingering(1), true), (Flight::Joined(1), false)] {
+            concurrently(&breaker, ready(Ok(Some(flight.clone()))), none()).await.unwrap();
+            assert_eq!(breaker.is_open(), is_open, "{flight:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_of_a_database_that_answers_opens_no_breaker() {
+        let breaker = breaker();
+        let failed = async || -> Lookup<()> { Err(Arc::new(LoadError::NoDefaultMarket)) };
+        assert!(concurrently(&breaker, failed(), failed()).await.is_err());
+        assert!(!breaker.is_open());
+    }
+
+    #[test]
+    fn a_location_without_a_market_gets_a_negative_entry() {
+        let market = Market { multiplier: Ppm::ONE, version: 1 };
+        let mars = Location::parse("Mars").unwrap();
+        let own = PricingMarket { market, is_fallback: false };
+        let entries: Vec<_> = own.entries(&mars).collect();
+        assert!(matches!(entries[..], [Entry::Market(location, _)] if *location == mars));
+        let fallback = PricingMarket { market, is_fallback: true };
+        let entries: Vec<_> = fallback.entries(&mars).collect();
+        let [Entry::Market(owner, _), Entry::NegativeMarket(negative)] = entries[..] else {
+            panic!("{entries:?}")
+        };
+        assert_eq!((owner, negative), (Location::fallback(), &mars));
+    }
+}

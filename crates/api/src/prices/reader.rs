@@ -1,0 +1,313 @@
+//! The read path, for one product and for many.
+
+use std::slice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pricing_core::cache::{Cached, CachedInputs, Entry, PriceCache};
+use pricing_core::catalogue::Catalogue;
+use pricing_core::ids::{Location, ProductId};
+use pricing_core::price::{Market, Membership, Policy, PriceDetail, Product, price};
+use pricing_core::simulation::Simulation;
+use pricing_core::trace::redis_span;
+use smallvec::{SmallVec, smallvec};
+
+use super::breaker::{Breaker, attempt, skipped};
+use super::loader::{LoadError, Loader};
+use super::plan::{CachedRead, Coverage, Plan, plan};
+use crate::metrics::{Dependency, ReadMetrics};
+use crate::observe::set_attribute;
+
+/// Cache timeout of a read, connecting included. The database answers instead after it.
+const CACHE_TIMEOUT: Duration = Duration::from_millis(250);
+/// Cache timeout of a read when the database cannot serve as fallback.
+const PATIENT_CACHE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a price depends on besides the product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Customer {
+    pub(crate) location: Location,
+    pub(crate) membership: Membership,
+}
+
+/// The price of one product for one customer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Priced {
+    pub(crate) detail: PriceDetail,
+    /// Whether product and market both came from the cache.
+    pub(crate) is_cached: bool,
+    /// Whether one of them was stale.
+    pub(crate) is_stale: bool,
+}
+
+/// Why there is no price.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// The product does not exist.
+    #[error("the product does not exist")]
+    UnknownProduct,
+    /// The database failed, and the cache has nothing in its place.
+    #[error("the database failed, and the cache has nothing in its place")]
+    Unavailable(#[source] Arc<LoadError>),
+}
+
+/// Prices products for customers: from the cache, on a miss from the database, in an outage of either from the
+/// other.
+///
+/// Redis that is down makes a read slower, not wrong. A database that is down makes it stale, or refused if the
+/// cache has no entry: whether a product exists is unknown then, so an answer without it would be wrong.
+pub(crate) struct PriceReader {
+    cache: PriceCache,
+    patient_cache: PriceCache,
+    redis: Breaker,
+    loader: Arc<Loader>,
+    policy: Policy,
+    metrics: ReadMetrics,
+}
+
+impl PriceReader {
+    /// A reader of this cache, of the same cache with a longer time-out, and of the catalogue. The metrics recorder
+    /// must be installed already.
+    pub(crate) fn new(
+        cache: PriceCache,
+        patient_cache: PriceCache,
+        catalogue: Catalogue,
+        simulation: Simulation,
+    ) -> Self {
+        Self {
+            cache,
+            patient_cache,
+            redis: Breaker::new(Dependency::Redis),
+            loader: Arc::new(Loader::new(catalogue, simulation)),
+            policy: Policy::default(),
+            metrics: ReadMetrics::new(),
+        }
+    }
+
+    /// Prices a product for a customer.
+    ///
+    /// # Errors
+    ///
+    /// When the product does not exist, or neither the database nor the cache has it now.
+    pub(crate) async fn price(&self, id: &ProductId, customer: &Customer) -> Result<Priced, ReadError> {
+        let inputs = self.inputs(slice::from_ref(id), &customer.location).await?;
+        let priced = self.priced(&inputs, customer).next().flatten();
+        priced.ok_or(ReadError::UnknownProduct)
+    }
+
+    /// Prices products for a customer, in order; `None` for a product that does not exist.
+    ///
+    /// # Errors
+    ///
+    /// When neither the database nor the cache has one of them now.
+    pub(crate) async fn prices(
+        &self,
+        ids: &[ProductId],
+        customer: &Customer,
+    ) -> Result<Vec<Option<Priced>>, ReadError> {
+        let inputs = self.inputs(ids, &customer.location).await?;
+        Ok(self.priced(&inputs, customer).collect())
+    }
+
+    /// The read path: cache → plan → (miss: products ‖ market from the database → fill the cache) → inputs.
+    async fn inputs(&self, ids: &[ProductId], location: &Location) -> Result<Inputs, ReadError> {
+        let mut is_patient = self.loader.is_down();
+        loop {
+            let cached = self.cached(ids, location, is_patient).await;
+            let coverage = cached.coverage();
+            let error = match plan(coverage, cached.has_answered, || self.loader.admission()) {
+                Plan::Serve => return Ok(Inputs::cached(&cached)),
+                Plan::Load => match Box::pin(self.load(ids, &cached)).await {
+                    Ok(inputs) => return Ok(inputs),
+                    Err(error) => error,
+                },
+                Plan::ServeStale { probe } => {
+                    if probe {
+                        self.probe(ids, &cached);
+                    }
+                    skipped(Dependency::Database);
+                    Arc::new(LoadError::Skipped)
+                }
+                Plan::Refuse => {
+                    skipped(Dependency::Database);
+                    Arc::new(LoadError::Skipped)
+                }
+            };
+            if coverage == Coverage::Stale {
+                if !error.is_unavailable() {
+                    tracing::warn!(%error, "cannot load prices: stale entries are served");
+                }
+                self.metrics.without_database.increment(1);
+                return Ok(Inputs::cached(&cached));
+            }
+            if is_patient || !self.loader.is_down() {
+                return Err(ReadError::Unavailable(error));
+            }
+            // This read found the database down. Redis may only have been slow, so ask it with a longer time-out.
+            is_patient = true;
+        }
+    }
+
+    /// The cache's entries, in one round trip; in a second one when the location is known to have no market.
+    async fn cached<'l>(
+        &self,
+        ids: &[ProductId],
+        location: &'l Location,
+        is_patient: bool,
+    ) -> CachedRead<'l> {
+        let Some(CachedInputs { products, market }) = self.get(ids, location, is_patient).await else {
+            self.metrics.count_outage(ids.len());
+            let products = smallvec![Cached::Absent; ids.len()];
+            return CachedRead { products, market: Cached::Absent, location, has_answered: false };
+        };
+        self.metrics.count(&products, &market);
+        let mut cached = CachedRead { products, market, location, has_answered: true };
+        if cached.market == Cached::Negative && cached.needs_market() {
+            let fallback = Location::fallback();
+            let inputs = Box::pin(self.get(&[], fallback, is_patient)).await;
+            inputs.iter().for_each(|inputs| self.metrics.count(&[], &inputs.market));
+            cached.market = inputs.map_or(Cached::Absent, |inputs| inputs.market);
+            cached.location = fallback;
+        }
+        cached
+    }
+
+    /// Asks Redis through its breaker; `None` while it is down. A patient read asks even if the breaker is open.
+    async fn get(&self, ids: &[ProductId], location: &Location, is_patient: bool) -> Option<CachedInputs> {
+        let span = || redis_span("HMGET price inputs");
+        if is_patient {
+            let get = self.patient_cache.get(ids, location);
+            self.redis.call_unconditionally(PATIENT_CACHE_TIMEOUT, span(), get).await
+        } else {
+            self.redis.call(CACHE_TIMEOUT, span, self.cache.get(ids, location)).await
+        }
+    }
+
+    /// Loads what the cache has not fresh, and fills the cache with it.
+    async fn load(&self, ids: &[ProductId], cached: &CachedRead<'_>) -> Result<Inputs, Arc<LoadError>> {
+        let missed = cached.missed(ids);
+        let loaded = self.loader.load(&missed, cached.missed_location()).await?;
+
+        let mut fills = Vec::new();
+        if let Some(products) = loaded.products.as_ref().and_then(|flight| flight.to_fill()) {
+            fills.extend(missed.iter().zip(products.iter()).map(|(id, product)| match product {
+                Some(product) => Entry::Product(id, product),
+                None => Entry::NegativeProduct(id, cached.version(ids, id)),
+            }));
+        }
+        if let Some(market) = loaded.market.as_ref().and_then(|flight| flight.to_fill()) {
+            fills.extend(market.entries(cached.location));
+        }
+        self.fill(&fills).await;
+
+        let product = |id: &ProductId| {
+            let products = loaded.products.as_ref()?.value();
+            products[missed.binary_search(id).ok()?]
+        };
+        let products = ids.iter().zip(&cached.products).map(|(id, entry)| match entry.is_current() {
+            true => Input::cached(entry),
+            false => product(id).map(Input::loaded),
+        });
+        let market = match &loaded.market {
+            Some(flight) => Some(Input::loaded(flight.value().market)),
+            None => Input::cached(&cached.market),
+        };
+        Ok(Inputs { products: products.collect(), market })
+    }
+
+    /// Writes entries to the cache, unless Redis is down. A failure is counted: the next read loads again.
+    async fn fill(&self, entries: &[Entry<'_>]) {
+        if entries.is_empty() || self.redis.is_open() {
+            return;
+        }
+        let span = redis_span("EVALSHA store");
+        if attempt(CACHE_TIMEOUT, span, self.cache.store(entries)).await.is_err() {
+            self.metrics.fill_failures.increment(1);
+        }
+    }
+
+    /// Asks the database in the background, for its breaker to learn whether it works again. The probe outlives
+    /// the read: a new connection may take longer than a read can wait, and one given up half-way is never made.
+    fn probe(&self, ids: &[ProductId], cached: &CachedRead<'_>) {
+        let (loader, missed) = (self.loader.clone(), cached.missed(ids));
+        let location = cached.missed_location().cloned();
+        tokio::spawn(async move {
+            // The breaker has learnt the result; nobody else waits for it.
+            let _ = loader.load(&missed, location.as_ref()).await;
+        });
+    }
+
+    /// Prices each product that exists.
+    fn priced<'i>(
+        &'i self,
+        inputs: &'i Inputs,
+        customer: &'i Customer,
+    ) -> impl Iterator<Item = Option<Priced>> {
+        set_attribute("pricing.source", inputs.source());
+        inputs.products.iter().map(|product| {
+            let (product, market) = (product.as_ref()?, inputs.market.as_ref()?);
+            if let Some(age) = product.age {
+                self.metrics.age.record(age);
+            }
+            Some(Priced {
+                detail: price(&product.value, &market.value, customer.membership, &self.policy),
+                is_cached: product.age.is_some() && market.age.is_some(),
+                is_stale: product.is_stale || market.is_stale,
+            })
+        })
+    }
+}
+
+/// The inputs of prices.
+struct Inputs {
+    /// In the order of the request; `None` for a product that does not exist.
+    products: SmallVec<[Option<Input<Product>>; 1]>,
+    /// `None` only if no product exists.
+    market: Option<Input<Market>>,
+}
+
+impl Inputs {
+    fn cached(read: &CachedRead<'_>) -> Self {
+        Self {
+            products: read.products.iter().map(Input::cached).collect(),
+            market: Input::cached(&read.market),
+        }
+    }
+
+    /// The worst source among them, for traces.
+    fn source(&self) -> &'static str {
+        let market = self.market.iter().map(|market| (market.age.is_none(), market.is_stale));
+        let products =
+            self.products.iter().flatten().map(|product| (product.age.is_none(), product.is_stale));
+        let (is_loaded, is_stale) =
+            market.chain(products).fold((false, false), |all, one| (all.0 || one.0, all.1 || one.1));
+        match (is_stale, is_loaded) {
+            (true, _) => "stale",
+            (false, true) => "database",
+            (false, false) => "cache",
+        }
+    }
+}
+
+/// A product or market to price with.
+#[derive(Debug, Clone, Copy)]
+struct Input<T> {
+    value: T,
+    /// Time since it was written to the cache; `None` if it was loaded from the database.
+    age: Option<Duration>,
+    is_stale: bool,
+}
+
+impl<T: Copy> Input<T> {
+    fn cached(entry: &Cached<T>) -> Option<Self> {
+        match entry {
+            Cached::Fresh { value, age } => Some(Self { value: *value, age: Some(*age), is_stale: false }),
+            Cached::Stale { value, age } => Some(Self { value: *value, age: Some(*age), is_stale: true }),
+            Cached::Negative | Cached::Absent | Cached::Corrupt => None,
+        }
+    }
+
+    fn loaded(value: T) -> Self {
+        Self { value, age: None, is_stale: false }
+    }
+}
