@@ -8,7 +8,7 @@ use pricing_core::cache::CacheSettings;
 use pricing_core::catalogue::DatabaseSettings;
 use pricing_core::redis::RedisSettings;
 use pricing_core::simulation::Simulation;
-use pricing_service::http::Ending;
+use pricing_service::http::DrainPolicy;
 
 /// Shortest time for a request, in seconds: enough for a slow database to be given up on, and the answer
 /// made without it.
@@ -100,11 +100,11 @@ impl Config {
         Duration::from_secs(self.request_timeout_seconds)
     }
 
-    /// How the process ends.
-    pub fn ending(&self) -> Ending {
-        Ending {
+    /// How the server drains.
+    pub fn drain_policy(&self) -> DrainPolicy {
+        DrainPolicy {
             delay: Duration::from_secs(self.drain_delay_seconds),
-            drain: Duration::from_secs(self.drain_timeout_seconds),
+            timeout: Duration::from_secs(self.drain_timeout_seconds),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The document that describes the service, generated from the code.
 
+use pricing_service::health::HealthReport;
 use utoipa::OpenApi as _;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::Operation;
@@ -84,8 +85,8 @@ fn live() {}
 #[utoipa::path(
     get, path = "/health/ready", tag = "operation",
     responses(
-        (status = 200, description = "It should, even if something it depends on is down", body = Readiness),
-        (status = 503, description = "It is starting or ending", body = Readiness),
+        (status = 200, description = "It should, even if something it depends on is down", body = HealthReport),
+        (status = 503, description = "It is starting, stalled or draining", body = HealthReport),
     )
 )]
 #[expect(dead_code, reason = "describes a call that pricing_service::admin serves")]
@@ -98,23 +99,6 @@ fn ready() {}
 )]
 #[expect(dead_code, reason = "describes a call that pricing_service::admin serves")]
 fn metrics() {}
-
-/// How ready the process is.
-#[derive(utoipa::ToSchema)]
-#[expect(dead_code, reason = "describes pricing_service::admin::HealthReport")]
-struct Readiness {
-    /// `starting`, `ready` or `draining`.
-    #[schema(pattern = "^(starting|ready|draining)$")]
-    status: String,
-    /// `up` or `down`.
-    #[schema(pattern = "^(up|down)$")]
-    redis: String,
-    /// `up` or `down`.
-    #[schema(pattern = "^(up|down)$")]
-    database: String,
-    /// Whether something the process depends on is down.
-    degraded: bool,
-}
 
 #[cfg(test)]
 mod tests {
@@ -172,6 +156,18 @@ mod tests {
         assert_eq!((&ids["minItems"], &ids["maxItems"]), (&Value::from(1), &Value::from(500)));
         let optional = &document["paths"]["/api/v1/recalculate"]["post"]["requestBody"];
         assert_ne!(optional["required"], true, "{optional}");
+    }
+
+    #[test]
+    fn readiness_is_described_as_it_is_sent() {
+        let document = described();
+        let report = &document["components"]["schemas"]["HealthReport"];
+        assert_eq!(report["required"], serde_json::json!(["status", "redis", "degraded"]));
+        assert_eq!(report["properties"]["stalled"]["type"], "array");
+        let phase = &document["components"]["schemas"]["Phase"];
+        assert!(phase.to_string().contains("stalled"), "{phase}");
+        let answer = &document["paths"]["/health/ready"]["get"]["responses"]["503"]["content"];
+        assert_eq!(answer["application/json"]["schema"]["$ref"], "#/components/schemas/HealthReport");
     }
 
     #[test]

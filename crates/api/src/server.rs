@@ -11,8 +11,8 @@ use pricing_core::events::EventLog;
 use pricing_core::recalculation_queue::RecalculationQueue;
 use pricing_core::redis::{ConnectError, Redis};
 use pricing_queue::QueueOptions;
-use pricing_service::admin::Health;
-use pricing_service::http::{self, Ending};
+use pricing_service::health::Health;
+use pricing_service::http::{self, DrainPolicy};
 use pricing_service::shutdown::Shutdown;
 use pricing_service::supervisor::{PartFailed, Supervisor};
 use pricing_service::telemetry::Metrics;
@@ -52,8 +52,8 @@ pub struct Api {
     pub(crate) request_timeout: Duration,
     /// Requests served at a time.
     pub(crate) max_concurrent_requests: usize,
-    /// How serving ends.
-    pub(crate) ending: Ending,
+    /// How the server drains.
+    pub(crate) drain: DrainPolicy,
     /// The Redis and the database that readiness reports on.
     redis: ConnectionManager,
     catalogue: Catalogue,
@@ -96,7 +96,7 @@ impl Api {
             is_traced,
             request_timeout: config.request_timeout(),
             max_concurrent_requests: config.max_concurrent_requests as usize,
-            ending: config.ending(),
+            drain: config.drain_policy(),
             redis: redis.cache,
             catalogue,
             preparation,
@@ -105,7 +105,7 @@ impl Api {
 }
 
 /// Serves on `listener` until it is asked to end. Readiness says no from then on; requests are still accepted
-/// for [`Ending::delay`], and those under way may finish for [`Ending::drain`] after that.
+/// for [`DrainPolicy::delay`], and those under way may finish for [`DrainPolicy::timeout`] after that.
 ///
 /// # Errors
 ///
@@ -118,10 +118,10 @@ pub async fn run(listener: TcpListener, api: Api, shutdown: Shutdown) -> Result<
     if let Some(preparation) = &api.preparation {
         parts.background("the preparation of the database", prepare(preparation.clone()));
     }
-    let (ending, asked) = (api.ending, parts.shutdown());
+    let (drain, closing) = (api.drain, parts.shutdown());
     let service = service(&api, health.clone());
     parts.part("the server", async move {
-        if !http::serve(listener, service, asked, ending).await {
+        if !http::serve(listener, service, closing, drain).await {
             tracing::warn!("DRAIN_TIMEOUT_SECONDS is over: requests are cut off");
         }
         Ok::<_, Infallible>(())

@@ -2,19 +2,21 @@
 
 use std::error::Error;
 use std::fmt;
+use std::iter::successors;
 
-/// An error with all its causes, `outermost: cause: its cause`, to be logged as `error = %causes(&error)`.
-/// JSON log lines show only the outermost one of an error that is logged as a value.
+/// An error with its causes on one line, `outermost: cause: its cause`, to be logged as
+/// `error = %causes(&error)`. JSON log lines show only the outermost one of an error that is logged as a value.
+///
+/// A cause is left out when the text before names it already, as errors of sqlx and redis do.
 pub fn causes(error: &(dyn Error + 'static)) -> impl fmt::Display {
-    fmt::from_fn(move |f| {
-        write!(f, "{error}")?;
-        let mut source = error.source();
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
+    let mut text = error.to_string();
+    for cause in successors(error.source(), |&cause| cause.source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
         }
-        Ok(())
-    })
+    }
+    text
 }
 
 #[cfg(test)]
@@ -28,5 +30,17 @@ mod tests {
         assert_eq!(causes(&source).to_string(), "gone");
         let error = SecretError::Unreadable { name: "X", path: "/x".into(), source };
         assert_eq!(causes(&error).to_string(), "X_FILE: cannot read /x: gone");
+    }
+
+    #[test]
+    fn a_cause_that_the_text_names_already_is_not_repeated() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("error returned from database: {0}")]
+        struct Outer(#[source] std::io::Error);
+        let error = Outer(std::io::Error::other("(code: 1) no such table: products"));
+        assert_eq!(
+            causes(&error).to_string(),
+            "error returned from database: (code: 1) no such table: products"
+        );
     }
 }

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 pub use crate::clock::now_ms;
-use crate::json::is_shallow;
 
 /// Name of the queue that recalculations wait in.
 pub const QUEUE: &str = "recalculate";
@@ -27,8 +26,11 @@ pub struct Recalculation {
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidJob {
     /// Not JSON, or not of the expected shape.
-    #[error("the payload is no recalculation: {0}")]
-    Shape(String),
+    #[error("the payload is no recalculation")]
+    Shape(#[source] serde_json::Error),
+    /// Longer than any payload of a recalculation.
+    #[error("the payload is longer than {MAX_PAYLOAD} bytes")]
+    TooLong,
     /// Written by another version.
     #[error("the payload has schema {0}, this build reads schema {SCHEMA}")]
     Schema(u32),
@@ -55,13 +57,18 @@ impl Recalculation {
         struct Schema {
             schema: u32,
         }
-        if payload.len() > MAX_PAYLOAD || !is_shallow(payload.as_bytes()) {
-            return Err(InvalidJob::Shape("too long or nested too deep".to_owned()));
+        if payload.len() > MAX_PAYLOAD {
+            return Err(InvalidJob::TooLong);
         }
-        let shape = |error: sonic_rs::Error| InvalidJob::Shape(error.to_string());
-        match sonic_rs::from_str::<Schema>(payload).map_err(shape)?.schema {
-            SCHEMA => sonic_rs::from_str(payload).map_err(shape),
-            other => Err(InvalidJob::Schema(other)),
+        let error = match serde_json::from_str::<Self>(payload) {
+            Ok(job) if job.schema == SCHEMA => return Ok(job),
+            Ok(job) => return Err(InvalidJob::Schema(job.schema)),
+            Err(error) => error,
+        };
+        // Another schema may have other fields.
+        match serde_json::from_str::<Schema>(payload) {
+            Ok(Schema { schema }) if schema != SCHEMA => Err(InvalidJob::Schema(schema)),
+            _ => Err(InvalidJob::Shape(error)),
         }
     }
 }
@@ -83,8 +90,10 @@ mod tests {
             Recalculation::decode(newer).unwrap_err().to_string(),
             "the payload has schema 2, this build reads schema 1"
         );
-        for garbage in ["", "Recalculate_Triggered_v1", "{}", "[1]", r#"{"schema":1}"#, &"[".repeat(5_000)] {
+        let deep = format!(r#"{{"schema":1,"x":{}"#, "[".repeat(4_000));
+        for garbage in ["", "Recalculate_Triggered_v1", "{}", "[1]", r#"{"schema":1}"#, &deep] {
             assert!(matches!(Recalculation::decode(garbage), Err(InvalidJob::Shape(_))), "{garbage:.20}");
         }
+        assert!(matches!(Recalculation::decode(&"[".repeat(5_000)), Err(InvalidJob::TooLong)));
     }
 }

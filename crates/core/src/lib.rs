@@ -13,7 +13,6 @@ pub mod price;
 
 pub mod cache;
 pub mod catalogue;
-pub mod json;
 
 pub mod events;
 pub mod job;

@@ -90,7 +90,7 @@ impl Currency {
 
     /// The three letters.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or("???")
+        std::str::from_utf8(&self.0).expect("invariant: a code is ASCII letters")
     }
 }
 

@@ -67,6 +67,10 @@ pub struct PriceDetail {
 ///
 /// The arithmetic is exact; a result half way between two cents goes to the even one, as Python's
 /// `round` does. For validated inputs it cannot overflow: at most 10¹² × 10⁸ × 10⁶ = 10²⁶.
+///
+/// # Panics
+///
+/// When a price overflows, which validated inputs rule out.
 pub fn price(product: &Product, market: &Market, membership: Membership, policy: &Policy) -> PriceDetail {
     let discount_rate = match membership {
         Membership::Standard => const { Ppm::rate(0).expect("within 0 … 1") },
@@ -92,7 +96,7 @@ fn divide_half_even(dividend: i128, divisor: i128) -> i64 {
         std::cmp::Ordering::Equal => quotient % 2 == 1,
         std::cmp::Ordering::Greater => true,
     };
-    i64::try_from(quotient + i128::from(round_up)).unwrap_or(i64::MAX)
+    i64::try_from(quotient + i128::from(round_up)).expect("invariant: validated factors bound a price")
 }
 
 #[cfg(test)]

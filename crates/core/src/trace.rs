@@ -8,7 +8,7 @@ use opentelemetry::trace::{
     SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
 };
 use redis::RedisError;
-use tracing::{Instrument as _, Span, info_span};
+use tracing::{Instrument as _, Span, field, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::causes::causes;
@@ -56,6 +56,7 @@ pub fn redis_span(name: &'static str) -> Span {
         otel.kind = "client",
         db.system.name = "redis",
         db.operation.name = command,
+        pricing.pool_wait_ms = field::Empty,
     )
 }
 
@@ -152,7 +153,7 @@ fn parse(traceparent: &str) -> Option<SpanContext> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use opentelemetry::trace::TracerProvider as _;
     use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
     use tracing_subscriber::layer::SubscriberExt as _;
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
 
     /// The spans that `traced` made.
-    async fn spans(traced: impl Future) -> Vec<SpanData> {
+    pub(crate) async fn spans(traced: impl Future) -> Vec<SpanData> {
         let exporter = InMemorySpanExporter::default();
         let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
@@ -169,7 +170,7 @@ mod tests {
         exporter.get_finished_spans().unwrap()
     }
 
-    fn attribute(span: &SpanData, key: &str) -> Option<String> {
+    pub(crate) fn attribute(span: &SpanData, key: &str) -> Option<String> {
         let attribute = span.attributes.iter().find(|attribute| attribute.key.as_str() == key);
         attribute.map(|attribute| attribute.value.to_string())
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pricing_e2e::otlp_receiver::{OtlpReceiver, Span};
 use pricing_harness::service::Binary;
 use pricing_harness::stack::Stack;
+use serde_json::json;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const WORKER: &str = "pricing-worker-service";
@@ -80,4 +81,57 @@ async fn a_job_that_fails_twice_shows_both_attempts_as_errors_and_its_death_in_o
     let log = stack.workers[0].log();
     let line = log.lines().find(|line| line.contains("task is dead")).expect("a dead task is logged");
     assert!(line.contains(&trace_id), "{line}");
+}
+
+#[tokio::test]
+async fn a_run_shows_each_call_that_it_waited_for_and_its_outcome() {
+    let receiver = OtlpReceiver::start().await;
+    let stack = Stack::builder().traced_by(&receiver.endpoint()).start().await;
+    let id = stack.recalculate().await;
+    let task = stack.wait_for_task(&id).await;
+    assert_eq!(task["result"], json!({"status": "updated", "updated_count": 900}));
+    let (_, spans) = trace_of(&receiver, &task, 1).await;
+    let run = runs(&spans)[0];
+    assert!(!run.has_failed, "{run:?}");
+    assert_eq!(attribute(run, "pricing.outcome"), "updated");
+    assert_eq!(
+        calls(&spans, run),
+        ["EVALSHA ack task", "EVALSHA acquire lock", "EVALSHA release lock", "GET last request"]
+    );
+    let below = |parent: &str| {
+        let parents = spans.iter().filter(|span| span.name == parent);
+        let mut systems: Vec<&str> = parents
+            .flat_map(|parent| spans.iter().filter(|span| span.parent_span_id == parent.span_id))
+            .filter(|span| span.kind == "CLIENT")
+            .map(|span| attribute(span, "db.system.name"))
+            .collect();
+        systems.sort_unstable();
+        systems.dedup();
+        systems.join(", ")
+    };
+    assert_eq!(below("scan"), "redis, sqlite", "reads of the catalogue, progress");
+    assert_eq!(below("write batch"), "redis, sqlite", "list prices and cache entries");
+    for call in spans.iter().filter(|span| span.kind == "CLIENT") {
+        let what = ["db.operation.name", "db.query.summary"].map(|name| attribute(call, name));
+        assert!(what.iter().any(|what| !what.is_empty()), "{call:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_fails_is_marked_in_the_trace() {
+    let receiver = OtlpReceiver::start().await;
+    let stack = Stack::builder()
+        .traced_by(&receiver.endpoint())
+        .set_for(Binary::Worker, "RETRY_MAX", 0)
+        .start()
+        .await;
+    stack.database.execute(&["ALTER TABLE markets RENAME TO markets_away"]).await;
+    let id = stack.recalculate().await;
+    let task = stack.wait_for_task(&id).await;
+    assert_eq!(task["state"], "dead", "{task}");
+    let (_, spans) = trace_of(&receiver, &task, 1).await;
+    let failed = spans.iter().find(|span| span.kind == "CLIENT" && span.has_failed);
+    let failed = failed.unwrap_or_else(|| panic!("a failed call: {spans:?}"));
+    assert_eq!(attribute(failed, "db.system.name"), "sqlite", "{failed:?}");
+    assert!(!attribute(failed, "error.type").is_empty(), "{failed:?}");
 }

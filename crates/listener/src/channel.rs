@@ -1,65 +1,61 @@
-//! Hearing what is published on the channel, by others who need no more than `PUBLISH`.
+//! The subscriber of the channel, for publishers that need no more than `PUBLISH`.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use backon::ExponentialBackoff;
 use futures_util::StreamExt as _;
-use pricing_core::causes::causes;
 use pricing_core::events::{CHANNEL, MarketEvent};
-use pricing_queue::QueueError;
-use pricing_service::admin::Pulse;
+use pricing_queue::Backoff;
+use pricing_service::health::Heartbeat;
 use redis::aio::PubSub;
 use tokio::time::{Instant, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::bridge::{Listener, pause, pauses};
+use crate::event::Listener;
 use crate::metrics;
+use crate::source::Source;
 
 /// Longest to wait for a subscription, and for the answer to a ping.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often the connection is asked whether it is still there.
+/// Period of the pings that tell a silent connection from a broken one.
 const PING_PERIOD: Duration = Duration::from_secs(5);
 
-/// Makes every message on the channel a job, through every failure of Redis, until `shutdown`.
+/// Turns every message of the channel into a task, through every failure of Redis, until `shutdown`.
 ///
-/// Pub/Sub keeps nothing: what others publish while no listener is connected is gone. What our own api
-/// publishes is in the log as well.
+/// Pub/Sub keeps nothing: messages that others publish while no listener is connected are lost. Events that our
+/// own api publishes are in the log as well.
 pub(crate) async fn follow(
     listener: &Listener,
-    pulse: &Pulse,
+    heartbeat: &Heartbeat,
     shutdown: &CancellationToken,
 ) -> Result<(), Infallible> {
-    let mut backoff = pauses();
+    let mut backoff = Backoff::default();
     while !shutdown.is_cancelled() {
-        if let Err(error) = session(listener, &mut backoff, pulse, shutdown).await {
-            metrics::reconnect("channel");
-            tracing::warn!(error = format!("{error:#}"), "the channel broke; subscribing again");
-            pulse.beat();
-            pause(&mut backoff, shutdown).await;
+        if let Err(error) = session(listener, &mut backoff, heartbeat, shutdown).await {
+            metrics::reconnect(Source::Channel);
+            tracing::warn!(error = format!("{error:#}"), "channel subscription lost; subscribing again");
+            heartbeat.beat();
+            shutdown.run_until_cancelled(backoff.pause()).await;
         }
     }
     Ok(())
 }
 
-/// Hears messages on one connection until it breaks or the listener ends. A connection that is silent in
-/// both directions looks like one without news, so it is asked for a sign of life now and then.
+/// Receives messages on one connection until it breaks or the listener ends.
 async fn session(
     listener: &Listener,
-    backoff: &mut ExponentialBackoff,
-    pulse: &Pulse,
+    backoff: &mut Backoff,
+    heartbeat: &Heartbeat,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let connected = tokio::select! {
-        connected = timeout(ANSWER_TIMEOUT, subscribe(listener)) => connected,
-        () = shutdown.cancelled() => return Ok(()),
-    };
-    let (mut sink, mut messages) = connected.context("Redis did not answer in time")??.split();
-    *backoff = pauses();
+    let subscribed = shutdown.run_until_cancelled(timeout(ANSWER_TIMEOUT, subscribe(listener))).await;
+    let Some(subscribed) = subscribed else { return Ok(()) };
+    let (mut sink, mut messages) = subscribed.context("Redis did not answer in time")??.split();
+    *backoff = Backoff::default();
     let mut next_ping = interval_at(Instant::now() + PING_PERIOD, PING_PERIOD);
     loop {
-        pulse.beat();
+        heartbeat.beat();
         let message = tokio::select! {
             message = messages.next() => message,
             _ = next_ping.tick() => {
@@ -70,26 +66,8 @@ async fn session(
             () = shutdown.cancelled() => return Ok(()),
         };
         let Some(message) = message else { bail!("Redis closed the subscription") };
-        make_job(listener, &MarketEvent::decode(message.get_payload_bytes()), pulse, shutdown).await;
-    }
-}
-
-/// Tries until an event of the channel is a job, for nobody keeps it for us.
-async fn make_job(listener: &Listener, event: &MarketEvent, pulse: &Pulse, shutdown: &CancellationToken) {
-    let mut backoff = pauses();
-    while let Err(error) = listener.enqueue("channel", event).await {
-        pulse.beat();
-        if matches!(error, QueueError::Full) {
-            // Each of the requests that wait covers this one as well: all recalculate all prices, and
-            // none of them has started. To wait for room would pile up messages in memory.
-            tracing::warn!(error = %causes(&error), "a message adds nothing to a full queue");
-            return;
-        }
-        tracing::warn!(error = %causes(&error), "a message is not queued yet");
-        if shutdown.is_cancelled() {
-            return;
-        }
-        pause(&mut backoff, shutdown).await;
+        let event = MarketEvent::decode(message.get_payload_bytes());
+        listener.handle(Source::Channel, &event, heartbeat, shutdown).await;
     }
 }
 

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use pricing_core::redis::RedisSettings;
 
-/// Turns market events into recalculation jobs.
+/// Turns market events into recalculation tasks.
 ///
-/// Reads the durable event log and the Redis channel `market_events`; each event becomes one job, however
-/// often and on whichever way it is seen.
+/// Reads the durable event log and the Redis channel `market_events`. Each event becomes one task, however often
+/// it arrives.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(version)]
 pub struct Config {

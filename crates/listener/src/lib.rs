@@ -1,30 +1,33 @@
-//! The event bridge: market events in, recalculation jobs out.
+//! The event bridge: market events in, recalculation tasks out.
 //!
-//! [`log`] reads the durable log, [`channel`] hears what others publish; both hand each event to
-//! [`bridge`], which makes it a job.
+//! In reading order: `run` starts two loops, `log` reads the durable event log and `channel` subscribes to what
+//! others publish; both pass each event to `event`, which enqueues its task.
 
-pub mod bridge;
-pub mod channel;
 pub mod config;
-pub mod log;
 pub mod metrics;
 
-use pricing_service::admin::{self, Health, Pulse};
+mod channel;
+mod event;
+mod log;
+mod source;
+
+use pricing_service::admin;
+use pricing_service::health::{Health, Heartbeat};
 use pricing_service::shutdown::Shutdown;
 use pricing_service::supervisor::{PartFailed, Supervisor};
 use pricing_service::telemetry::Metrics;
 use tokio::net::TcpListener;
 
-pub use bridge::Listener;
+pub use event::Listener;
 
-/// Reads the log and the channel until it is asked to end, and reports on `port`.
+/// Reads the log and the channel until shutdown, and serves health and metrics on `port`.
 ///
-/// Both readers end between two events. An event that was read and is not a job yet is read again by
-/// another listener.
+/// Both loops end between two events. An event that was read and has no task yet is read again by another
+/// listener.
 ///
 /// # Errors
 ///
-/// When one of the parts ends by itself; the others are ended with it.
+/// When one of the loops ends by itself; the other is ended with it.
 pub async fn run(
     port: TcpListener,
     listener: Listener,
@@ -32,14 +35,15 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<(), PartFailed> {
     let mut parts = Supervisor::new(shutdown);
-    let (log, channel) = (Pulse::of("the reader of the event log"), Pulse::of("the reader of the channel"));
+    let log = Heartbeat::new("the reader of the event log");
+    let channel = Heartbeat::new("the reader of the channel");
     let health = Health::new(parts.shutdown(), &[&log, &channel], listener.redis.commands.clone(), None);
     parts.background("the upkeep of metrics", metrics.clone().upkeep());
     parts.background("the metrics port", admin::serve(port, health.clone(), metrics));
-    let (reader, ending) = (listener.clone(), parts.shutdown());
-    parts.part(log.part(), async move { log::follow(&reader, &log, &ending).await });
-    let ending = parts.shutdown();
-    parts.part(channel.part(), async move { channel::follow(&listener, &channel, &ending).await });
+    let (reader, closing) = (listener.clone(), parts.shutdown());
+    parts.part(log.name(), async move { log::follow(&reader, &log, &closing).await });
+    let closing = parts.shutdown();
+    parts.part(channel.name(), async move { channel::follow(&listener, &channel, &closing).await });
     health.started();
     tracing::info!("listening for market events");
     parts.run().await

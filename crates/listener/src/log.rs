@@ -1,69 +1,70 @@
-//! Reading the durable event log.
+//! The reader of the durable event log.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
-use backon::ExponentialBackoff;
 use pricing_core::ids::TaskId;
-use pricing_service::admin::Pulse;
+use pricing_queue::Backoff;
+use pricing_service::health::Heartbeat;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::bridge::{Listener, pause, pauses};
+use crate::event::Listener;
 use crate::metrics;
+use crate::source::Source;
 
-/// How often entries of dead listeners are looked for, and the length of the log is measured.
-const LOOK_PERIOD: Duration = Duration::from_secs(2);
+/// Period at which abandoned entries are claimed and the length of the log is measured.
+const CLAIM_PERIOD: Duration = Duration::from_secs(2);
 
-/// Makes every event of the log a job, through every failure of Redis, until `shutdown`.
+/// Turns every event of the log into a task, through every failure of Redis, until `shutdown`.
 pub(crate) async fn follow(
     listener: &Listener,
-    pulse: &Pulse,
+    heartbeat: &Heartbeat,
     shutdown: &CancellationToken,
 ) -> Result<(), Infallible> {
-    // Redis knows who read an entry by the reader's name, so no two readers ever share one.
+    // Redis knows the reader of an entry by its name, so no two readers ever share one.
     let consumer = format!("listener-{}", TaskId::generate());
-    let mut backoff = pauses();
+    let mut backoff = Backoff::default();
     while !shutdown.is_cancelled() {
-        if let Err(error) = session(listener, &consumer, &mut backoff, pulse, shutdown).await {
-            metrics::reconnect("log");
-            tracing::warn!(error = format!("{error:#}"), "the event log broke; reconnecting");
-            pulse.beat();
-            pause(&mut backoff, shutdown).await;
+        if let Err(error) = session(listener, &consumer, &mut backoff, heartbeat, shutdown).await {
+            metrics::reconnect(Source::Log);
+            tracing::warn!(error = format!("{error:#}"), "event log connection lost; reconnecting");
+            heartbeat.beat();
+            shutdown.run_until_cancelled(backoff.pause()).await;
         }
     }
     Ok(())
 }
 
-/// Reads on one connection until it breaks or the listener ends. An entry is acknowledged after its job is
-/// queued, so whatever happens in between, it is read again.
+/// Reads on one connection until it breaks or the listener ends. An entry is acknowledged after its task is
+/// queued, so it is read again after any failure in between.
 async fn session(
     listener: &Listener,
     consumer: &str,
-    backoff: &mut ExponentialBackoff,
-    pulse: &Pulse,
+    backoff: &mut Backoff,
+    heartbeat: &Heartbeat,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let mut reader = listener.events.reader(consumer).await?;
-    let mut next_look = Instant::now();
+    let mut next_claim = Instant::now();
     let mut events = reader.unfinished().await?;
     while !shutdown.is_cancelled() {
-        pulse.beat();
+        heartbeat.beat();
         let was_busy = !events.is_empty();
         for logged in events {
-            if shutdown.is_cancelled() {
+            if shutdown.is_cancelled()
+                || !listener.handle(Source::Log, &logged.event, heartbeat, shutdown).await
+            {
                 break;
             }
-            listener.enqueue("log", &logged.event).await?;
             reader.acknowledge(&logged).await?;
-            pulse.beat();
         }
-        *backoff = pauses();
+        *backoff = Backoff::default();
 
         events = Vec::new();
-        if was_busy || Instant::now() >= next_look {
-            // What dead listeners left behind comes first, as long as there is any.
-            next_look = Instant::now() + LOOK_PERIOD;
+        if was_busy || Instant::now() >= next_claim {
+            // Entries of dead listeners come first, as long as there are any.
+            next_claim = Instant::now() + CLAIM_PERIOD;
             metrics::backlog(listener.events.backlog().await?);
             events = reader.abandoned().await?;
         }

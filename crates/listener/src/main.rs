@@ -1,22 +1,26 @@
-//! `pricing-listener`: turns market events into jobs.
+//! `pricing-listener`: turns market events into recalculation tasks.
+
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use pricing_listener::config::{Command, Config};
 use pricing_listener::{Listener, metrics, run};
-use pricing_service::{admin, shutdown, telemetry};
+use pricing_service::{admin, exit, shutdown, telemetry};
 use tokio::net::TcpListener;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let config = Config::parse();
+async fn main() -> ExitCode {
+    exit::report(start(Config::parse()).await)
+}
+
+async fn start(config: Config) -> anyhow::Result<()> {
     if let Some(Command::Healthcheck) = config.command {
         return Ok(admin::check_health(config.metrics_addr)?);
     }
-
     let telemetry = telemetry::start("pricing-listener-service")?;
     let metrics = metrics::install()?;
     let shutdown = shutdown::on_signal()?;

@@ -27,27 +27,31 @@ const MAX_CONNECTIONS: usize = 10_000;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Most bytes of the head of a request.
 const MAX_HEAD: usize = 64 * 1_024;
-/// How long the last connections are given to send their request.
+/// Time for the last connections to send their request.
 const LAST_REQUESTS: Duration = Duration::from_millis(200);
 /// Pause after a failure to accept, as when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How serving ends.
+/// How a server drains.
 #[derive(Debug, Clone, Copy)]
-pub struct Ending {
-    /// How long connections are still accepted after the process was asked to end, for whoever sends them to
-    /// learn that they should go elsewhere. Answers ask the client to close the connection meanwhile.
+pub struct DrainPolicy {
+    /// How long connections are accepted after shutdown began, so that load balancers notice in time. Answers
+    /// ask the client to close the connection meanwhile.
     pub delay: Duration,
-    /// How long requests may go on after that, before they are cut off.
-    pub drain: Duration,
+    /// How long requests may go on after that, before they are aborted.
+    pub timeout: Duration,
 }
 
-/// Serves `service` on `listener` until `shutdown`, and then as `ending` says. Returns whether all requests
-/// were answered.
+/// Serves `service` on `listener` until `shutdown`, then drains. Returns whether all requests were answered.
 ///
 /// **A request that was sent before the listener closed is answered**, unless it takes longer than
-/// [`Ending::drain`]. A connection that sends no request ends after 75 seconds.
-pub async fn serve<S>(listener: TcpListener, service: S, shutdown: CancellationToken, ending: Ending) -> bool
+/// [`DrainPolicy::timeout`]. A connection that sends no request ends after 75 seconds.
+pub async fn serve<S>(
+    listener: TcpListener,
+    service: S,
+    shutdown: CancellationToken,
+    policy: DrainPolicy,
+) -> bool
 where
     S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {
@@ -65,7 +69,7 @@ where
     let (connections, graceful) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), GracefulShutdown::new());
     let mut closing = pin!(async {
         shutdown.cancelled().await;
-        tokio::time::sleep(ending.delay).await;
+        tokio::time::sleep(policy.delay).await;
     });
     let serve_one = |stream: TcpStream, permit: OwnedSemaphorePermit| {
         let connection = server.serve_connection(TokioIo::new(stream), service.clone());
@@ -93,17 +97,17 @@ where
         };
         serve_one(stream, permit);
     }
-    // Whoever connected in the last moment is in the system's queue, and has perhaps sent a request.
+    // Connections of the last moment are in the system's queue; their request may have been sent.
     while let Some(Ok((stream, permit))) = accept(&listener, &connections).now_or_never() {
         serve_one(stream, permit);
     }
     drop(listener);
-    // Ended gracefully, a connection of which nothing was read yet is closed: its request gets time to be read.
+    // A graceful end closes connections without a request that was read, so they get time for one.
     let answered = async {
-        tokio::time::sleep(LAST_REQUESTS.min(ending.drain)).await;
+        tokio::time::sleep(LAST_REQUESTS.min(policy.timeout)).await;
         graceful.shutdown().await;
     };
-    tokio::time::timeout(ending.drain, answered).await.is_ok()
+    tokio::time::timeout(policy.timeout, answered).await.is_ok()
 }
 
 /// Accepts a connection once there may be one more.
@@ -128,16 +132,16 @@ mod tests {
 
     use super::*;
 
-    const AT_ONCE: Ending = Ending { delay: Duration::ZERO, drain: Duration::from_secs(1) };
+    const AT_ONCE: DrainPolicy = DrainPolicy { delay: Duration::ZERO, timeout: Duration::from_secs(1) };
 
     async fn serving(
         router: Router,
-        ending: Ending,
+        policy: DrainPolicy,
     ) -> (TcpStream, CancellationToken, impl Future<Output = bool>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let served = tokio::spawn(serve(listener, router, shutdown.clone(), ending));
+        let served = tokio::spawn(serve(listener, router, shutdown.clone(), policy));
         (TcpStream::connect(address).await.unwrap(), shutdown, async { served.await.unwrap() })
     }
 
@@ -152,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn half_a_request_is_cut_off_at_the_end() {
+    async fn half_a_request_is_aborted_at_the_end() {
         let (mut client, shutdown, served) = serving(Router::new(), AT_ONCE).await;
         client.write_all(b"GET / HTTP/1.1\r\nHo").await.unwrap();
         let mut byte = [0];
@@ -160,7 +164,7 @@ mod tests {
         shutdown.cancel();
         let start = Instant::now();
         served.await;
-        assert!(start.elapsed() <= AT_ONCE.drain);
+        assert!(start.elapsed() <= AT_ONCE.timeout);
     }
 
     #[tokio::test]
@@ -172,8 +176,8 @@ mod tests {
             going_on.cancelled().await;
             "done"
         };
-        let ending = Ending { delay: Duration::ZERO, drain: Duration::from_secs(10) };
-        let (mut client, shutdown, served) = serving(Router::new().route("/", get(handler)), ending).await;
+        let policy = DrainPolicy { delay: Duration::ZERO, timeout: Duration::from_secs(10) };
+        let (mut client, shutdown, served) = serving(Router::new().route("/", get(handler)), policy).await;
         client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         begun.cancelled().await;
         shutdown.cancel();

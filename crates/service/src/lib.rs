@@ -1,7 +1,8 @@
-//! How a process of the pricing engine lives.
+//! The life of a process of the pricing engine.
 //!
-//! In reading order: [`telemetry`], logs, traces and metrics of a process; [`shutdown`], the signals that end it;
-//! the [`supervisor`] of its parts; the [`http`] server; [`admin`], the health and metrics routes.
+//! In reading order: [`telemetry`] starts logs, traces and metrics; [`shutdown`] listens for the signals that end a
+//! process; the [`supervisor`] runs its parts; [`http`] serves requests and drains; [`health`] reports the state of the
+//! process, and [`admin`] serves health and metrics; [`exit`] prints the error of a process that failed.
 
 #![warn(missing_docs)]
 
@@ -12,4 +13,7 @@ pub mod shutdown;
 pub mod supervisor;
 
 pub mod admin;
+pub mod health;
 pub mod http;
+
+pub mod exit;

@@ -1,8 +1,10 @@
 //! `pricing-worker`: runs recalculations.
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use clap::Parser as _;
-use pricing_service::{shutdown, telemetry};
+use pricing_service::{exit, shutdown, telemetry};
 use pricing_worker::{Cli, Worker, install_metrics, run};
 use tokio::net::TcpListener;
 
@@ -10,13 +12,15 @@ use tokio::net::TcpListener;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let Cli { command, config } = Cli::parse();
+async fn main() -> ExitCode {
+    exit::report(start(Cli::parse()).await)
+}
+
+async fn start(Cli { command, config }: Cli) -> anyhow::Result<()> {
     config.check()?;
     if let Some(command) = command {
         return command.run(&config).await;
     }
-
     let telemetry = telemetry::start("pricing-worker-service")?;
     let metrics = install_metrics()?;
     let shutdown = shutdown::on_signal()?;

@@ -12,7 +12,8 @@ use pricing_core::price::Policy;
 use pricing_core::recalculation_queue::RecalculationQueue;
 use pricing_core::redis::Redis;
 use pricing_queue::{Hooks, Queue};
-use pricing_service::admin::{self, Health, Pulse};
+use pricing_service::admin;
+use pricing_service::health::{Health, Heartbeat};
 use pricing_service::shutdown::Shutdown;
 use pricing_service::supervisor::Supervisor;
 use pricing_service::telemetry::Metrics;
@@ -76,15 +77,15 @@ impl Worker {
 pub async fn run(port: TcpListener, worker: Worker, metrics: Metrics, shutdown: Shutdown) -> Result<()> {
     let Worker { redis, queue, lock, scanner, drain } = worker;
     let mut parts = Supervisor::new(shutdown);
-    let (pulse, closing) = (Pulse::of("the job runner"), parts.shutdown());
+    let (heartbeat, closing) = (Heartbeat::new("the job runner"), parts.shutdown());
     let catalogue = Some(scanner.catalogue.clone());
-    let health = Health::new(closing.clone(), &[&pulse], redis.commands.clone(), catalogue);
+    let health = Health::new(closing.clone(), &[&heartbeat], redis.commands.clone(), catalogue);
     parts.background("the upkeep of metrics", metrics.clone().upkeep());
     parts.background("the metrics port", admin::serve(port, health.clone(), metrics));
     parts.background("the measuring of depths", measure_depths(queue.queue().clone()));
     let jobs = queue.queue().clone();
     let coordinator = Coordinator { lock, queue, scanner, closing: closing.clone() };
-    parts.part(pulse.part(), run_jobs(jobs, Arc::new(coordinator), pulse, drain, closing));
+    parts.part(heartbeat.name(), run_jobs(jobs, Arc::new(coordinator), heartbeat, drain, closing));
     health.started();
     Ok(parts.run().await?)
 }
@@ -94,7 +95,7 @@ pub async fn run(port: TcpListener, worker: Worker, metrics: Metrics, shutdown: 
 async fn run_jobs(
     queue: Queue,
     coordinator: Arc<Coordinator>,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     drain: Duration,
     shutdown: CancellationToken,
 ) -> Result<()> {
@@ -103,7 +104,7 @@ async fn run_jobs(
     tracing::info!(worker = context.name(), "waiting for jobs");
     let hooks = Hooks {
         on_dead: Some(job::on_dead(coordinator.clone())),
-        on_poll: Some(Arc::new(move || pulse.beat())),
+        on_poll: Some(Arc::new(move || heartbeat.beat())),
         make_span: Some(Arc::new(job::span)),
     };
     let backend = queue.backend(context.name(), shutdown.child_token(), hooks);

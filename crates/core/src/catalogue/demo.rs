@@ -1,5 +1,7 @@
 //! The demo catalogue: something to price on the first day.
 
+use sqlx::{AnyConnection, Connection as _};
+
 use super::{Catalogue, CatalogueError};
 
 const MARKETS: [&str; 4] = ["NY", "LA", "MIA", "default"];
@@ -16,20 +18,22 @@ impl Catalogue {
         if self.count_products().await? > 0 {
             return Ok(());
         }
-        let mut transaction = self.pool.begin().await?;
-        for location in MARKETS {
-            let insert =
-                "INSERT INTO markets (location, multiplier_ppm) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-            sqlx::query(insert).bind(location).bind(MULTIPLIER_PPM).execute(&mut *transaction).await?;
-        }
-        for number in 100..=999_i64 {
-            let insert = "INSERT INTO products (id, base_price_minor) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-            let query = sqlx::query(insert).bind(format!("P-{number}")).bind(base_price_minor(number));
-            query.execute(&mut *transaction).await?;
-        }
-        transaction.commit().await?;
-        Ok(())
+        self.run("INSERT markets INSERT products", insert).await
     }
+}
+
+async fn insert(database: &mut AnyConnection) -> sqlx::Result<()> {
+    let mut transaction = database.begin().await?;
+    for location in MARKETS {
+        let insert = "INSERT INTO markets (location, multiplier_ppm) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        sqlx::query(insert).bind(location).bind(MULTIPLIER_PPM).execute(&mut *transaction).await?;
+    }
+    for number in 100..=999_i64 {
+        let insert = "INSERT INTO products (id, base_price_minor) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        let query = sqlx::query(insert).bind(format!("P-{number}")).bind(base_price_minor(number));
+        query.execute(&mut *transaction).await?;
+    }
+    transaction.commit().await
 }
 
 #[cfg(test)]

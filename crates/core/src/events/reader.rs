@@ -9,6 +9,7 @@ use redis::streams::{
 use redis::{AsyncCommands as _, RedisError};
 
 use super::{EventError, EventLog, MarketEvent};
+use crate::clock::millis;
 use crate::redis::BLOCK;
 
 const GROUP: &str = "listener";
@@ -73,7 +74,7 @@ impl EventReader {
     ///
     /// When Redis is away.
     pub async fn next_batch(&mut self) -> Result<Vec<LoggedEvent>, EventError> {
-        let block = usize::try_from(BLOCK.as_millis()).unwrap_or(usize::MAX);
+        let block = usize::try_from(millis(BLOCK)).expect("invariant: a second fits");
         let options = StreamReadOptions::default().group(GROUP, &self.consumer).count(BATCH).block(block);
         self.read(">", options).await
     }
@@ -92,10 +93,9 @@ impl EventReader {
     /// When Redis is away.
     pub async fn abandoned(&mut self) -> Result<Vec<LoggedEvent>, EventError> {
         let options = StreamAutoClaimOptions::default().count(BATCH);
-        let idle = u64::try_from(ABANDONED.as_millis()).unwrap_or(u64::MAX);
         let reply: StreamAutoClaimReply = self
             .connection
-            .xautoclaim_options(&self.log.key, GROUP, &self.consumer, idle, "0-0", options)
+            .xautoclaim_options(&self.log.key, GROUP, &self.consumer, millis(ABANDONED), "0-0", options)
             .await?;
         Ok(reply.claimed.into_iter().map(logged).collect())
     }
@@ -125,7 +125,7 @@ impl EventReader {
     /// Removes listeners that hold nothing from the group: the one of this name, and those long gone.
     async fn forget(&mut self, consumer: &str) -> Result<(), EventError> {
         let mut call = self.log.forget.key(&self.log.key);
-        call.arg(GROUP).arg(consumer).arg(u64::try_from(FORGOTTEN_AFTER.as_millis()).unwrap_or(u64::MAX));
+        call.arg(GROUP).arg(consumer).arg(millis(FORGOTTEN_AFTER));
         Ok(call.invoke_async(&mut self.connection).await?)
     }
 }

@@ -1,9 +1,9 @@
 //! Addresses of databases, good and bad.
 
-use std::error::Error;
 use std::path::PathBuf;
 
 use pricing_core::catalogue::{Catalogue, DatabaseSettings};
+use pricing_core::causes::causes;
 
 use crate::{cents, product_id};
 
@@ -15,12 +15,7 @@ fn settings(url: &str) -> DatabaseSettings {
 async fn refusal(settings: &DatabaseSettings) -> String {
     let opened = Catalogue::open(settings).await;
     let Err(error) = opened else { panic!("{:?} is accepted", settings.database_url) };
-    let (mut text, mut cause) = (error.to_string(), error.source());
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+    causes(&error).to_string()
 }
 
 #[tokio::test]
@@ -63,9 +58,7 @@ async fn an_address_given_twice_or_in_a_missing_file_is_refused() {
 #[tokio::test]
 async fn an_sqlite_address_is_the_path_of_the_file_whatever_its_characters() {
     let folder = tempfile::tempdir().unwrap();
-    for name in
-        ["plain.db", "with space.db", "ünïcödé.db", "per%20cent.db", "a?mode=ro", "#1.db", "new/sub/x.db"]
-    {
+    for name in ["plain.db", "with space.db", "ünïcödé.db", "per%20cent.db", "#1.db", "new/sub/x.db"] {
         let path = folder.path().join(name);
         let settings = settings(&format!("sqlite://{}", path.display()));
         let catalogue = Catalogue::open(&settings).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
@@ -74,6 +67,24 @@ async fn an_sqlite_address_is_the_path_of_the_file_whatever_its_characters() {
         assert!(path.is_file(), "{name}");
         let again = Catalogue::open(&settings).await.unwrap();
         assert_eq!(again.count_products().await.unwrap(), 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn parameters_of_an_sqlite_address_are_understood_or_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("prices.db");
+    for parameters in ["?mode=rwc", "?"] {
+        Catalogue::open(&settings(&format!("sqlite://{}{parameters}", path.display()))).await.unwrap();
+    }
+    for bad in ["mode=ro", "mode=memory", "cache=shared", "mode=rwc2", "x"] {
+        let url = format!("sqlite://{}?mode=rwc&{bad}", path.display());
+        let message = refusal(&settings(&url)).await;
+        assert!(message.contains("DATABASE_URL") && message.contains(bad), "{message}");
+    }
+    let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name());
+    for file in files {
+        assert!(!file.to_string_lossy().contains('?'), "{file:?}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use pricing_core::causes::causes;
 use pricing_core::ids::{MAX_ID_LEN, ProductId};
 use pricing_core::money::{Currency, Money, Ppm};
 use pricing_core::price::{Market, Product};
@@ -12,6 +13,7 @@ use crate::{cents, location, product_id};
 on_both_databases!(
     what_is_stored_is_found,
     what_is_not_stored_is_none,
+    a_missing_table_is_no_outage_and_is_named_once,
     the_extremes_of_ids_and_amounts_are_found,
     a_batch_holds_the_products_that_exist_each_once,
 );
@@ -38,6 +40,15 @@ async fn what_is_not_stored_is_none(database: &TestDatabase) {
     for name in ["ny", "NYC", "N", "Default", "P-100"] {
         assert_eq!(catalogue.market(&location(name)).await.unwrap(), None, "{name}");
     }
+}
+
+async fn a_missing_table_is_no_outage_and_is_named_once(database: &TestDatabase) {
+    let catalogue = database.open().await;
+    database.execute(&["ALTER TABLE products RENAME TO goods"]).await;
+    let error = catalogue.product(&product_id("P-100")).await.unwrap_err();
+    assert!(!error.is_unavailable(), "{error:?}");
+    let text = causes(&error).to_string();
+    assert_eq!(text.matches("products").count(), 1, "{text}");
 }
 
 async fn the_extremes_of_ids_and_amounts_are_found(database: &TestDatabase) {

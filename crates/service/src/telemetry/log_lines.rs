@@ -10,23 +10,20 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
-/// How a line ends.
+/// The form of a line.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Ending {
-    /// As a JSON object.
+pub(super) enum Form {
     Json,
-    /// As text.
     Text,
 }
 
 /// Appends the id of the current trace to each line of another format.
 ///
 /// The id comes from the active OpenTelemetry context and not from fields of spans, so log lines need no
-/// spans: what is not exported costs nothing, and formatting the fields of every span would cost more than
-/// a read of a price.
+/// spans. Formatting the fields of every span would cost more than a read of a price.
 pub(super) struct WithTraceId<F> {
     pub(super) inner: F,
-    pub(super) ending: Ending,
+    pub(super) form: Form,
 }
 
 impl<S, N, F> FormatEvent<S, N> for WithTraceId<F>
@@ -45,17 +42,17 @@ where
         self.inner.format_event(context, Writer::new(&mut line), event)?;
         let trace = opentelemetry::Context::current();
         let (trace, line) = (trace.span().span_context().clone(), line.trim_end());
-        match (trace.is_valid(), self.ending, line.strip_suffix('}')) {
-            (true, Ending::Json, Some(open)) => {
+        match (trace.is_valid(), self.form, line.strip_suffix('}')) {
+            (true, Form::Json, Some(open)) => {
                 writeln!(writer, r#"{open},"trace_id":"{}"}}"#, trace.trace_id())
             }
-            (true, Ending::Text, _) => writeln!(writer, "{line} trace_id={}", trace.trace_id()),
+            (true, Form::Text, _) => writeln!(writer, "{line} trace_id={}", trace.trace_id()),
             _ => writeln!(writer, "{line}"),
         }
     }
 }
 
-/// Lets events through and no spans, so that a span that nobody else wants is never made.
+/// Accepts events and no spans, so that a span without another subscriber is never made.
 pub(super) struct EventsOnly;
 
 impl<S> Filter<S> for EventsOnly {

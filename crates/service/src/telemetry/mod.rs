@@ -21,7 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 use ulid::Ulid;
 
-use log_lines::{Ending, EventsOnly, WithTraceId};
+use log_lines::{EventsOnly, Form, WithTraceId};
 
 use span_export::CountingProcessor;
 
@@ -67,10 +67,10 @@ pub fn start(service: &'static str) -> Result<Telemetry, TelemetryError> {
     let filter = EnvFilter::try_new(filter.as_deref().unwrap_or(DEFAULT_FILTER))?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = if std::io::stderr().is_terminal() {
-        lines.event_format(WithTraceId { inner: format(), ending: Ending::Text }).boxed()
+        lines.event_format(WithTraceId { inner: format(), form: Form::Text }).boxed()
     } else {
         let inner = format().json().flatten_event(true).with_current_span(false).with_span_list(false);
-        let format = WithTraceId { inner, ending: Ending::Json };
+        let format = WithTraceId { inner, form: Form::Json };
         lines.fmt_fields(JsonFields::new()).event_format(format).boxed()
     };
     let lines = lines.with_filter(filter.and(EventsOnly));

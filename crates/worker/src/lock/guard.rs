@@ -28,6 +28,17 @@ pub enum Release {
     Lost,
 }
 
+impl Release {
+    pub(super) fn parse(reply: String) -> Result<Self, LockError> {
+        match reply.as_str() {
+            "released" => Ok(Self::Released),
+            "newer_requests" => Ok(Self::NewerRequests),
+            "lost" => Ok(Self::Lost),
+            _ => Err(LockError::Reply(reply)),
+        }
+    }
+}
+
 /// The lock in the hands of its holder. It is not released when this is dropped: it expires.
 #[derive(Clone)]
 pub struct LockGuard {
@@ -98,12 +109,7 @@ impl LockGuard {
         let (reply, traces): (String, Vec<String>) =
             redis_call("EVALSHA release lock", self.lock.invoke(&call)).await?;
         traces.iter().for_each(|traceparent| link_trace(&Span::current(), traceparent));
-        match reply.as_str() {
-            "released" => Ok(Release::Released),
-            "newer_requests" => Ok(Release::NewerRequests),
-            "lost" => Ok(Release::Lost),
-            _ => Err(LockError::Reply(reply)),
-        }
+        Release::parse(reply)
     }
 
     /// Releases the lock after a scan that failed. It covers nothing; the task will be retried.

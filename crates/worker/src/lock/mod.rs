@@ -21,10 +21,11 @@ use std::time::{Duration, Instant};
 use deadpool_redis::{Pool, PoolError};
 use pricing_core::clock::millis;
 use pricing_core::redis::Redis;
-use pricing_core::trace::{current_traceparent, redis_call};
+use pricing_core::trace::{current_traceparent, integer, redis_call};
 use pricing_queue::Fence;
 use rand::RngExt as _;
 use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
+use tracing::Span;
 
 pub use guard::{LockGuard, Release};
 
@@ -55,6 +56,16 @@ pub enum Acquire {
 }
 
 impl Acquire {
+    fn parse(reply: String, guard: impl FnOnce() -> LockGuard) -> Result<Self, LockError> {
+        match reply.as_str() {
+            "acquired" => Ok(Self::Acquired(guard())),
+            "held" => Ok(Self::HeldByAnother),
+            "covered" => Ok(Self::Covered),
+            "superseded" => Ok(Self::Superseded),
+            _ => Err(LockError::Reply(reply)),
+        }
+    }
+
     /// The name of the answer in metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -76,6 +87,17 @@ pub enum Forfeit {
     Open,
     /// The run has been taken over, so its task does not die. Nothing was changed.
     Superseded,
+}
+
+impl Forfeit {
+    fn parse(reply: String) -> Result<Self, LockError> {
+        match reply.as_str() {
+            "open" => Ok(Self::Open),
+            "covered" => Ok(Self::Covered),
+            "superseded" => Ok(Self::Superseded),
+            _ => Err(LockError::Reply(reply)),
+        }
+    }
 }
 
 struct Keys {
@@ -133,13 +155,7 @@ impl RecalculationLock {
         call.key(lock).key(covered).key(skipped).key(skipped_traces);
         call.arg(&token).arg(millis(self.ttl)).arg(current_traceparent().unwrap_or_default());
         let reply: String = redis_call("EVALSHA acquire lock", self.invoke(&call)).await?;
-        match reply.as_str() {
-            "acquired" => Ok(Acquire::Acquired(LockGuard { lock: self.clone(), fence, token, nonce, asked })),
-            "covered" => Ok(Acquire::Covered),
-            "held" => Ok(Acquire::HeldByAnother),
-            "superseded" => Ok(Acquire::Superseded),
-            _ => Err(LockError::Reply(reply)),
-        }
+        Acquire::parse(reply, || LockGuard { lock: self.clone(), fence, token, nonce, asked })
     }
 
     /// Gives up on a task for good: releases the lock if the task holds it, or the run that it follows up.
@@ -151,17 +167,31 @@ impl RecalculationLock {
     pub async fn forfeit(&self, fence: &Fence) -> Result<Forfeit, LockError> {
         let mut call = fence.invocation(&FORFEIT);
         call.key(&self.keys.lock).key(&self.keys.covered).key(&self.keys.skipped);
-        let reply: String = redis_call("EVALSHA forfeit lock", self.invoke(&call)).await?;
-        match reply.as_str() {
-            "open" => Ok(Forfeit::Open),
-            "covered" => Ok(Forfeit::Covered),
-            "superseded" => Ok(Forfeit::Superseded),
-            _ => Err(LockError::Reply(reply)),
-        }
+        Forfeit::parse(redis_call("EVALSHA forfeit lock", self.invoke(&call)).await?)
     }
 
     async fn invoke<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, LockError> {
-        let mut connection = self.pool.get().await?;
+        let asked = Instant::now();
+        let connection = self.pool.get().await;
+        Span::current().record("pricing.pool_wait_ms", integer(millis(asked.elapsed())));
+        let mut connection = connection?;
         Ok(call.invoke_async(&mut connection).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_that_no_script_gives_is_an_error() {
+        for reply in ["", "OK", "Superseded", "lost"] {
+            let acquire = Acquire::parse(reply.to_owned(), || unreachable!("not acquired"));
+            assert!(matches!(acquire, Err(LockError::Reply(_))), "{reply}");
+            assert!(matches!(Forfeit::parse(reply.to_owned()), Err(LockError::Reply(_))), "{reply}");
+        }
+        for reply in ["", "OK", "moved", "superseded"] {
+            assert!(matches!(Release::parse(reply.to_owned()), Err(LockError::Reply(_))), "{reply}");
+        }
     }
 }

@@ -1,0 +1,88 @@
+//! Errors of the catalogue.
+
+use sqlx::migrate::MigrateError;
+
+use crate::settings::SecretError;
+
+/// What can go wrong with the catalogue.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    /// The address of the database could not be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// `DATABASE_URL` names no supported database.
+    #[error("DATABASE_URL must be sqlite://FILE or postgres://…")]
+    UnknownDatabase,
+    /// The address of an SQLite file has a parameter that is not supported.
+    #[error("DATABASE_URL: the parameter {0:?} is not supported for SQLite; only mode=rwc is")]
+    UnknownParameter(String),
+    /// The file of an SQLite database could not be opened or locked.
+    #[error("DATABASE_URL: cannot open the SQLite database file")]
+    File(#[from] std::io::Error),
+    /// The database is away or refuses the connection, or its address is wrong.
+    #[error("cannot connect to the database: check DATABASE_URL")]
+    Connect(#[source] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("cannot bring the database schema up to date")]
+    Migration(#[from] MigrateError),
+    /// The database is away, slow, or refused a statement.
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+    /// A row holds a value that cannot be priced.
+    #[error("the database holds an invalid {what} for {key}")]
+    Invalid {
+        /// The column.
+        what: &'static str,
+        /// The row.
+        key: String,
+    },
+}
+
+impl CatalogueError {
+    /// Whether the database is away, or not up yet. A statement that the database refused, such as one on a
+    /// missing table, is a defect and no outage.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Connect(error) | Self::Database(error) | Self::Migration(MigrateError::Execute(error)) => {
+                is_unavailable(error)
+            }
+            _ => false,
+        }
+    }
+}
+
+fn is_unavailable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_outage(&code)),
+        _ => false,
+    }
+}
+
+/// Whether a code of PostgreSQL (five characters) or of SQLite (a number) means that the database is away.
+fn is_outage(code: &str) -> bool {
+    if code.len() == 5 {
+        // Connection exceptions, too many connections, and a server that starts or ends.
+        return ["08", "53300", "57P"].iter().any(|class| code.starts_with(class));
+    }
+    // The primary code is the low byte: SQLITE_BUSY, SQLITE_IOERR and SQLITE_CANTOPEN.
+    code.parse::<u32>().is_ok_and(|code| [5, 10, 14].contains(&(code & 0xff)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_outage_makes_the_database_unavailable() {
+        for outage in ["08006", "53300", "57P01", "57P03", "5", "261", "10", "14"] {
+            assert!(is_outage(outage), "{outage}");
+        }
+        for refusal in ["42P01", "28P01", "57014", "23505", "53100", "1", "8", "11", ""] {
+            assert!(!is_outage(refusal), "{refusal}");
+        }
+        assert!(CatalogueError::Database(sqlx::Error::PoolTimedOut).is_unavailable());
+        assert!(CatalogueError::Connect(std::io::Error::other("refused").into()).is_unavailable());
+        assert!(!CatalogueError::Database(sqlx::Error::RowNotFound).is_unavailable());
+    }
+}
