@@ -15,7 +15,7 @@ use crate::records::record;
 use crate::worker::{DEADLINE, LOCK_TTL, MORE_PRODUCTS, scan_time, stack};
 
 /// What a worker logs when a run of it ends without effect.
-const STOPPED: &str = "the lease of a run was lost";
+const STOPPED: &str = "lease lost: another worker runs the task";
 /// Transactions whose process does nothing.
 const IDLE: &str = "SELECT COUNT(*) FROM pg_stat_activity \
                     WHERE datname = current_database() AND state = 'idle in transaction'";
