@@ -176,10 +176,11 @@ impl PriceReader {
     async fn get(&self, ids: &[ProductId], location: &Location, is_patient: bool) -> Option<CachedInputs> {
         let span = || redis_span("HMGET price inputs");
         if is_patient {
-            let get = self.patient_cache.get(ids, location);
+            let get = Box::pin(self.patient_cache.get(ids, location));
             self.redis.call_unconditionally(PATIENT_CACHE_TIMEOUT, span(), get).await
         } else {
-            self.redis.call(CACHE_TIMEOUT, span, self.cache.get(ids, location)).await
+            // Boxed: the future is large, and every layer around it would move it.
+            self.redis.call(CACHE_TIMEOUT, span, Box::pin(self.cache.get(ids, location))).await
         }
     }
 

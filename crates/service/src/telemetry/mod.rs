@@ -86,7 +86,12 @@ pub fn start(service: &'static str) -> Result<Telemetry, TelemetryError> {
             .with_error_events_to_status(false)
             .with_filter(LevelFilter::INFO)
     });
-    tracing_subscriber::registry().with(lines).with(spans).try_init()?;
+    let registry = tracing_subscriber::registry().with(lines);
+    match spans {
+        Some(spans) => registry.with(spans).try_init()?,
+        // A layer that is `None` would count as one that wants every span.
+        None => registry.try_init()?,
+    }
     Ok(Telemetry { provider })
 }
 
