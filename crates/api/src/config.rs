@@ -1,4 +1,4 @@
-//! The settings of this binary.
+//! Settings of the api.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,8 +10,7 @@ use pricing_core::redis::RedisSettings;
 use pricing_core::simulation::Simulation;
 use pricing_service::http::DrainPolicy;
 
-/// Shortest time for a request, in seconds: enough for a slow database to be given up on, and the answer
-/// made without it.
+/// Minimum request time-out, in seconds: the time-outs of cache and database must pass before it.
 const MIN_REQUEST_TIMEOUT_SECONDS: u64 = 5;
 
 /// The HTTP service of the pricing engine.
@@ -21,40 +20,34 @@ pub struct Config {
     /// Address to serve on
     #[arg(long, env, default_value = "0.0.0.0:8000")]
     pub api_addr: SocketAddr,
-    /// Seconds until a request is given up and answered 503
+    /// Seconds until a request times out with 503
     #[arg(long, env, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub request_timeout_seconds: u64,
-    /// Requests served at a time; more are answered 503 at once
+    /// Maximum concurrent requests; more are answered 503 at once
     #[arg(long, env, default_value_t = 2_048, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_concurrent_requests: u32,
-    /// Seconds after SIGTERM that requests are still accepted while readiness says no, for load balancers to
-    /// take notice
+    /// Seconds after SIGTERM that requests are accepted while readiness is 503, so that load balancers notice
     #[arg(long, env, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=300))]
     pub drain_delay_seconds: u64,
-    /// Seconds that requests under way get to finish after that
+    /// Seconds after that until requests under way are aborted
     #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub drain_timeout_seconds: u64,
-    /// Where Redis is.
     #[command(flatten)]
     pub redis: RedisSettings,
-    /// Where the database is.
     #[command(flatten)]
     pub database: DatabaseSettings,
-    /// How long cache entries live.
     #[command(flatten)]
     pub cache: CacheSettings,
-    /// Slowness on request.
     #[command(flatten)]
     pub simulation: Simulation,
-    /// What to do instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What the binary can do other than serve.
+/// Subcommands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Exit with 0 if the service that runs at API_ADDR is ready
+    /// Exit with 0 if the api at API_ADDR is ready
     Healthcheck,
 }
 

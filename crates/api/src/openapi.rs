@@ -8,19 +8,19 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, Response, ResponseBuilder};
 
 use crate::problem::{FieldError, PROBLEM_JSON, Problem};
 
-/// What any call of the API may answer besides what it says itself.
+/// Statuses that every call may answer.
 const ALWAYS: &[(&str, &str)] = &[
-    ("500", "A fault of the service"),
-    ("503", "Something the service depends on is away, or the request took too long: try again"),
+    ("500", "The service failed"),
+    ("503", "A dependency is down, the service is overloaded, or the request timed out: try again"),
 ];
-/// What a call with a body may answer.
+/// Statuses of calls with a body.
 const WITH_BODY: &[(&str, &str)] = &[
     ("400", "The body is not JSON"),
     ("413", "The body is longer than 64 KiB"),
     ("415", "The body is not declared as application/json"),
     ("422", "Fields of the body are missing or wrong"),
 ];
-/// What a call with parameters may answer.
+/// Statuses of calls with parameters.
 const WITH_PARAMETERS: &[(&str, &str)] =
     &[("400", "The path is not UTF-8"), ("422", "Parameters are missing or wrong")];
 
@@ -29,9 +29,10 @@ const WITH_PARAMETERS: &[(&str, &str)] =
     info(
         title = "Pricing API",
         description = "Prices on the fast path, market events and recalculations on the slow one. \
-                       Errors are problem documents (RFC 9457); only what is no HTTP/1.1, or whose head is too \
-                       large, is answered 400, 414 or 431 without a body."
+                       Errors are problem documents (RFC 9457); only a request that is not HTTP/1.1, or whose \
+                       head is too large, is answered 400, 414 or 431 without a body."
     ),
+    servers((url = "/")),
     paths(live, ready, metrics),
     components(schemas(Problem, FieldError))
 )]
@@ -73,26 +74,26 @@ fn problem(status: &str, description: &str) -> Response {
     }
 }
 
-/// Is the process alive
+/// Check liveness
 #[utoipa::path(
     get, path = "/health/live", tag = "operation",
-    responses((status = 200, description = "It is", body = String, content_type = "text/plain"))
+    responses((status = 200, description = "The process is alive", body = String, content_type = "text/plain"))
 )]
 #[expect(dead_code, reason = "describes a call that pricing_service::admin serves")]
 fn live() {}
 
-/// Should the process get traffic
+/// Check readiness
 #[utoipa::path(
     get, path = "/health/ready", tag = "operation",
     responses(
-        (status = 200, description = "It should, even if something it depends on is down", body = HealthReport),
+        (status = 200, description = "The process is ready, even if a dependency is down", body = HealthReport),
         (status = 503, description = "It is starting, stalled or draining", body = HealthReport),
     )
 )]
 #[expect(dead_code, reason = "describes a call that pricing_service::admin serves")]
 fn ready() {}
 
-/// The metrics of the process, for Prometheus
+/// Get metrics
 #[utoipa::path(
     get, path = "/metrics", tag = "operation",
     responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain"))

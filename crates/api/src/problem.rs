@@ -16,14 +16,14 @@ use validator::{ValidationError, ValidationErrors, ValidationErrorsKind};
 /// Media type of a problem document.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// After how many seconds it is worth trying again what could not be served.
+/// Seconds after which a 503 is worth a retry.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// An error as it is answered. It says what the client can act on, and of a fault of the service nothing
-/// but that there is one: its cause goes to the log.
+/// An error as clients see it. It says what the client can act on. A failure of the service reveals nothing: its
+/// cause goes to the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Problem {
-    /// Kind of the problem; `about:blank`: the status says it all.
+    /// Type of the problem; `about:blank` means that the status says it.
     #[schema(example = "about:blank")]
     r#type: &'static str,
     /// The phrase of the status.
@@ -32,21 +32,21 @@ pub(crate) struct Problem {
     /// The status of the answer.
     #[schema(minimum = 400, maximum = 599, example = 422)]
     status: u16,
-    /// What is wrong with this request.
+    /// An explanation for this request.
     detail: Cow<'static, str>,
-    /// The fields that are wrong.
+    /// The invalid fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     errors: Vec<FieldError>,
 }
 
-/// A field of the request that is wrong.
+/// An invalid field of the request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 pub(crate) struct FieldError {
-    /// The field, or `body`, `query` or `path` when it is not known.
+    /// The field; `body`, `query` or `path` if it is not known.
     #[schema(example = "product_id")]
     pub(crate) field: Cow<'static, str>,
-    /// What is wrong with it.
+    /// The rule that it breaks.
     #[schema(example = "must not be empty")]
     pub(crate) message: Cow<'static, str>,
 }
@@ -68,18 +68,18 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// 404: there is no such thing.
+    /// 404: the resource does not exist.
     pub(crate) fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
-    /// 422: the request can be read, but these fields are wrong.
+    /// 422: these fields are invalid.
     pub(crate) fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = "The request has invalid fields.";
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 
-    /// 422: this field is wrong.
+    /// 422: this field is invalid.
     pub(crate) fn invalid_field(
         field: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
@@ -87,7 +87,7 @@ impl Problem {
         Self::invalid(vec![FieldError { field: field.into(), message: message.into() }])
     }
 
-    /// 503: something the service depends on failed. The cause is logged, here and nowhere else.
+    /// 503: a dependency failed. The cause is logged here and nowhere else.
     pub(crate) fn unavailable(detail: &'static str, cause: &(dyn Error + 'static)) -> Self {
         tracing::error!(error = %causes(cause), detail, "answering 503");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)

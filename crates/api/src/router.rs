@@ -8,6 +8,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use pricing_service::admin;
 use pricing_service::health::Health;
+use pricing_service::telemetry::Metrics;
 use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
@@ -17,7 +18,6 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::load_shed::LoadShedLayer;
 use crate::observe::ObserveLayer;
-use crate::server::Api;
 use crate::state::AppState;
 use crate::{openapi, prices, problem, recalculation};
 
@@ -31,20 +31,23 @@ const UNDESCRIBED: [&str; 3] = ["/docs", "/docs/{*rest}", "/openapi.json"];
 /// and the request time-out. These are plain services around the router, not layers of it, which would cost each
 /// request boxed clones of all of them.
 pub(crate) fn service(
-    api: &Api,
+    state: Arc<AppState>,
     health: Health,
+    metrics: Metrics,
+    load_shed: LoadShedLayer,
+    is_traced: bool,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static {
     let (calls, document) = calls(openapi::document());
     let routes = document.paths.paths.keys().cloned().chain(UNDESCRIBED.map(String::from));
     let layers = ServiceBuilder::new()
-        .layer(ObserveLayer::new(routes.collect::<Vec<_>>(), api.is_traced))
+        .layer(ObserveLayer::new(routes.collect::<Vec<_>>(), is_traced))
         .map_response(problem::complete)
         .layer(CatchPanicLayer::custom(problem::of_panic))
-        .layer(LoadShedLayer::new(api.max_concurrent_requests, api.request_timeout));
+        .layer(load_shed);
     let router = Router::new()
-        .merge(calls.with_state(api.state.clone()))
+        .merge(calls.with_state(state))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi::with_problems(document)))
-        .merge(admin::router(health, api.metrics.clone()));
+        .merge(admin::router(health, metrics));
     layers.service(router)
 }
 

@@ -1,4 +1,4 @@
-//! How the process serves, and how it ends.
+//! The process from start to end.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,13 +20,14 @@ use redis::aio::ConnectionManager;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
+use crate::load_shed::LoadShedLayer;
 use crate::prices::reader::PriceReader;
 use crate::router::service;
 use crate::state::AppState;
 
-/// Longest to wait for the database connections to close at the end.
+/// Maximum wait for the database connections to close at the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Pause before a database that was away at the start is tried again.
+/// Pause before a database that was down at the start is tried again.
 const PREPARATION_PAUSE: Duration = Duration::from_secs(1);
 
 /// The process cannot start.
@@ -42,32 +43,25 @@ pub enum StartError {
 
 /// An api that is ready to run.
 pub struct Api {
-    /// What the handlers share.
-    pub(crate) state: Arc<AppState>,
-    /// What the process says of itself.
-    pub(crate) metrics: Metrics,
-    /// Whether requests are traced.
-    pub(crate) is_traced: bool,
-    /// Longest time for a request.
-    pub(crate) request_timeout: Duration,
-    /// Requests served at a time.
-    pub(crate) max_concurrent_requests: usize,
-    /// How the server drains.
-    pub(crate) drain: DrainPolicy,
-    /// The Redis and the database that readiness reports on.
+    state: Arc<AppState>,
+    metrics: Metrics,
+    is_traced: bool,
+    load_shed: LoadShedLayer,
+    drain: DrainPolicy,
+    /// For readiness.
     redis: ConnectionManager,
     catalogue: Catalogue,
-    /// What is left to be done before the database serves, if it was away so far.
+    /// Left to run if the database was down at the start.
     preparation: Option<Preparation>,
 }
 
 impl Api {
-    /// Connects to Redis and the database. Both may be away: they are used once they are there, and reads are
-    /// served from the one that is.
+    /// Connects to Redis and the database. Both may be down: reads are served from the other one until they are
+    /// up.
     ///
     /// # Errors
     ///
-    /// When a setting is wrong or the database refuses us.
+    /// When a setting is wrong or the database refuses the connection.
     pub async fn connect(config: &Config, metrics: Metrics, is_traced: bool) -> Result<Self, StartError> {
         let redis = Redis::new(&config.redis)?;
         let (catalogue, preparation) = Catalogue::lazy(&config.database)?;
@@ -94,8 +88,7 @@ impl Api {
             state: Arc::new(state),
             metrics,
             is_traced,
-            request_timeout: config.request_timeout(),
-            max_concurrent_requests: config.max_concurrent_requests as usize,
+            load_shed: LoadShedLayer::new(config.max_concurrent_requests as usize, config.request_timeout()),
             drain: config.drain_policy(),
             redis: redis.cache,
             catalogue,
@@ -104,8 +97,8 @@ impl Api {
     }
 }
 
-/// Serves on `listener` until it is asked to end. Readiness says no from then on; requests are still accepted
-/// for [`DrainPolicy::delay`], and those under way may finish for [`DrainPolicy::timeout`] after that.
+/// Serves on `listener` until shutdown, then drains: readiness answers 503, requests are still accepted for
+/// [`DrainPolicy::delay`], and those under way may finish for [`DrainPolicy::timeout`] after that.
 ///
 /// # Errors
 ///
@@ -119,22 +112,22 @@ pub async fn run(listener: TcpListener, api: Api, shutdown: Shutdown) -> Result<
         parts.background("the preparation of the database", prepare(preparation.clone()));
     }
     let (drain, closing) = (api.drain, parts.shutdown());
-    let service = service(&api, health.clone());
+    let service = service(api.state, health.clone(), api.metrics, api.load_shed, api.is_traced);
     parts.part("the server", async move {
         if !http::serve(listener, service, closing, drain).await {
-            tracing::warn!("DRAIN_TIMEOUT_SECONDS is over: requests are cut off");
+            tracing::warn!("DRAIN_TIMEOUT_SECONDS is over: requests under way are aborted");
         }
         Ok::<_, Infallible>(())
     });
     health.started();
     parts.run().await?;
-    // Waits for connections in use; those of requests that were cut off are not worth it.
+    // Waits for connections in use. Those of aborted requests may never be returned.
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, catalogue.close()).await;
     Ok(())
 }
 
-/// Prepares the database once it is there; then there is nothing left to do but to stay. It ends, and the process
-/// with it, if the database is there and cannot be prepared.
+/// Prepares the database once it is up, then stays pending. It ends, and the process with it, if the database is up
+/// and cannot be prepared.
 async fn prepare(preparation: Preparation) {
     while let Err(error) = preparation.run().await {
         if !error.is_unavailable() {
@@ -142,6 +135,6 @@ async fn prepare(preparation: Preparation) {
         }
         tokio::time::sleep(PREPARATION_PAUSE).await;
     }
-    tracing::info!("the database is there and prepared");
+    tracing::info!("database is up and prepared");
     std::future::pending().await
 }

@@ -1,4 +1,4 @@
-//! Identifiers, parsed once at the edge and trusted ever after.
+//! Identifiers. They are parsed where they enter a process and need no check after that.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 /// Longest identifier, in bytes.
 pub const MAX_ID_LEN: usize = 64;
 
-/// Why a text is no identifier.
+/// The rule that a text breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
     /// The text is empty.
@@ -53,7 +53,7 @@ macro_rules! identifier {
                 check(&text).map(|()| Self(text))
             }
 
-            /// The identifier as it was written.
+            /// The identifier as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -68,20 +68,20 @@ macro_rules! identifier {
 }
 
 identifier! {
-    /// Names a product, such as `P-100`.
+    /// Id of a product, such as `P-100`.
     ProductId
 }
 identifier! {
-    /// Names a market by the location of its customers, such as `NY`.
+    /// Location of a market's customers, such as `NY`. It is the market's id.
     Location
 }
 identifier! {
-    /// Names a job of the queue, and the market event that caused it: both carry the same id.
+    /// Id of a task in the queue, and of the market event that caused it: they share one id.
     TaskId
 }
 
 impl Location {
-    /// The market that prices every location without a market of its own.
+    /// The market for every location that has none: `default`.
     pub fn fallback() -> &'static Self {
         static FALLBACK: LazyLock<Location> = LazyLock::new(|| Location("default".into()));
         &FALLBACK
@@ -89,7 +89,7 @@ impl Location {
 }
 
 impl TaskId {
-    /// A new id that no one has used: a ULID, so ids sort by the time they were made.
+    /// A new, unused id. It is a ULID, so ids sort by the time of their creation.
     pub fn generate() -> Self {
         Self(ulid::Ulid::generate().to_string().into_boxed_str())
     }

@@ -1,9 +1,21 @@
-//! What pricing is, shared by the three services of the engine.
+//! The domain of the pricing engine: what its three services share.
 //!
-//! In reading order: the identifiers and exact [`money`]; [`price`](mod@price), the one pure function
-//! that says what something costs; the [`catalogue`] in the database, which is the truth; the
-//! [`cache`] in front of it; market [`events`] and the recalculation [`job`]. Below these: [`redis`] connections,
-//! [`settings`], [`trace`] contexts and error [`causes`](mod@causes).
+//! A price is computed from a [`Product`](price::Product), a [`Market`](price::Market) and the customer's
+//! membership by one pure function, [`price()`](price::price). Products and markets live in the database, the
+//! [`catalogue`]; copies of them live in Redis, the [`cache`]. A reader asks the cache first and the catalogue on
+//! a miss. When the catalogue changes, a market event asks for a recalculation: it goes to the log of
+//! [`events`], becomes a task in the [`recalculation_queue`], and the job that runs the task reads the catalogue and
+//! fills the cache.
+//!
+//! In reading order:
+//!
+//! - [`ids`] and [`money`]: identifiers, exact amounts and factors; [`price`](mod@price): the price function.
+//! - [`catalogue`]: products, markets and the history of list prices in PostgreSQL or SQLite.
+//! - [`cache`]: entries of products and markets in Redis, each with a version that only grows.
+//! - [`events`]: the durable log of market events and the envelope they travel in.
+//! - [`recalculation`] and [`recalculation_queue`]: the payload of a task, and its one producer.
+//! - Below these: [`redis`] connections, [`settings`] that may be secrets, [`simulation`] of slowness, [`trace`]
+//!   contexts and client spans, [`causes`](mod@causes) of errors, and the [`clock`].
 
 #![warn(missing_docs)]
 
@@ -15,7 +27,7 @@ pub mod cache;
 pub mod catalogue;
 
 pub mod events;
-pub mod job;
+pub mod recalculation;
 pub mod recalculation_queue;
 
 pub mod causes;

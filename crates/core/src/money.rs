@@ -18,7 +18,7 @@ impl Money {
         if minor < 0 || minor > Self::MAX_BASE.0 { None } else { Some(Self(minor)) }
     }
 
-    /// For results of arithmetic on validated factors, which bound the amount.
+    /// An amount computed from validated factors, which bound it.
     pub(crate) const fn from_minor(minor: i64) -> Self {
         Self(minor)
     }

@@ -1,30 +1,30 @@
-//! What something costs: one pure function, the same in every process.
+//! The price function: pure, and the same in every process.
 
 use serde::Serialize;
 
 use crate::money::{Currency, Money, Ppm};
 
-/// What pricing needs to know of a product.
+/// The pricing inputs of a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Product {
     /// Price before market and membership.
     pub base_price: Money,
     /// Currency of all its prices.
     pub currency: Currency,
-    /// Grows with every change of the product; starts at 1.
+    /// Version: starts at 1 and grows with every change of the product.
     pub version: u64,
 }
 
-/// What pricing needs to know of a market.
+/// The pricing inputs of a market.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Market {
     /// Factor on every base price in this market.
     pub multiplier: Ppm,
-    /// Grows with every change of the market; starts at 1.
+    /// Version: starts at 1 and grows with every change of the market.
     pub version: u64,
 }
 
-/// What the customer is to the shop.
+/// Membership of a customer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Membership {
     /// Pays the market's price.
@@ -33,7 +33,7 @@ pub enum Membership {
     Prime,
 }
 
-/// The shop's rules that are the same for every product.
+/// The rules of the shop. They apply to every product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// Discount of prime members.
@@ -47,14 +47,14 @@ impl Default for Policy {
     }
 }
 
-/// A price and how it came about.
+/// A price and the inputs that a customer sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct PriceDetail {
-    /// What the customer pays.
+    /// Amount the customer pays.
     pub final_price: Money,
-    /// The product's price before market and membership.
+    /// Price of the product before market and membership.
     pub base_price: Money,
-    /// The share of the market's price that membership saves.
+    /// Share of the market's price that membership saves.
     pub discount_rate: Ppm,
     /// Currency of both prices.
     pub currency: Currency,

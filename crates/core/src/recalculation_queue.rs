@@ -4,9 +4,12 @@ use pricing_queue::{Enqueued, NewTask, Queue, QueueError, QueueOptions};
 use tracing::{Instrument as _, info_span};
 
 use crate::ids::TaskId;
-use crate::job::{QUEUE, Recalculation};
+use crate::recalculation::Recalculation;
 use crate::redis::Redis;
 use crate::trace::{current_traceparent, discard, mark_failed};
+
+/// Name of the queue.
+pub const QUEUE: &str = "recalculate";
 
 /// The queue of recalculations: its name, its connections and the payload of its tasks.
 ///

@@ -1,4 +1,4 @@
-//! How the services reach Redis.
+//! The connections to Redis.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo};
 
 use crate::settings::{SecretError, secret};
 
-/// Longest a cache command may take before the read is served from the database.
+/// Time limit of a cache command. After it, the read is served from the database.
 const CACHE_TIMEOUT: Duration = Duration::from_millis(200);
-/// Longest any other command may take, except a blocking one.
+/// Time limit of any other command but a blocking one.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest a blocking read waits for news on the server.
+/// Time that a blocking read waits on the server.
 pub const BLOCK: Duration = Duration::from_secs(1);
-/// Longest to wait for a connection.
+/// Time limit of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Longest pause between two attempts of a broken connection to come back.
+/// Longest pause between two attempts to reconnect.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Where Redis is and where our keys are in it.
+/// Address of Redis and prefix of our keys.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RedisSettings {
     /// Address of Redis, `redis://[:password@]host[:port][/db]` [default: redis://127.0.0.1:6379]
@@ -31,13 +31,13 @@ pub struct RedisSettings {
     /// File that holds REDIS_URL, in its place
     #[arg(long, env)]
     pub redis_url_file: Option<PathBuf>,
-    /// Put before the name of every key
+    /// Prefix of every key
     #[arg(long, env, default_value = "pricing:")]
     pub redis_prefix: String,
 }
 
-/// Redis could not be set up. An unreachable server is none of these: connections are made when first
-/// used, and made again whenever they break.
+/// Redis could not be set up. An unreachable server is no such error: connections are made on first use, and
+/// again after they break.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The address could not be read.
@@ -54,15 +54,15 @@ pub enum ConnectError {
 /// The connections of one process, and the prefix of its keys.
 #[derive(Clone)]
 pub struct Redis {
-    /// For cache reads and writes: shared by all requests, gives up after 200 ms.
+    /// Shared connection for cache reads and writes. Its time limit is 200 ms.
     pub cache: ConnectionManager,
-    /// For every other command: shared, gives up after 2 s.
+    /// Shared connection for all other commands. Its time limit is 2 s.
     pub commands: ConnectionManager,
-    /// For whoever holds a connection: blocking reads and the lock.
+    /// Exclusive connections: for blocking reads and the lock.
     pub pool: Pool,
-    /// For subscriptions, each of which has a connection of its own.
+    /// Client for subscriptions, which need a connection each.
     pub client: Client,
-    /// Put before the name of every key.
+    /// Prefix of every key.
     pub prefix: String,
 }
 
@@ -96,7 +96,7 @@ impl Redis {
     }
 }
 
-/// A peer that vanished without a word is found out within twenty seconds, with or without data on its way.
+/// Settings that detect a vanished peer within twenty seconds, with or without data under way.
 fn tcp_settings() -> TcpSettings {
     let probes = TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3));
     let settings = TcpSettings::default().set_nodelay(true).set_keepalive(probes.with_retries(3));

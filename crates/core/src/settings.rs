@@ -1,11 +1,11 @@
-//! Settings whose value may be a secret: given as `NAME`, or as `NAME_FILE` holding a path.
+//! Settings that may be secrets: `NAME` holds the value, or `NAME_FILE` the path of a file with the value.
 
 use std::path::{Path, PathBuf};
 
 /// A secret that could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// Both the value and the file are set, so it is unclear which one holds.
+    /// Both the value and the file are set.
     #[error("{name} and {name}_FILE are both set: set one of them")]
     Ambiguous {
         /// The setting.
@@ -23,8 +23,8 @@ pub enum SecretError {
     },
 }
 
-/// The value of the setting `name`: `value` itself, or what `file` holds less the white space at its
-/// ends, or `default` when neither is set.
+/// The value of the setting `name`: `value`, or the content of `file` without surrounding white space, or
+/// `default` when neither is set.
 ///
 /// # Errors
 ///

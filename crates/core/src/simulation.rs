@@ -1,6 +1,6 @@
-//! Slowness and failure on request, so that the system can be watched coping with them.
+//! Simulated slowness and failures, for demonstrations.
 //!
-//! A decorator over the two lookups and the scan: off, it adds nothing but a branch.
+//! It decorates the two lookups and the scan. Switched off, it costs a branch.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub struct Simulation {
     pub failure_rate: f64,
 }
 
-/// The transient failure of the seed: some service outside did not answer in time.
+/// A transient failure: an external service did not answer in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("ExternalApiTimeout: an external service did not answer in time (simulated)")]
 pub struct ExternalApiTimeout;
@@ -40,7 +40,7 @@ impl Simulation {
         self.pause(5_000..=5_000).await;
     }
 
-    /// Fails as often as the failure rate says.
+    /// Fails with the probability of the failure rate.
     ///
     /// # Errors
     ///

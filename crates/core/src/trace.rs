@@ -17,9 +17,9 @@ use crate::causes::causes;
 pub const DISCARDED: &str = "pricing.discarded";
 
 /// Awaits a call to another system inside its client span. A failed call marks the span, see [`mark_failed`].
+/// A call that is dropped, as by a time limit around it, has `error.type` `cancelled`.
 ///
-/// A time limit belongs inside `call`: a call that is dropped leaves a span without an error. Without an
-/// exporter no span exists and this costs nothing.
+/// Without an exporter no span exists and this costs nothing.
 ///
 /// # Errors
 ///
@@ -28,11 +28,26 @@ pub async fn client_call<T, E: Error + 'static>(
     span: Span,
     call: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
+    if span.is_disabled() {
+        return call.await;
+    }
+    let cancelled = MarkCancelled(&span);
     let answer = call.instrument(span.clone()).await;
+    std::mem::forget(cancelled);
     if let Err(error) = &answer {
         mark_failed(&span, error);
     }
     answer
+}
+
+/// Marks the span of a call that is dropped before it ends.
+struct MarkCancelled<'s>(&'s Span);
+
+impl Drop for MarkCancelled<'_> {
+    fn drop(&mut self) {
+        self.0.set_attribute("error.type", "cancelled");
+        self.0.set_status(Status::error("cancelled before it ended"));
+    }
 }
 
 /// Awaits a call to Redis inside a client span. `name` starts with the command, such as `HMGET price inputs`.
@@ -49,13 +64,12 @@ pub async fn redis_call<T, E: Error + 'static>(
 
 /// The client span of a call to Redis. `name` starts with the command, such as `HMGET price inputs`.
 pub fn redis_span(name: &'static str) -> Span {
-    let command = name.split_once(' ').map_or(name, |(command, _)| command);
     info_span!(
         "redis",
         otel.name = name,
         otel.kind = "client",
         db.system.name = "redis",
-        db.operation.name = command,
+        db.operation.name = name.split_once(' ').map_or(name, |(command, _)| command),
         pricing.pool_wait_ms = field::Empty,
     )
 }
@@ -111,7 +125,7 @@ pub fn discard(span: &Span) {
     }
 }
 
-/// The `traceparent` of the current span; `None` when nothing is traced.
+/// The `traceparent` of the current span, `None` without one.
 pub fn current_traceparent() -> Option<String> {
     let context = Span::current().context();
     let span = context.span();
@@ -120,8 +134,8 @@ pub fn current_traceparent() -> Option<String> {
     span.is_valid().then(|| format!("00-{}-{}-{flags:02x}", span.trace_id(), span.span_id()))
 }
 
-/// Makes `span` a child of the remote span that `traceparent` names. Call it before the span is entered. A
-/// `traceparent` that does not parse starts a new trace.
+/// Makes `span` a child of the remote span of `traceparent`. It must be called before the span is entered. An
+/// invalid `traceparent` starts a new trace.
 pub fn continue_trace(span: &Span, traceparent: Option<&str>) {
     if let Some(parent) = traceparent.and_then(parse) {
         // Fails only for a span that is not recorded, which has no trace to continue.
@@ -129,7 +143,7 @@ pub fn continue_trace(span: &Span, traceparent: Option<&str>) {
     }
 }
 
-/// Links `span` to the remote span that `traceparent` names: related, but not its parent.
+/// Links `span` to the remote span of `traceparent`, which is related but not its parent.
 pub fn link_trace(span: &Span, traceparent: &str) {
     if let Some(other) = parse(traceparent) {
         span.add_link(other);
@@ -189,6 +203,17 @@ pub(crate) mod tests {
         assert_eq!(attribute(good, "error.type"), None);
         assert!(matches!(bad.status, Status::Error { .. }));
         assert_eq!(attribute(bad, "error.type").as_deref(), Some("connection_refused"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_dropped_is_cancelled() {
+        let spans = spans(async {
+            let silent = redis_call("PING", std::future::pending::<Result<(), RedisError>>());
+            tokio::time::timeout(std::time::Duration::from_secs(2), silent).await.unwrap_err();
+        })
+        .await;
+        assert_eq!(attribute(&spans[0], "error.type").as_deref(), Some("cancelled"));
+        assert!(matches!(spans[0].status, Status::Error { .. }));
     }
 
     #[test]

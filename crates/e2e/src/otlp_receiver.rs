@@ -45,6 +45,8 @@ pub struct Span {
     pub numbers: BTreeSet<String>,
     /// Ids of the traces that it is linked to.
     pub linked_traces: Vec<String>,
+    /// The attributes of its process.
+    pub resource: BTreeMap<String, String>,
 }
 
 /// An OTLP/gRPC server that keeps the spans it is sent. Dropping it stops it.
@@ -122,26 +124,26 @@ impl TraceService for Spans {
         let mut spans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for resource in request.into_inner().resource_spans {
             let attributes = resource.resource.map(|resource| texts(resource.attributes)).unwrap_or_default();
-            let service = attributes.get("service.name").cloned().unwrap_or_default();
             let received = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
-            spans.extend(received.map(|span| received_from(&service, span)));
+            spans.extend(received.map(|span| received_from(&attributes, span)));
         }
         Ok(Response::new(ExportTraceServiceResponse { partial_success: None }))
     }
 }
 
-fn received_from(service: &str, span: ProtoSpan) -> Span {
+fn received_from(resource: &BTreeMap<String, String>, span: ProtoSpan) -> Span {
     Span {
         kind: span.kind().as_str_name().trim_start_matches("SPAN_KIND_").to_owned(),
         trace_id: hex(&span.trace_id),
         span_id: hex(&span.span_id),
         parent_span_id: hex(&span.parent_span_id),
         name: span.name,
-        service: service.to_owned(),
+        service: resource.get("service.name").cloned().unwrap_or_default(),
         has_failed: span.status.is_some_and(|status| status.code() == StatusCode::Error),
         numbers: numbers(&span.attributes),
         attributes: texts(span.attributes),
         linked_traces: span.links.iter().map(|link| hex(&link.trace_id)).collect(),
+        resource: resource.clone(),
     }
 }
 

@@ -94,7 +94,7 @@ impl Listener {
             messaging.operation.type = "process",
             messaging.destination.name = "market_events",
             messaging.message.id = %event.id,
-            pricing.source = source.as_str(),
+            pricing.event_source = source.as_str(),
             pricing.duplicate = tracing::field::Empty,
         );
         continue_trace(&span, event.traceparent.as_deref());

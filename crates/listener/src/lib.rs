@@ -3,12 +3,11 @@
 //! In reading order: `run` starts two loops, `log` reads the durable event log and `channel` subscribes to what
 //! others publish; both pass each event to `event`, which enqueues its task.
 
-pub mod config;
-pub mod metrics;
-
 mod channel;
+mod config;
 mod event;
 mod log;
+mod metrics;
 mod source;
 
 use pricing_service::admin;
@@ -18,7 +17,9 @@ use pricing_service::supervisor::{PartFailed, Supervisor};
 use pricing_service::telemetry::Metrics;
 use tokio::net::TcpListener;
 
+pub use config::{Command, Config};
 pub use event::Listener;
+pub use metrics::install as install_metrics;
 
 /// Reads the log and the channel until shutdown, and serves health and metrics on `port`.
 ///

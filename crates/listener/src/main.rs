@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use pricing_listener::config::{Command, Config};
-use pricing_listener::{Listener, metrics, run};
+use pricing_listener::{Command, Config, Listener, install_metrics, run};
 use pricing_service::{admin, exit, shutdown, telemetry};
 use tokio::net::TcpListener;
 
@@ -22,7 +21,7 @@ async fn start(config: Config) -> anyhow::Result<()> {
         return Ok(admin::check_health(config.metrics_addr)?);
     }
     let telemetry = telemetry::start("pricing-listener-service")?;
-    let metrics = metrics::install()?;
+    let metrics = install_metrics()?;
     let shutdown = shutdown::on_signal()?;
     let port = TcpListener::bind(config.metrics_addr).await.context("METRICS_ADDR cannot be listened on")?;
     let ended = run(port, Listener::new(&config)?, metrics, shutdown).await;

@@ -241,7 +241,7 @@ impl Consumer {
         limit: usize,
         block: Duration,
     ) -> Result<Vec<StreamId>, QueueError> {
-        let block = usize::try_from(block.as_millis()).unwrap_or(usize::MAX).max(1); // 0 would block for ever
+        let block = millis(block).max(1) as usize; // 0 would block for ever
         let options = StreamReadOptions::default().group(GROUP, &self.name).count(limit).block(block);
         self.read(connection, ">", &options).await
     }

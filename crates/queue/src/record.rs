@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::error::QueueError;
 
-/// Where a task is in its life.
+/// The state of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskState {
     /// Waiting for a worker.
@@ -64,7 +64,7 @@ pub struct TaskRecord {
     pub id: String,
     /// The number of its request. Later requests have higher numbers.
     pub number: u64,
-    /// Where it is in its life.
+    /// Its state.
     pub state: TaskState,
     /// Number of runs begun.
     pub attempts: u32,

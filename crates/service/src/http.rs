@@ -1,4 +1,4 @@
-//! Serving HTTP, from the first connection to the last answer.
+//! The HTTP server, from the first connection to the last answer.
 
 use std::convert::Infallible;
 use std::io;

@@ -1,4 +1,4 @@
-//! When a process is asked to end.
+//! The signals that end a process.
 
 use std::convert::Infallible;
 
@@ -6,16 +6,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// That the process is asked to end, and who hears it.
+/// The shutdown of a process.
 pub struct Shutdown {
     /// Cancelled by the first SIGTERM or SIGINT.
     pub token: CancellationToken,
-    /// Hears the signals; to be [supervised](crate::supervisor::Supervisor).
+    /// The task that waits for the signals; the supervisor runs it as a part.
     pub signals: JoinHandle<Infallible>,
 }
 
-/// Hears SIGTERM and SIGINT. The first one asks the process to end, which takes as long as what is under
-/// way; the second one ends it at once, with exit code 1. Must be called inside the Tokio runtime.
+/// Waits for SIGTERM and SIGINT. The first signal begins the shutdown, which lets work under way finish; the
+/// second one ends the process at once, with exit code 1. Must be called inside the Tokio runtime.
 ///
 /// # Errors
 ///
@@ -29,7 +29,7 @@ pub fn on_signal() -> std::io::Result<Shutdown> {
         tracing::info!("{name} received: finishing what is under way; a second signal ends it at once");
         asked.cancel();
         let name = first(&mut terminate, &mut interrupt).await;
-        tracing::warn!("{name} received again: what is under way is cut off");
+        tracing::warn!("{name} received again: work under way is aborted");
         std::process::exit(1)
     });
     Ok(Shutdown { token, signals })

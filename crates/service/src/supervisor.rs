@@ -13,66 +13,65 @@ use crate::shutdown::Shutdown;
 /// Why a part failed.
 type Cause = Box<dyn Error + Send + Sync>;
 
-/// A part of the process ended although it should not have. The process must end, with an exit code other
-/// than zero, so that whoever runs it starts it again.
+/// A part of the process ended unexpectedly. The process must exit with a code other than zero, so that it is
+/// restarted.
 #[derive(Debug, thiserror::Error)]
 pub enum PartFailed {
-    /// It gave up.
+    /// It returned an error.
     #[error("{part} failed")]
     Failed {
-        /// Which part.
+        /// Name of the part.
         part: &'static str,
-        /// Why.
+        /// The error.
         source: Cause,
     },
     /// A bug ended it.
     #[error("{part} panicked: {message}")]
     Panicked {
-        /// Which part.
+        /// Name of the part.
         part: &'static str,
-        /// What the panic said.
+        /// Text of the panic.
         message: String,
     },
-    /// It ended without having been asked to.
+    /// It ended before the shutdown.
     #[error("{part} ended by itself")]
     Ended {
-        /// Which part.
+        /// Name of the part.
         part: &'static str,
     },
 }
 
-/// Runs the parts of a process, each in a task of its own.
+/// Runs the parts of a process, each in a Tokio task.
 ///
-/// **No part ends unseen**: one that fails, panics or ends before the process is asked to ends the process.
-/// So there is no state in which a process lives without one of its parts.
+/// **No part ends unseen**: a part that fails, panics or ends before the shutdown ends the process. So a process
+/// never runs without one of its parts.
 pub struct Supervisor {
     tasks: JoinSet<Result<Ended, PartFailed>>,
     shutdown: CancellationToken,
-    /// Parts that have work to finish at the end.
+    /// Parts that finish their work during the shutdown.
     working: usize,
 }
 
-/// A part that ended in peace.
+/// A part that ended without an error.
 struct Ended {
     part: &'static str,
     is_background: bool,
 }
 
 impl Supervisor {
-    /// Supervises the handler of the signals, and nothing else yet. Must be called inside the Tokio runtime.
+    /// A supervisor of the signal handler alone. Must be called inside the Tokio runtime.
     pub fn new(shutdown: Shutdown) -> Self {
         let mut supervisor = Self { tasks: JoinSet::new(), shutdown: shutdown.token.clone(), working: 0 };
         supervisor.background("the signal handler", shutdown.signals);
         supervisor
     }
 
-    /// What is cancelled when the process is asked to end.
+    /// The token that the shutdown cancels.
     pub fn shutdown(&self) -> CancellationToken {
         self.shutdown.clone()
     }
 
-    /// Starts a part that does the work of the process. It ends when the process is asked to, after it has
-    /// finished what it must.
+    /// Starts a part that does the work of the process. After the shutdown began it finishes its work and ends.
     pub fn part<E: Into<Cause>>(
         &mut self,
         part: &'static str,
@@ -83,22 +82,22 @@ impl Supervisor {
         self.tasks.spawn(watched(Ended { part, is_background: false }, run));
     }
 
-    /// Starts a part that is there for as long as the process is. It is dropped at the end.
+    /// Starts a part that runs as long as the process. It is dropped at the end.
     pub fn background(&mut self, part: &'static str, run: impl Future<Output: Send> + Send + 'static) {
         let run = run.map(|_| Ok(()));
         self.tasks.spawn(watched(Ended { part, is_background: true }, run));
     }
 
-    /// Waits until the process has been asked to end and its working parts have ended.
+    /// Waits until the shutdown began and the working parts have ended.
     ///
     /// # Errors
     ///
-    /// As soon as a part fails, panics or ends without having been asked to; the others are dropped then.
+    /// When a part fails, panics or ends before the shutdown; the others are dropped then.
     pub async fn run(mut self) -> Result<(), PartFailed> {
         while self.working > 0 {
-            let Some(ended) = self.tasks.join_next().await else { break };
-            // Panics are caught inside the tasks, and nobody aborts them.
-            let Ok(ended) = ended else { continue };
+            let ended = self.tasks.join_next().await.expect("invariant: a working part has a task");
+            let ended =
+                ended.expect("invariant: panics are caught inside the tasks, and nothing aborts them");
             let Ended { part, is_background } = ended?;
             if is_background || !self.shutdown.is_cancelled() {
                 return Err(PartFailed::Ended { part });

@@ -59,7 +59,7 @@ impl Config {
         ensure!(
             2 * lock >= 3 * (visibility + TAKEOVER_SECONDS),
             "LOCK_TTL_SECONDS ({lock}) must be at least 1.5 × (VISIBILITY_TIMEOUT_SECONDS + \
-             {TAKEOVER_SECONDS}) = {}: the lock of a dead run has two thirds of its life left at worst, and \
+             {TAKEOVER_SECONDS}) = {}: the lock of a dead run has two thirds of its TTL left at worst, and \
              the run that takes over should still find it",
             (3 * (visibility + TAKEOVER_SECONDS)).div_ceil(2),
         );

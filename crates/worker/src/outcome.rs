@@ -2,7 +2,7 @@
 
 use pricing_core::catalogue::CatalogueError;
 use pricing_core::ids::InvalidId;
-use pricing_core::job::InvalidJob;
+use pricing_core::recalculation::InvalidPayload;
 use pricing_core::simulation::ExternalApiTimeout;
 use pricing_queue::QueueError;
 use serde::Serialize;
@@ -51,7 +51,7 @@ pub(crate) enum SkipReason {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecalculationError {
     #[error("the job cannot be read")]
-    Payload(#[from] InvalidJob),
+    Payload(#[from] InvalidPayload),
     #[error("the task id is invalid")]
     TaskId(#[from] InvalidId),
     #[error(transparent)]
@@ -113,7 +113,7 @@ mod tests {
     use std::io;
 
     use pricing_core::ids::TaskId;
-    use pricing_core::job::Recalculation;
+    use pricing_core::recalculation::Recalculation;
 
     use super::*;
 

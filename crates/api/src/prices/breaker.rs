@@ -133,8 +133,8 @@ impl Breaker {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError<E> {
     /// The dependency answered with an error, or the connection broke.
-    #[error(transparent)]
-    Failed(E),
+    #[error("{0}")]
+    Failed(#[source] E),
     /// There was no answer in time.
     #[error("no answer in time")]
     TimedOut(#[source] Elapsed),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use pricing_core::events::{CHANNEL, EventError, EventLog, MarketEvent};
-use pricing_core::trace::current_traceparent;
+use pricing_core::trace::{client_call, current_traceparent};
 use serde::Serialize;
-use tracing::{Instrument as _, field, info_span};
+use tracing::{field, info_span};
 use utoipa::ToSchema;
 
 use super::reason::ReasonRequest;
@@ -71,6 +71,6 @@ async fn publish(events: &EventLog, reason: String) -> Result<MarketEvent, Event
     );
     let event = span.in_scope(|| MarketEvent::new(reason, current_traceparent()));
     span.record("messaging.message.id", event.id.as_str());
-    metrics::event_published(events.publish(&event).instrument(span).await?);
+    metrics::event_published(client_call(span, events.publish(&event)).await?);
     Ok(event)
 }

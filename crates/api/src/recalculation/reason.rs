@@ -1,6 +1,6 @@
 //! Why prices should be recalculated.
 
-use pricing_core::job::MAX_REASON;
+use pricing_core::recalculation::MAX_REASON;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use validator::{Validate, ValidationError};

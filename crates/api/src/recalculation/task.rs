@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use pricing_core::ids::TaskId;
+use pricing_core::trace::redis_call;
 use pricing_queue::TaskRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -123,7 +124,7 @@ pub(crate) async fn task(
     ValidatedPath(path): ValidatedPath<TaskPath>,
 ) -> Result<Json<TaskAnswer>, Problem> {
     let task = TaskId::parse(path.task_id).map_err(invalid_id("task_id"))?;
-    let record = state.queue.queue().task(task.as_str()).await;
+    let record = redis_call("HGETALL task record", state.queue.queue().task(task.as_str())).await;
     let record = record.map_err(|error| Problem::unavailable("Tasks cannot be read just now.", &error))?;
     let record = record.ok_or_else(|| Problem::not_found("The task does not exist (any more)."))?;
     Ok(Json(record.into()))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::{RedisWrite, ToRedisArgs, Value};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::millis;
 use crate::ids::{Location, ProductId};
 use crate::money::{Currency, Money, Ppm};
 use crate::price::{Market, Product};
@@ -104,7 +105,7 @@ impl Entry<'_> {
             }
         };
         let ttl = ttl.unwrap_or_else(|| ttls.of(&key));
-        call.key(key).arg(version).arg(data).arg(ttl.as_millis() as u64);
+        call.key(key).arg(version).arg(data).arg(millis(ttl));
     }
 }
 

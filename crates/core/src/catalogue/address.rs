@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::CatalogueError;
 use crate::settings::secret;
 
-/// Where the database is.
+/// Address and initial content of the database.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DatabaseSettings {
     /// `sqlite://FILE`, created when missing, or `postgres://user:password@host/database` [default: sqlite://pricing.db]
@@ -24,7 +24,7 @@ pub struct DatabaseSettings {
 pub(super) struct Address {
     /// The URL for sqlx.
     pub(super) url: String,
-    /// The file beside an SQLite database whose lock its users take turns under.
+    /// The file beside an SQLite database that processes lock while they migrate.
     pub(super) lock: Option<PathBuf>,
 }
 

@@ -1,4 +1,4 @@
-//! Opening the database and bringing its schema up to date.
+//! Connecting to the database and migrating its schema.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,22 +9,23 @@ use sqlx::{AnyConnection, Executor as _};
 
 use super::address::{Address, DatabaseSettings};
 use super::{Catalogue, CatalogueError};
+use crate::clock::millis;
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
-/// Longest to wait for a connection to the database.
+/// Time limit of waiting for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_CONNECTIONS: u32 = 16;
-/// Longest a transaction may stand still: the process that began it is frozen or its host is gone, and others
-/// wait for the rows that it holds.
+/// Time after which PostgreSQL ends an idle transaction: its process is frozen or its host is gone, and others
+/// wait for the rows it locks.
 const IDLE_TRANSACTION: Duration = Duration::from_secs(5);
 
-/// What must be done once before the database serves: its schema, and the demo catalogue if asked for.
+/// The work to do once before the catalogue can be used: migrations, and the demo catalogue if asked for.
 #[derive(Debug, Clone)]
 pub struct Preparation {
     catalogue: Catalogue,
-    /// File beside an SQLite database whose lock its users take turns under.
+    /// The file beside an SQLite database that processes lock while they migrate.
     lock: Option<PathBuf>,
     demo_catalogue: bool,
 }
@@ -44,7 +45,7 @@ impl Catalogue {
         Ok(catalogue)
     }
 
-    /// The catalogue without a connection yet. It serves after its [`Preparation`] has run.
+    /// The catalogue without a connection yet. It can be used after its [`Preparation`] has run.
     ///
     /// # Errors
     ///
@@ -94,9 +95,9 @@ impl Preparation {
     }
 }
 
-/// Has PostgreSQL end transactions of this connection that stand still, and free the rows that they hold.
+/// Sets the time limit of idle transactions on a new connection.
 async fn end_idle_transactions(connection: &mut AnyConnection) -> sqlx::Result<()> {
-    let set = format!("SET idle_in_transaction_session_timeout = {}", IDLE_TRANSACTION.as_millis());
+    let set = format!("SET idle_in_transaction_session_timeout = {}", millis(IDLE_TRANSACTION));
     connection.execute(sqlx::AssertSqlSafe(set)).await?;
     Ok(())
 }

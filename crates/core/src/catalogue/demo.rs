@@ -1,4 +1,4 @@
-//! The demo catalogue: something to price on the first day.
+//! The demo catalogue.
 
 use sqlx::{AnyConnection, Connection as _};
 

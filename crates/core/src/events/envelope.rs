@@ -5,9 +5,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::ids::TaskId;
-use crate::job::MAX_REASON;
+use crate::recalculation::MAX_REASON;
 
-/// Largest text that is read as an envelope, in bytes.
+/// Longest envelope, in bytes.
 const MAX_ENVELOPE: usize = 64 * 1_024;
 const TYPE: &str = "pricing.market.changed";
 const SOURCE: &str = "/pricing-api";
@@ -15,11 +15,11 @@ const SOURCE: &str = "/pricing-api";
 /// Something happened in a market, so prices must be recalculated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MarketEvent {
-    /// Id of the event, and of the job it causes: seeing the same event twice makes one job.
+    /// Id of the event, and of its task: an event that arrives twice has one task.
     pub id: TaskId,
     /// What happened, at most [`MAX_REASON`] characters.
     pub reason: String,
-    /// W3C `traceparent` of whoever published it.
+    /// W3C `traceparent` of the publisher's span.
     pub traceparent: Option<String>,
 }
 
@@ -51,12 +51,12 @@ struct Data {
 }
 
 impl MarketEvent {
-    /// A new event under an id of its own.
+    /// A new event with a new id.
     pub fn new(reason: impl Into<String>, traceparent: Option<String>) -> Self {
         Self { id: TaskId::generate(), reason: shortened(reason.into()), traceparent }
     }
 
-    /// The envelope as it is logged and published.
+    /// The envelope as JSON.
     pub fn encode(&self) -> String {
         let written = Written {
             specversion: "1.0",
@@ -71,11 +71,11 @@ impl MarketEvent {
         sonic_rs::to_string(&written).expect("invariant: strings serialize")
     }
 
-    /// Reads what came in on the channel or stands in the log.
+    /// Reads a message of the channel or an entry of the log.
     ///
-    /// Any text is an event. One that is no CloudEvents 1.0 envelope, such as the seed's
-    /// `Recalculate_Triggered_v1`, is taken at its word under a new id; an envelope whose id is no
-    /// [`TaskId`] gets an id derived from its source and id, the same each time.
+    /// Any text is an event. A text that is no CloudEvents 1.0 envelope, such as the seed's
+    /// `Recalculate_Triggered_v1`, becomes the reason of an event with a new id. An envelope whose id is no
+    /// [`TaskId`] gets an id derived from its source and id, so that it is the same each time.
     pub fn decode(text: &[u8]) -> Self {
         Self::from_envelope(text).unwrap_or_else(|| {
             let start = &text[..text.len().min(4 * MAX_REASON)]; // a character has 4 bytes at most
@@ -97,7 +97,7 @@ impl MarketEvent {
     }
 }
 
-/// An id that depends on source and id alone: the pair is what CloudEvents calls unique.
+/// An id that depends on source and id alone; CloudEvents makes the pair unique.
 fn derived_id(source: &str, id: &str) -> TaskId {
     let hash = |seed: u64| {
         let bytes = source.bytes().chain([0]).chain(id.bytes());

@@ -1,4 +1,4 @@
-//! Market events: the envelope they travel in, and the log that keeps them until they are jobs.
+//! Market events: their envelope, and the durable log that keeps each until its task is queued.
 
 mod envelope;
 mod reader;
@@ -12,21 +12,21 @@ use crate::redis::Redis;
 pub use envelope::MarketEvent;
 pub use reader::{EventReader, LoggedEvent};
 
-/// The Pub/Sub channel of market events. Whoever wants prices recalculated may `PUBLISH` anything on it.
+/// The Pub/Sub channel of market events. Any message on it asks for a recalculation.
 pub const CHANNEL: &str = "market_events";
-/// Events the log holds at most; beyond that publishing is refused until the listener has caught up.
+/// Capacity of the log, in events. Publishing to a full log fails until a listener has caught up.
 pub const LOG_CAPACITY: u64 = 100_000;
 
-/// Why an event could not be published, or the log not be read.
+/// Errors of the event log.
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
-    /// The log holds [`LOG_CAPACITY`] events that no listener has taken.
+    /// The log is full: it holds [`LOG_CAPACITY`] events.
     #[error("the event log is full: is a listener running?")]
     LogFull,
     /// Redis is away, slow, full or refused the command.
     #[error("Redis failed")]
     Redis(#[from] RedisError),
-    /// No connection to Redis could be had.
+    /// The pool gave no connection to Redis.
     #[error("no connection to Redis")]
     Pool(#[from] PoolError),
 }
@@ -34,8 +34,8 @@ pub enum EventError {
 /// The durable log of market events, a Redis stream.
 ///
 /// **An event that was published is not lost**: [`EventLog::publish`] answers after Redis has both
-/// appended it and published it on [`CHANNEL`], and the entry stays until a listener has turned it into a
-/// job and acknowledged it. What Redis itself may lose when its host dies is up to its `appendfsync`.
+/// appended it and published it on [`CHANNEL`], and the entry stays until a listener has queued its task and
+/// acknowledged it. What Redis itself loses when its host dies depends on its `appendfsync`.
 #[derive(Clone)]
 pub struct EventLog {
     redis: Redis,
@@ -57,8 +57,8 @@ impl EventLog {
         }
     }
 
-    /// Appends an event to the log and publishes it on [`CHANNEL`], in one step. Returns the number of events
-    /// that are not jobs yet, with this one.
+    /// Appends an event to the log and publishes it on [`CHANNEL`], in one step. Returns the length of the log:
+    /// the number of events without a task.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl EventLog {
         }
     }
 
-    /// Number of events that are not jobs yet.
+    /// Length of the log: the number of events without a task.
     ///
     /// # Errors
     ///

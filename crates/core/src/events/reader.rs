@@ -1,4 +1,4 @@
-//! Reading the log as one of several listeners.
+//! The reader of the log. Several listeners share it through a consumer group.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::clock::millis;
 use crate::redis::BLOCK;
 
 const GROUP: &str = "listener";
-/// Entries read at once.
+/// Most entries of one read.
 const BATCH: usize = 100;
-/// An entry unacknowledged for this long was read by a listener that died.
+/// After this time without acknowledgement an entry is claimed: its listener has died.
 const ABANDONED: Duration = Duration::from_secs(10);
 
-/// A listener that holds nothing and was silent for this long is removed from the group.
+/// After this time of silence a listener without entries is removed from the group.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// An entry of the log.
@@ -29,7 +29,7 @@ pub struct LoggedEvent {
     pub event: MarketEvent,
 }
 
-/// One listener's place in the log. Listeners share the entries among them.
+/// A listener's position in the log.
 pub struct EventReader {
     log: EventLog,
     consumer: String,
@@ -86,7 +86,7 @@ impl EventReader {
         Ok(entries.map(logged).collect())
     }
 
-    /// Takes over entries that a listener read and did not acknowledge for ten seconds.
+    /// Claims entries that another listener did not acknowledge for ten seconds.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl EventReader {
         Ok(reply.claimed.into_iter().map(logged).collect())
     }
 
-    /// Removes an entry: its job is queued.
+    /// Acknowledges and removes an entry whose task is queued.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl EventReader {
         Ok(pipe.query_async(&mut self.connection).await?)
     }
 
-    /// Leaves the group. Entries still unacknowledged stay for the other listeners, and the name with them.
+    /// Leaves the group. Unacknowledged entries stay for the other listeners, under this reader's name.
     ///
     /// # Errors
     ///
@@ -122,7 +122,7 @@ impl EventReader {
         self.forget(&consumer).await
     }
 
-    /// Removes listeners that hold nothing from the group: the one of this name, and those long gone.
+    /// Removes listeners without entries from the group: the one of this name, and those that are long silent.
     async fn forget(&mut self, consumer: &str) -> Result<(), EventError> {
         let mut call = self.log.forget.key(&self.log.key);
         call.arg(GROUP).arg(consumer).arg(millis(FORGOTTEN_AFTER));
@@ -131,6 +131,9 @@ impl EventReader {
 }
 
 fn logged(entry: StreamId) -> LoggedEvent {
-    let text: Vec<u8> = entry.get("event").unwrap_or_default();
-    LoggedEvent { entry: entry.id, event: MarketEvent::decode(&text) }
+    let text: Option<Vec<u8>> = entry.get("event");
+    if text.is_none() {
+        tracing::error!(entry = entry.id, "log entry without an event: all prices are recalculated");
+    }
+    LoggedEvent { entry: entry.id, event: MarketEvent::decode(&text.unwrap_or_default()) }
 }

@@ -14,7 +14,7 @@ mod state;
 use stateright::{Model, Property};
 
 pub use properties::Sometimes;
-pub use state::{Failure, Life, Origin, Run, Scan, State, Step, Task, Token};
+pub use state::{Failure, Origin, Run, Scan, State, Status, Step, Task, Token};
 
 /// Workers; each runs one task at a time.
 const WORKERS: usize = 3;

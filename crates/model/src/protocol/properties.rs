@@ -2,7 +2,7 @@
 
 use stateright::Property;
 
-use super::state::{Life, Origin, Run, State, Step, Task};
+use super::state::{Origin, Run, State, Status, Step, Task};
 use super::{MAX_DELIVERIES, Protocol};
 
 /// What the exploration must reach, or it would prove nothing.
@@ -85,7 +85,7 @@ impl Sometimes {
                 state.runs.iter().any(|run| run.step == Step::Forfeit && !run.current && held(run))
             },
             Self::DiedWithHolder => |_, state| {
-                let lost = |task: &Task| task.life != Life::Dead && !state.shows(task);
+                let lost = |task: &Task| task.status != Status::Dead && !state.shows(task);
                 state.is_idle() && state.tasks.iter().any(lost)
             },
         }
@@ -105,7 +105,7 @@ fn always() -> Vec<Property<Protocol>> {
             let shown = state.tasks.iter().all(|task| task.number > state.covered || state.shows(task));
             state.covered <= state.last_request && shown
         }),
-        Property::always("the holder of the lock is tried again if it fails", |_, state: &State| {
+        Property::always("the holder of the lock is retried if it fails", |_, state: &State| {
             let is_open = |number| state.tasks.iter().any(|task| task.number == number && task.is_open());
             state.lock.is_none_or(|holder| is_open(holder.task))
         }),
@@ -117,7 +117,7 @@ fn always() -> Vec<Property<Protocol>> {
         }),
         Property::always("when all has ended, no request is lost", |_, state: &State| {
             let met = |task| state.shows(task) || state.died_with_its_holder(task);
-            !state.is_idle() || state.tasks.iter().filter(|task| task.life != Life::Dead).all(met)
+            !state.is_idle() || state.tasks.iter().filter(|task| task.status != Status::Dead).all(met)
         }),
         Property::always("when all has ended well, the cache is up to date", |_, state: &State| {
             !state.is_idle() || state.died || state.cache == state.database

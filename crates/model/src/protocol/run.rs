@@ -1,7 +1,7 @@
 //! The steps of a run.
 
 use super::scripts::{Acquire, Release};
-use super::state::{Failure, Life, Origin, Run, Scan, State, Step};
+use super::state::{Failure, Origin, Run, Scan, State, Status, Step};
 use super::{Protection, Protocol};
 
 impl Protocol {
@@ -49,11 +49,11 @@ impl Protocol {
                 after(failure)
             }
             Step::Succeed => {
-                self.end(state, run, Life::Updated);
+                self.end(state, run, Status::Updated);
                 return None;
             }
             Step::Skip(holder) => {
-                self.end(state, run, Life::Skipped(holder));
+                self.end(state, run, Status::Skipped(holder));
                 return None;
             }
             Step::Retry => {
@@ -67,7 +67,7 @@ impl Protocol {
                 Step::DeadLetter
             }
             Step::DeadLetter => {
-                self.end(state, run, Life::Dead);
+                self.end(state, run, Status::Dead);
                 return None;
             }
         })

@@ -1,6 +1,6 @@
 //! The scripts of Redis, each as one function under the name of its file.
 
-use super::state::{Life, Origin, Run, State, Task, Token};
+use super::state::{Origin, Run, State, Status, Task, Token};
 use super::{MAX_DELIVERIES, Protection, Protocol};
 
 /// The reply of `acquire.lua`.
@@ -97,7 +97,7 @@ impl Protocol {
             number: state.last_request,
             change: state.database,
             origin,
-            life: Life::Ready,
+            status: Status::Ready,
             attempts: 0,
             deliveries: 0,
             retries: 0,
@@ -109,7 +109,7 @@ impl Protocol {
     pub(super) fn begin(state: &mut State, number: u8) -> Option<(Token, bool, bool)> {
         state.revoke_lease(number);
         let task = state.task_mut(number)?;
-        task.life = Life::Running;
+        task.status = Status::Running;
         task.deliveries += 1;
         let may_run = task.deliveries <= MAX_DELIVERIES;
         task.attempts += u8::from(may_run);
@@ -118,14 +118,14 @@ impl Protocol {
     }
 
     /// `ack.lua` of a run that succeeds or dies: ends the task if the run's lease is current.
-    pub(super) fn end(&self, state: &mut State, run: &Run, life: Life) {
+    pub(super) fn end(&self, state: &mut State, run: &Run, status: Status) {
         if !run.current && self.has(Protection::LeaseAtAck) {
             return;
         }
         state.revoke_lease(run.token.task);
         if let Some(task) = state.task_mut(run.token.task) {
-            (task.life, task.attempts, task.deliveries, task.retries) = (life, 0, 0, 0);
-            state.died |= life == Life::Dead;
+            (task.status, task.attempts, task.deliveries, task.retries) = (status, 0, 0, 0);
+            state.died |= status == Status::Dead;
         }
     }
 
@@ -136,7 +136,7 @@ impl Protocol {
         }
         state.revoke_lease(run.token.task);
         if let Some(task) = state.task_mut(run.token.task) {
-            (task.life, task.deliveries) = (Life::Ready, 0);
+            (task.status, task.deliveries) = (Status::Ready, 0);
             task.retries += 1;
         }
     }

@@ -50,7 +50,7 @@ pub struct Task {
     /// Who queued it.
     pub origin: Origin,
     /// How it stands.
-    pub life: Life,
+    pub status: Status,
     /// Runs begun.
     pub attempts: u8,
     /// Runs begun since it was last made ready.
@@ -70,9 +70,9 @@ pub enum Origin {
     Replacement(Token),
 }
 
-/// Where a task is in its life.
+/// The status of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Life {
+pub enum Status {
     /// Waits for a run, its first or another.
     Ready,
     /// A run has its lease. The worker may be dead.
@@ -213,7 +213,7 @@ impl State {
         let mut kept = 0_u32;
         let bit = |number: u8| 1_u32 << number;
         for task in &self.tasks {
-            let lost = matches!(task.life, Life::Skipped(_)) && !self.shows(task);
+            let lost = matches!(task.status, Status::Skipped(_)) && !self.shows(task);
             let runs = || {
                 let trusted = |step| step == Step::Skip(Some(task.number));
                 self.runs.iter().any(|run| run.token.task == task.number || trusted(run.step))
@@ -226,8 +226,8 @@ impl State {
         loop {
             let mut next = kept;
             for task in &self.tasks {
-                match task.life {
-                    Life::Skipped(Some(holder)) if kept & bit(task.number) != 0 => next |= bit(holder),
+                match task.status {
+                    Status::Skipped(Some(holder)) if kept & bit(task.number) != 0 => next |= bit(holder),
                     _ => {}
                 }
                 if task.parent().is_some_and(|parent| kept & bit(parent) != 0) {
@@ -262,9 +262,9 @@ impl State {
             let heirs =
                 self.tasks.iter().filter(|heir| heir.parent() == Some(number)).map(|heir| heir.number);
             let heirs = heirs.filter(|_| number != lost.number);
-            let holder = match self.task(number).map(|task| task.life) {
-                Some(Life::Dead) if number > lost.number => return true,
-                Some(Life::Skipped(holder)) => holder,
+            let holder = match self.task(number).map(|task| task.status) {
+                Some(Status::Dead) if number > lost.number => return true,
+                Some(Status::Skipped(holder)) => holder,
                 _ => None,
             };
             let found: Vec<u8> = heirs.chain(holder).filter(|number| !trusted.contains(number)).collect();
@@ -277,7 +277,7 @@ impl State {
 impl Task {
     /// Whether it will be run, or is.
     pub fn is_open(&self) -> bool {
-        matches!(self.life, Life::Ready | Life::Running)
+        matches!(self.status, Status::Ready | Status::Running)
     }
 
     /// The task that queued this one.

@@ -38,6 +38,6 @@ where
         println!("violated: {}", property.name);
         path.into_vec().iter().for_each(|(state, action)| println!("{state:?}\n    {action:?}"));
     }
-    assert!(!violated.is_empty() || started.elapsed() < LIMIT, "the search was cut off");
+    assert!(!violated.is_empty() || started.elapsed() < LIMIT, "the search ran into its time limit");
     Found { violated, reached }
 }

@@ -27,7 +27,7 @@ use span_export::CountingProcessor;
 
 pub use metrics::{LATENCY_BUCKETS, Metrics};
 
-/// Longest to wait for the last spans to be exported at the end.
+/// Time limit of exporting the last spans.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 /// Log level without `RUST_LOG`.
 const DEFAULT_FILTER: &str = "info,apalis=warn,apalis_core=warn,sqlx=warn,opentelemetry=warn";
@@ -46,18 +46,17 @@ pub enum TelemetryError {
     Installed(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Exports what is left when asked to.
+/// The telemetry of a process. It must be [flushed](Telemetry::flush) at the end.
 #[must_use = "call flush at the end, or the last spans are lost"]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
 }
 
-/// Starts logging to standard error, as JSON unless that is a terminal, and exporting spans by OTLP/gRPC
-/// to `OTEL_EXPORTER_OTLP_ENDPOINT`. Without that setting no span is made at all. Lines carry the id of the
-/// trace that they belong to.
+/// Starts logs on standard error, as JSON unless that is a terminal, and the export of spans by OTLP/gRPC to
+/// `OTEL_EXPORTER_OTLP_ENDPOINT`. Without that setting no span is made. Each log line carries the id of its trace.
 ///
-/// Spans are exported in batches by a thread of their own: an exporter that is away or slow costs spans,
-/// never time. Must be called inside the Tokio runtime.
+/// A separate thread exports spans in batches: an unreachable or slow exporter costs spans, never time. Must be
+/// called inside the Tokio runtime.
 ///
 /// # Errors
 ///
@@ -103,7 +102,7 @@ fn exporting_provider(service: &'static str) -> Result<Option<SdkTracerProvider>
     Ok(Some(provider.build()))
 }
 
-/// What the spans of this process have in common. `OTEL_RESOURCE_ATTRIBUTES` adds to it, or replaces a part.
+/// The attributes of this process. `OTEL_RESOURCE_ATTRIBUTES` adds to them or overrides them.
 fn resource(service: &'static str) -> Resource {
     Resource::builder_empty()
         .with_attributes([

@@ -1,14 +1,12 @@
-//! The one kind of job there is: recalculate all prices.
+//! The payload of a recalculation task.
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::clock::now_ms;
+use crate::clock::now_ms;
 
-/// Name of the queue that recalculations wait in.
-pub const QUEUE: &str = "recalculate";
-/// Longest text of a job's reason, in characters.
+/// Longest reason, in characters.
 pub const MAX_REASON: usize = 256;
-/// Version of the encoding written by this build.
+/// Version of the encoding.
 const SCHEMA: u32 = 1;
 const MAX_PAYLOAD: usize = 4_096;
 
@@ -16,22 +14,22 @@ const MAX_PAYLOAD: usize = 4_096;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recalculation {
     schema: u32,
-    /// Why, in the words of whoever asked.
+    /// Why prices should be recalculated, in the requester's words.
     pub reason: String,
-    /// When it was asked for: milliseconds since 1970 by the clock of the process that was asked.
+    /// Time of the request in milliseconds since 1970, by the requester's clock.
     pub requested_at_ms: i64,
 }
 
-/// A payload that is no job for this build.
+/// A payload that this build cannot read.
 #[derive(Debug, thiserror::Error)]
-pub enum InvalidJob {
-    /// Not JSON, or not of the expected shape.
+pub enum InvalidPayload {
+    /// It is not JSON, or not of the expected shape.
     #[error("the payload is no recalculation")]
     Shape(#[source] serde_json::Error),
-    /// Longer than any payload of a recalculation.
+    /// It is longer than any payload of a recalculation.
     #[error("the payload is longer than {MAX_PAYLOAD} bytes")]
     TooLong,
-    /// Written by another version.
+    /// Another version wrote it.
     #[error("the payload has schema {0}, this build reads schema {SCHEMA}")]
     Schema(u32),
 }
@@ -42,33 +40,33 @@ impl Recalculation {
         Self { schema: SCHEMA, reason: reason.into(), requested_at_ms: now_ms() }
     }
 
-    /// The payload to put in the queue.
+    /// The payload for the queue.
     pub fn encode(&self) -> String {
         sonic_rs::to_string(self).expect("invariant: numbers and strings serialize")
     }
 
-    /// Reads a payload from the queue, whoever wrote it.
+    /// Reads a payload from the queue, which anybody may have written.
     ///
     /// # Errors
     ///
     /// When it is not a recalculation, or one of another schema.
-    pub fn decode(payload: &str) -> Result<Self, InvalidJob> {
+    pub fn decode(payload: &str) -> Result<Self, InvalidPayload> {
         #[derive(Deserialize)]
         struct Schema {
             schema: u32,
         }
         if payload.len() > MAX_PAYLOAD {
-            return Err(InvalidJob::TooLong);
+            return Err(InvalidPayload::TooLong);
         }
         let error = match serde_json::from_str::<Self>(payload) {
             Ok(job) if job.schema == SCHEMA => return Ok(job),
-            Ok(job) => return Err(InvalidJob::Schema(job.schema)),
+            Ok(job) => return Err(InvalidPayload::Schema(job.schema)),
             Err(error) => error,
         };
         // Another schema may have other fields.
         match serde_json::from_str::<Schema>(payload) {
-            Ok(Schema { schema }) if schema != SCHEMA => Err(InvalidJob::Schema(schema)),
-            _ => Err(InvalidJob::Shape(error)),
+            Ok(Schema { schema }) if schema != SCHEMA => Err(InvalidPayload::Schema(schema)),
+            _ => Err(InvalidPayload::Shape(error)),
         }
     }
 }
@@ -92,8 +90,8 @@ mod tests {
         );
         let deep = format!(r#"{{"schema":1,"x":{}"#, "[".repeat(4_000));
         for garbage in ["", "Recalculate_Triggered_v1", "{}", "[1]", r#"{"schema":1}"#, &deep] {
-            assert!(matches!(Recalculation::decode(garbage), Err(InvalidJob::Shape(_))), "{garbage:.20}");
+            assert!(matches!(Recalculation::decode(garbage), Err(InvalidPayload::Shape(_))), "{garbage:.20}");
         }
-        assert!(matches!(Recalculation::decode(&"[".repeat(5_000)), Err(InvalidJob::TooLong)));
+        assert!(matches!(Recalculation::decode(&"[".repeat(5_000)), Err(InvalidPayload::TooLong)));
     }
 }
