@@ -85,6 +85,9 @@ async fn an_event_is_one_trace_from_the_request_to_the_last_batch() {
     let job = find(&spans, SERVICES[2], "CONSUMER", "process recalculate").expect("seen above");
     assert!(job.attributes["pricing.queue_wait_ms"].parse::<u64>().expect("a number") < 5_000);
     assert!(find(&spans, SERVICES[2], "CLIENT", "EVALSHA acquire lock").is_some());
+    for span in spans.iter().filter(|span| !span.parent_span_id.is_empty()) {
+        assert!(spans.iter().any(|other| other.span_id == span.parent_span_id), "no parent: {span:?}");
+    }
     let root: Vec<&Span> = spans.iter().filter(|span| span.parent_span_id.is_empty()).collect();
     assert_eq!(root.len(), 1, "one root: {root:?}");
 
