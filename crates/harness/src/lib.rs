@@ -1,13 +1,18 @@
 //! Servers and processes, started and stopped: for tests, for measurements and for `cargo xtask`.
 //!
-//! In reading order: [`waiting`] for conditions, the only place that sleeps; [`ports`]; [`packages`] of the system;
-//! one child [`process`]; the servers that the services depend on, [`redis_server`], [`postgres`] and [`databases`];
-//! one [`service`]; the whole [`stack`]. Faults are made with a [`clock`] that jumps and a [`proxy`] that breaks
-//! connections. [`load`] goes on whatever happens and remembers what was acknowledged, [`throughput`] measures cached
-//! reads of the api, [`side`] is one of two binaries that are compared so, and [`callgrind`] counts its instructions. With the feature `engine`: `queue_bench`, a queue and its workers in the test's process, and `settled`,
-//! which finds what a fault left behind.
+//! In reading order:
 //!
-//! Whatever is started belongs to whoever started it and ends with it, so all tests can run at once.
+//! - [`waiting`] for conditions, the only place that sleeps; [`ports`]; [`packages`] of the system; one child [`process`];
+//! - the servers that the services depend on: [`redis_server`], [`postgres`] and [`databases`];
+//! - one [`service`], and the whole [`stack`];
+//! - faults: a [`clock`] that jumps, and a [`proxy`] that breaks connections;
+//! - [`load`], clients that remember what was acknowledged to them;
+//! - measurements of the api: [`throughput`] of cached reads, [`side`], one of two binaries that are compared, and
+//!   [`callgrind`], which counts its instructions;
+//! - with the feature `engine`: `queue_bench`, a queue with workers in the test's process, and `settled`, which finds
+//!   what a fault left behind.
+//!
+//! A server or process belongs to the test or command that started it and ends with it, so all tests can run at once.
 
 pub mod waiting;
 

@@ -85,7 +85,7 @@ impl Process {
         self.has_ended = true;
     }
 
-    /// Asks it to end, if it leads a process group, and kills what has not ended after [`GRACE`].
+    /// Asks it to end, if it leads a process group, and kills what has not ended after twenty seconds.
     pub fn end(&mut self) {
         if std::mem::replace(&mut self.has_ended, true) {
             return;

@@ -122,3 +122,24 @@ fn body_of(answer: &[u8]) -> Result<Option<&[u8]>> {
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_complete_when_all_of_its_body_is_there() {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(body_of(answer).unwrap(), Some(&b"{}"[..]));
+        assert_eq!(body_of(&answer[..answer.len() - 1]).unwrap(), None);
+        assert_eq!(body_of(&answer[..20]).unwrap(), None);
+        assert!(body_of(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_request_says_how_long_its_body_is() {
+        let text = String::from_utf8(request(100)).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{text}");
+    }
+}
