@@ -1,4 +1,4 @@
-//! The rule of all identifiers, for validation and for the document.
+//! The format of identifiers, for validation and for the OpenAPI document.
 
 use pricing_core::ids::{InvalidId, MAX_ID_LEN, check};
 use utoipa::ToSchema;
@@ -6,7 +6,7 @@ use validator::ValidationError;
 
 use crate::problem::Problem;
 
-/// How an identifier is described; requests hold them as strings and are validated by [`valid_id`].
+/// The schema of an identifier. Requests hold strings, validated by [`valid_id`].
 #[derive(ToSchema)]
 #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$", example = "P-100")]
 pub(crate) struct Identifier(#[expect(dead_code, reason = "described, never held")] String);
@@ -26,7 +26,7 @@ pub(crate) fn valid_id(id: &str) -> Result<(), ValidationError> {
 ///
 /// # Errors
 ///
-/// The first one that breaks a rule, by its place.
+/// The first one that breaks a rule, by its index.
 pub(crate) fn valid_ids(ids: &[String]) -> Result<(), ValidationError> {
     match ids.iter().enumerate().find_map(|(index, id)| check(id).err().map(|broken| (index, broken))) {
         None => Ok(()),
@@ -36,7 +36,7 @@ pub(crate) fn valid_ids(ids: &[String]) -> Result<(), ValidationError> {
     }
 }
 
-/// The problem of a field that holds no identifier.
+/// The problem of a field with an invalid identifier.
 pub(crate) fn invalid_id(field: &'static str) -> impl Fn(InvalidId) -> Problem {
     move |broken| Problem::invalid_field(field, broken.to_string())
 }

@@ -141,7 +141,9 @@ fn server_span<B>(request: &Request<B>, route: &str, request_id: &HeaderValue) -
     continue_trace(&span, traceparent);
     span.record("http.route", route);
     span.record("otel.name", format!("{} {route}", request.method()));
-    span.record("request_id", request_id.to_str().ok());
+    if let Ok(id) = request_id.to_str() {
+        span.set_attribute("pricing.request_id", id.to_owned());
+    }
     span
 }
 

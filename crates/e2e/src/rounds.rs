@@ -116,7 +116,7 @@ impl Rounds {
     /// # Panics
     ///
     /// When it lost something, left something stale or did something twice.
-    pub fn judge(&mut self, found: Findings) {
+    pub fn record(&mut self, found: Findings) {
         self.found.lost.extend(found.lost);
         self.found.stale.extend(found.stale);
         self.found.twice.extend(found.twice);

@@ -1,5 +1,7 @@
 //! The pure part of the read path: what to do about the cache's answer.
 
+use std::time::Duration;
+
 use pricing_core::cache::Cached;
 use pricing_core::ids::{Location, ProductId};
 use pricing_core::price::{Market, Product};
@@ -100,6 +102,60 @@ impl<'l> CachedRead<'l> {
     pub(super) fn version(&self, ids: &[ProductId], id: &ProductId) -> u64 {
         let entry = ids.iter().zip(&self.products).find(|(asked, _)| *asked == id);
         entry.and_then(|(_, entry)| entry.value()).map_or(0, |product| product.version)
+    }
+}
+
+/// The inputs of prices.
+pub(super) struct Inputs {
+    /// In the order of the request; `None` for a product that does not exist.
+    pub(super) products: SmallVec<[Option<Input<Product>>; 1]>,
+    /// `None` only if no product exists.
+    pub(super) market: Option<Input<Market>>,
+}
+
+impl Inputs {
+    pub(super) fn cached(read: &CachedRead<'_>) -> Self {
+        Self {
+            products: read.products.iter().map(Input::cached).collect(),
+            market: Input::cached(&read.market),
+        }
+    }
+
+    /// The worst source among them, for traces.
+    pub(super) fn source(&self) -> &'static str {
+        let market = self.market.iter().map(|market| (market.age.is_none(), market.is_stale));
+        let products =
+            self.products.iter().flatten().map(|product| (product.age.is_none(), product.is_stale));
+        let (is_loaded, is_stale) =
+            market.chain(products).fold((false, false), |all, one| (all.0 || one.0, all.1 || one.1));
+        match (is_stale, is_loaded) {
+            (true, _) => "stale",
+            (false, true) => "database",
+            (false, false) => "cache",
+        }
+    }
+}
+
+/// A product or market to price with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Input<T> {
+    pub(super) value: T,
+    /// Time since it was written to the cache; `None` if it was loaded from the database.
+    pub(super) age: Option<Duration>,
+    pub(super) is_stale: bool,
+}
+
+impl<T: Copy> Input<T> {
+    pub(super) fn cached(entry: &Cached<T>) -> Option<Self> {
+        match entry {
+            Cached::Fresh { value, age } => Some(Self { value: *value, age: Some(*age), is_stale: false }),
+            Cached::Stale { value, age } => Some(Self { value: *value, age: Some(*age), is_stale: true }),
+            Cached::Negative | Cached::Absent | Cached::Corrupt => None,
+        }
+    }
+
+    pub(super) fn loaded(value: T) -> Self {
+        Self { value, age: None, is_stale: false }
     }
 }
 

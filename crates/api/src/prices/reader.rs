@@ -7,14 +7,14 @@ use std::time::Duration;
 use pricing_core::cache::{Cached, CachedInputs, Entry, PriceCache};
 use pricing_core::catalogue::Catalogue;
 use pricing_core::ids::{Location, ProductId};
-use pricing_core::price::{Market, Membership, Policy, PriceDetail, Product, price};
+use pricing_core::price::{Membership, Policy, PriceDetail, price};
 use pricing_core::simulation::Simulation;
 use pricing_core::trace::redis_span;
-use smallvec::{SmallVec, smallvec};
+use smallvec::smallvec;
 
 use super::breaker::{Breaker, attempt, skipped};
 use super::loader::{LoadError, Loader};
-use super::plan::{CachedRead, Coverage, Plan, plan};
+use super::plan::{CachedRead, Coverage, Input, Inputs, Plan, plan};
 use crate::metrics::{Dependency, ReadMetrics};
 use crate::observe::set_attribute;
 
@@ -233,7 +233,7 @@ impl PriceReader {
         let (loader, missed) = (self.loader.clone(), cached.missed(ids));
         let location = cached.missed_location().cloned();
         tokio::spawn(async move {
-            // The breaker has learnt the result; nobody else waits for it.
+            // The breaker has recorded the result; nobody else waits for it.
             let _ = loader.load(&missed, location.as_ref()).await;
         });
     }
@@ -256,59 +256,5 @@ impl PriceReader {
                 is_stale: product.is_stale || market.is_stale,
             })
         })
-    }
-}
-
-/// The inputs of prices.
-struct Inputs {
-    /// In the order of the request; `None` for a product that does not exist.
-    products: SmallVec<[Option<Input<Product>>; 1]>,
-    /// `None` only if no product exists.
-    market: Option<Input<Market>>,
-}
-
-impl Inputs {
-    fn cached(read: &CachedRead<'_>) -> Self {
-        Self {
-            products: read.products.iter().map(Input::cached).collect(),
-            market: Input::cached(&read.market),
-        }
-    }
-
-    /// The worst source among them, for traces.
-    fn source(&self) -> &'static str {
-        let market = self.market.iter().map(|market| (market.age.is_none(), market.is_stale));
-        let products =
-            self.products.iter().flatten().map(|product| (product.age.is_none(), product.is_stale));
-        let (is_loaded, is_stale) =
-            market.chain(products).fold((false, false), |all, one| (all.0 || one.0, all.1 || one.1));
-        match (is_stale, is_loaded) {
-            (true, _) => "stale",
-            (false, true) => "database",
-            (false, false) => "cache",
-        }
-    }
-}
-
-/// A product or market to price with.
-#[derive(Debug, Clone, Copy)]
-struct Input<T> {
-    value: T,
-    /// Time since it was written to the cache; `None` if it was loaded from the database.
-    age: Option<Duration>,
-    is_stale: bool,
-}
-
-impl<T: Copy> Input<T> {
-    fn cached(entry: &Cached<T>) -> Option<Self> {
-        match entry {
-            Cached::Fresh { value, age } => Some(Self { value: *value, age: Some(*age), is_stale: false }),
-            Cached::Stale { value, age } => Some(Self { value: *value, age: Some(*age), is_stale: true }),
-            Cached::Negative | Cached::Absent | Cached::Corrupt => None,
-        }
-    }
-
-    fn loaded(value: T) -> Self {
-        Self { value, age: None, is_stale: false }
     }
 }

@@ -1,4 +1,4 @@
-//! Publishing a market event.
+//! The call that publishes a market event.
 
 use std::sync::Arc;
 
@@ -29,15 +29,15 @@ pub(crate) struct PublishedEvent<'a> {
     /// The event.
     #[schema(value_type = Identifier)]
     event_id: &'a str,
-    /// The task that it causes: the same id.
+    /// The task that the event becomes; it has the same id.
     #[schema(value_type = Identifier)]
     task_id: &'a str,
 }
 
 /// Publish a market event
 ///
-/// The event is logged and published in one step before this answers; the listener turns it into a task
-/// that recalculates all prices. The body may be left out.
+/// Appends the event to the log and publishes it, in one step, before the answer. The listener turns it into a
+/// task that recalculates all prices. The body may be left out.
 #[utoipa::path(
     post, path = "/api/v1/publish-market-event", tag = "recalculation", request_body = Option<ReasonRequest>,
     responses((status = 200, description = "The event is in the log", body = PublishedEvent))

@@ -1,4 +1,4 @@
-//! Why prices should be recalculated.
+//! The optional reason of a recalculation.
 
 use pricing_core::recalculation::MAX_REASON;
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use crate::json::ValidatedJson;
 /// A request to recalculate.
 #[derive(Debug, Default, Deserialize, Validate, ToSchema)]
 pub(crate) struct ReasonRequest {
-    /// Why, for the record: at most 256 characters.
+    /// The reason, for the record: at most 256 characters.
     #[validate(custom(function = within_bounds))]
     #[schema(max_length = 256, example = "competitor changed prices")]
     reason: Option<String>,

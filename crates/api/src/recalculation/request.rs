@@ -1,4 +1,4 @@
-//! Asking for a recalculation directly, without an event.
+//! The call that enqueues a recalculation without an event.
 
 use std::sync::Arc;
 
@@ -16,20 +16,20 @@ use crate::metrics;
 use crate::problem::Problem;
 use crate::state::AppState;
 
-/// A task that waits for a worker.
+/// An enqueued task.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct QueuedTask<'a> {
     /// Always `queued`.
     #[schema(example = "queued")]
     status: &'static str,
-    /// The task; ask for its record.
+    /// The task; `GET /api/v1/tasks/{task_id}` gives its record.
     #[schema(value_type = Identifier)]
     task_id: &'a str,
 }
 
 /// Recalculate all prices
 ///
-/// Answers at once, whatever the workers do. The body may be left out.
+/// Enqueues a task and answers at once. The body may be left out.
 #[utoipa::path(
     post, path = "/api/v1/recalculate", tag = "recalculation", request_body = Option<ReasonRequest>,
     responses((status = 200, description = "The task is queued", body = QueuedTask))

@@ -29,41 +29,41 @@ pub(crate) struct TaskPath {
     task_id: String,
 }
 
-/// What is known of a task. Times are RFC 3339 in UTC.
+/// The record of a task. Times are RFC 3339 in UTC.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TaskAnswer {
     /// The task.
     #[schema(value_type = Identifier)]
     task_id: String,
-    /// Where it is in its life: `queued`, `running`, `retrying`, `succeeded` or `dead`.
+    /// State: `queued`, `running`, `retrying`, `succeeded` or `dead`.
     #[schema(pattern = "^(queued|running|retrying|succeeded|dead)$", example = "succeeded")]
     state: &'static str,
     /// Runs begun.
     attempts: u32,
-    /// How much is done; null before the first batch.
+    /// Progress; null before the first batch.
     #[schema(required = true)]
     progress: Option<TaskProgress>,
-    /// What came of it; null until it succeeded.
+    /// Result; null until the task succeeded.
     #[schema(required = true, value_type = Option<TaskResult>)]
     result: Option<Box<RawValue>>,
-    /// Why the latest run that failed did so.
+    /// Error of the latest failed run.
     #[schema(required = true)]
     error: Option<String>,
-    /// The trace that it belongs to.
+    /// Trace id.
     #[schema(required = true, pattern = "^[0-9a-f]{32}$")]
     trace_id: Option<String>,
-    /// When it was queued.
+    /// Time of enqueueing.
     #[schema(required = true, format = DateTime)]
     created_at: Option<String>,
-    /// When its latest run began.
+    /// Start of the latest run.
     #[schema(required = true, format = DateTime)]
     started_at: Option<String>,
-    /// When it succeeded or died.
+    /// Time of success or dead-lettering.
     #[schema(required = true, format = DateTime)]
     finished_at: Option<String>,
 }
 
-/// How much of a task is done.
+/// Progress of a task.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TaskProgress {
     /// Products done.
@@ -72,7 +72,7 @@ pub(crate) struct TaskProgress {
     total: u64,
 }
 
-/// What came of a recalculation, as its worker reported it. It is passed on as it is.
+/// Result of a recalculation, as the worker recorded it.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "describes what is passed on as it is")]
 pub(crate) struct TaskResult {
@@ -109,9 +109,9 @@ fn rfc3339(ms: i64) -> Option<String> {
     time.format(&Rfc3339).ok()
 }
 
-/// Ask how far a task is
+/// Get a task's status
 ///
-/// The record of a task is kept until a day after it succeeded.
+/// A record is kept for a day after its task succeeded.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{task_id}", tag = "recalculation", params(TaskPath),
     responses(

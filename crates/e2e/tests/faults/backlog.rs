@@ -72,7 +72,7 @@ async fn a_long_line_of_jobs_drains_steadily_and_leaves_no_memory_behind() {
         }
         let late = stack.workers[0].metric("process_resident_memory_bytes").await;
         let drained = stack.redis.used_memory().await;
-        rounds.judge(stack.findings(&ids, DEADLINE).await);
+        rounds.record(stack.findings(&ids, DEADLINE).await);
         stack.redis.expire_all("queue:{recalculate}:task:*").await;
         let after = stack.redis.used_memory().await;
 

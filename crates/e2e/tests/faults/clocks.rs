@@ -78,7 +78,7 @@ async fn the_clocks_of_the_services_may_jump() {
         let id = job_that_runs(&stack, &catalogue, &mut round).await;
         jump(&mut round);
         ids.push(id);
-        rounds.judge(stack.findings(&ids, DEADLINE).await);
+        rounds.record(stack.findings(&ids, DEADLINE).await);
         let record = stack.records(&ids).await.pop().flatten().unwrap();
         assert_eq!(record["attempts"], "1", "nobody took the run over: {record:?}");
         for worker in &stack.workers {
@@ -110,13 +110,13 @@ async fn the_clock_of_redis_may_jump_and_nothing_is_lost_or_done_twice() {
         let record = begun(&stack, &id, 2).await;
         assert!(number(&record, "started_at") >= was_due);
         let mut ids = vec![id];
-        rounds.judge(stack.findings(&ids, DEADLINE).await);
+        rounds.record(stack.findings(&ids, DEADLINE).await);
 
         // Back while a job runs: it goes on.
         ids.push(job_that_runs(&stack, &catalogue, &mut round).await);
         clock.set(0);
         let jumped = stack.redis.now_ms().await;
-        rounds.judge(stack.findings(&ids, DEADLINE).await);
+        rounds.record(stack.findings(&ids, DEADLINE).await);
         measure_attempts(&stack, &ids, "attempts of a run while the clock jumped back", &mut rounds).await;
         rounds.measure(
             "ms to the end of a run after a jump back",
@@ -133,12 +133,12 @@ async fn the_clock_of_redis_may_jump_and_nothing_is_lost_or_done_twice() {
         clock.set(0);
         begun(&stack, &id, 2).await;
         ids.push(id);
-        rounds.judge(stack.findings(&ids, DEADLINE).await);
+        rounds.record(stack.findings(&ids, DEADLINE).await);
 
         // Forward while a job runs: its lease and its lock end early, and it is run again.
         ids.push(job_that_runs(&stack, &catalogue, &mut round).await);
         clock.set(JUMP);
-        rounds.judge(stack.findings(&ids, DEADLINE).await);
+        rounds.record(stack.findings(&ids, DEADLINE).await);
         measure_attempts(&stack, &ids, "attempts of a run while the clock jumped forward", &mut rounds).await;
         clock.set(0);
         // After a jump back, a blocking read lasts as much longer: workers give it up and connect again.
@@ -152,7 +152,7 @@ async fn the_clock_of_redis_may_jump_and_nothing_is_lost_or_done_twice() {
             "ms to begin the next job after a jump back",
             (stack.redis.now_ms().await - jumped) as f64,
         );
-        rounds.judge(stack.findings(&ids, DEADLINE).await);
+        rounds.record(stack.findings(&ids, DEADLINE).await);
         rounds.count("jumps", 6);
     }
 }

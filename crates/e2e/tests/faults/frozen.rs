@@ -50,7 +50,7 @@ async fn a_holder_that_was_frozen_beyond_the_life_of_its_lock_writes_nothing_sta
         for _ in 0..2 {
             change_prices(&catalogue, &mut round.random).await;
             ids.push(stack.publish().await);
-            rounds.judge(stack.findings(&ids, DEADLINE).await);
+            rounds.record(stack.findings(&ids, DEADLINE).await);
         }
         pause((LOCK_TTL + Duration::from_secs(1)).saturating_sub(frozen.elapsed())).await;
         let service = &mut workers[holder].service;
@@ -64,7 +64,7 @@ async fn a_holder_that_was_frozen_beyond_the_life_of_its_lock_writes_nothing_sta
             })
             .await;
         }
-        rounds.judge(stack.findings(&ids, DEADLINE).await);
+        rounds.record(stack.findings(&ids, DEADLINE).await);
     }
 }
 

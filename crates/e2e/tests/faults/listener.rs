@@ -32,7 +32,7 @@ async fn a_listener_that_was_dead_makes_every_event_one_job() {
         let ids: Vec<String> =
             stream::iter(0..events).map(|_| stack.publish()).buffer_unordered(CLIENTS).collect().await;
         stack.listeners.push(stack.start_another(Binary::Listener).await);
-        rounds.judge(stack.findings(&ids, DEADLINE).await);
+        rounds.record(stack.findings(&ids, DEADLINE).await);
         let mut made: Vec<String> = stack.task_ids().await.difference(&before).cloned().collect();
         made.retain(|id| !is_follow_up(id));
         assert_eq!(made.len(), events, "one job for each event, and no other");
@@ -61,7 +61,7 @@ async fn events_survive_listeners_that_are_killed_again_and_again() {
         let mut ids = load.stop().await.acknowledged;
         ids.push(stack.publish().await);
         // What a dead listener had read is read again after ten seconds.
-        rounds.judge(stack.findings(&ids, DEADLINE).await);
+        rounds.record(stack.findings(&ids, DEADLINE).await);
         let records = stack.records(&ids).await;
         assert!(records.iter().flatten().all(|record| record["attempts"] == "1"), "each job is run once");
         rounds.count("events", ids.len());

@@ -54,7 +54,7 @@ async fn payloads_that_do_not_decode_are_dead_with_a_clear_error_and_the_worker_
         let _: () =
             stack.redis.connection().await.del(stack.redis.key("queue:{recalculate}:dead")).await.unwrap();
         let ids = [stack.publish().await];
-        rounds.judge(stack.findings(&ids, DEADLINE).await);
+        rounds.record(stack.findings(&ids, DEADLINE).await);
     }
 }
 

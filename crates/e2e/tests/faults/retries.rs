@@ -68,7 +68,7 @@ async fn a_job_that_fails_n_times_succeeds_at_the_next_attempt_or_is_dead_after_
         let mut found = stack.findings(&ids, DEADLINE).await;
         // A replay is a new request of the same task.
         found.twice.retain(|twice| !twice.contains("tasks were given") || replays == 0);
-        rounds.judge(found);
+        rounds.record(found);
         let record = stack.records(&ids).await.pop().flatten().unwrap();
         assert_eq!(record["attempts"], (failures + 1).to_string(), "{record:?}");
     }

@@ -61,7 +61,7 @@ async fn a_recalculation_of_a_killed_worker_ends_on_another_in_time() {
         workers.swap_remove(victim).service.kill();
         let killed = stack.redis.now_ms().await;
         let ids = [id];
-        rounds.judge(stack.findings(&ids, DEADLINE).await);
+        rounds.record(stack.findings(&ids, DEADLINE).await);
         let record = stack.records(&ids).await.pop().flatten().unwrap();
         if record["attempts"] == "2" {
             let until = |field: &str| {
@@ -99,7 +99,7 @@ async fn an_event_in_the_middle_of_a_recalculation_is_in_its_prices() {
         pause(scan.mul_f64(round.random.random_range(0.0..0.8))).await;
         change_prices(&catalogue, &mut round.random).await;
         let ids = [first, stack.publish().await];
-        rounds.judge(stack.findings(&ids, DEADLINE).await);
+        rounds.record(stack.findings(&ids, DEADLINE).await);
         let record = stack.records(&ids).await.pop().flatten().unwrap();
         if record["result"].contains("lock_held_by_another_worker") {
             rounds.count("skipped", 1);
