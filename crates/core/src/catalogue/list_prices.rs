@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, query, query_scalar};
 
-use super::rows::ProductRow;
+use super::read::ProductRow;
 use super::statement::placeholders;
 use super::{Catalogue, CatalogueError};
 use crate::ids::{ProductId, TaskId};

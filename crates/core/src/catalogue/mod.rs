@@ -7,7 +7,6 @@
 //! markets. Each statement runs in a client span.
 
 mod error;
-mod rows;
 mod statement;
 
 mod address;
@@ -24,7 +23,7 @@ pub use address::DatabaseSettings;
 pub use connect::Preparation;
 pub use error::CatalogueError;
 pub use list_prices::ListPrice;
-pub use rows::ProductRow;
+pub use read::ProductRow;
 
 /// The catalogue. Clones share one connection pool.
 #[derive(Debug, Clone)]

@@ -2,10 +2,10 @@
 
 use sqlx::{AssertSqlSafe, query_as, query_scalar};
 
-use super::rows::{MarketColumns, ProductColumns, ProductRow};
 use super::statement::placeholders;
 use super::{Catalogue, CatalogueError};
 use crate::ids::{Location, ProductId};
+use crate::money::{Currency, Money, Ppm};
 use crate::price::{Market, Product};
 
 const PRODUCTS: &str = "SELECT id, base_price_minor, currency, version, list_price_minor FROM products";
@@ -100,4 +100,59 @@ impl Catalogue {
         let rows = self.run("SELECT markets", async |database| query.fetch_all(database).await).await?;
         rows.into_iter().map(MarketColumns::decode).collect()
     }
+}
+
+/// A product of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProductRow {
+    /// Its id.
+    pub id: ProductId,
+    /// What it is priced from.
+    pub product: Product,
+    /// The list price that the last recalculation recorded, in minor units.
+    pub list_price: Option<i64>,
+}
+
+#[derive(sqlx::FromRow)]
+struct ProductColumns {
+    id: String,
+    base_price_minor: i64,
+    currency: String,
+    version: i64,
+    list_price_minor: Option<i64>,
+}
+
+impl ProductColumns {
+    fn decode(self) -> Result<ProductRow, CatalogueError> {
+        let invalid = |what| CatalogueError::Invalid { what, key: self.id.clone() };
+        let product = Product {
+            base_price: Money::base(self.base_price_minor).ok_or_else(|| invalid("base_price_minor"))?,
+            currency: Currency::parse(&self.currency).ok_or_else(|| invalid("currency"))?,
+            version: version(self.version).ok_or_else(|| invalid("version"))?,
+        };
+        let id = ProductId::parse(self.id.as_str()).map_err(|_| invalid("product id"))?;
+        Ok(ProductRow { id, product, list_price: self.list_price_minor })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct MarketColumns {
+    location: String,
+    multiplier_ppm: i64,
+    version: i64,
+}
+
+impl MarketColumns {
+    fn decode(self) -> Result<(Location, Market), CatalogueError> {
+        let invalid = |what| CatalogueError::Invalid { what, key: self.location.clone() };
+        let market = Market {
+            multiplier: Ppm::multiplier(self.multiplier_ppm).ok_or_else(|| invalid("multiplier_ppm"))?,
+            version: version(self.version).ok_or_else(|| invalid("version"))?,
+        };
+        Ok((Location::parse(self.location.as_str()).map_err(|_| invalid("location"))?, market))
+    }
+}
+
+fn version(stored: i64) -> Option<u64> {
+    u64::try_from(stored).ok().filter(|version| *version >= 1)
 }
