@@ -24,7 +24,7 @@ const DEGRADED_READS: &str = "pricing_degraded_reads_total";
 const EVENTS_PUBLISHED: &str = "pricing_events_published_total";
 const TASKS_ENQUEUED: &str = "pricing_tasks_enqueued_total";
 
-/// Buckets for the age of a price, in seconds: up to its time to live and its spare time.
+/// Buckets for the age of a price, in seconds, up to the fresh and the stale TTL.
 const AGE_BUCKETS: &[f64] = &[1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 70.0, 120.0, 300.0, 500.0, 700.0];
 
 /// Installs the recorder and describes the metrics. Once per process, before an [`Api`](crate::Api)

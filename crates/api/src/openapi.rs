@@ -15,7 +15,7 @@ const ALWAYS: &[(&str, &str)] = &[
 ];
 /// Statuses of calls with a body.
 const WITH_BODY: &[(&str, &str)] = &[
-    ("400", "The body is not JSON"),
+    ("400", "The body is not JSON, or is nested deeper than 128 levels"),
     ("413", "The body is longer than 64 KiB"),
     ("415", "The body is not declared as application/json"),
     ("422", "Fields of the body are missing or wrong"),

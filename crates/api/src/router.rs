@@ -22,7 +22,7 @@ use crate::state::AppState;
 use crate::{openapi, prices, problem, recalculation};
 
 /// Routes that the OpenAPI document does not describe.
-const UNDESCRIBED: [&str; 3] = ["/docs", "/docs/{*rest}", "/openapi.json"];
+const UNDESCRIBED: [&str; 4] = ["/docs", "/docs/", "/docs/{*rest}", "/openapi.json"];
 
 /// The whole service.
 ///

@@ -193,5 +193,8 @@ async fn no_read_of_stale_prices_waits_for_a_probe_of_the_database() {
         assert!(began.elapsed() < Duration::from_millis(1_000), "a batch took {:?}", began.elapsed());
         let prices = answer["prices"].as_array().expect("a list");
         assert!(status == StatusCode::OK && prices.iter().all(|price| price["stale"] == true), "{answer}");
+        let began = Instant::now();
+        assert_eq!(stack.price("P-100", "NY", false).await["stale"], true);
+        assert!(began.elapsed() < Duration::from_millis(1_000), "a read took {:?}", began.elapsed());
     }
 }

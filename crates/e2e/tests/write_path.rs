@@ -161,7 +161,7 @@ async fn payloads_that_do_not_decode_are_dead_with_a_clear_error_and_the_worker_
         queue.enqueue(task).await.unwrap();
         let task = stack.wait_for_task(id).await;
         assert_eq!((&task["state"], task["attempts"].as_u64()), (&json!("dead"), Some(1)), "{task}");
-        assert!(task["error"].as_str().unwrap().starts_with("the job cannot be read"), "{task}");
+        assert!(task["error"].as_str().unwrap().starts_with("the payload cannot be decoded"), "{task}");
     }
     let id = stack.publish().await;
     assert_eq!(stack.wait_for_task(&id).await["result"]["status"], "updated");

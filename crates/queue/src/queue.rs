@@ -181,7 +181,14 @@ impl Queue {
         });
         let records: Vec<Fields> = pipe.query_async(&mut redis).await?;
         let records = ids.iter().zip(records).filter(|(_, fields)| !fields.is_empty());
-        records.map(|(id, fields)| TaskRecord::parse(id, fields)).collect()
+        let parse = |(id, fields): (&String, Fields)| match TaskRecord::parse(id, fields) {
+            Ok(record) => Some(record),
+            Err(error) => {
+                tracing::error!(task_id = id, %error, "damaged record of a dead task left out");
+                None
+            }
+        };
+        Ok(records.filter_map(parse).collect())
     }
 
     /// Puts a dead task back in the queue, as a new request with all its retries. Returns whether the task

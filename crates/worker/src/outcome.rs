@@ -50,7 +50,7 @@ pub(crate) enum SkipReason {
 /// Why a recalculation failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecalculationError {
-    #[error("the job cannot be read")]
+    #[error("the payload cannot be decoded")]
     Payload(#[from] InvalidPayload),
     #[error("the task id is invalid")]
     TaskId(#[from] InvalidId),

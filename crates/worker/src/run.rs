@@ -77,7 +77,7 @@ impl Worker {
 pub async fn run(port: TcpListener, worker: Worker, metrics: Metrics, shutdown: Shutdown) -> Result<()> {
     let Worker { redis, queue, lock, scanner, drain } = worker;
     let mut parts = Supervisor::new(shutdown);
-    let (heartbeat, closing) = (Heartbeat::new("the job runner"), parts.shutdown());
+    let (heartbeat, closing) = (Heartbeat::new("the task consumer"), parts.shutdown());
     let catalogue = Some(scanner.catalogue.clone());
     let health = Health::new(closing.clone(), &[&heartbeat], redis.commands.clone(), catalogue);
     parts.background("the upkeep of metrics", metrics.clone().upkeep());
@@ -101,7 +101,7 @@ async fn run_jobs(
 ) -> Result<()> {
     // Redis tells workers apart by name, so every start gets a name of its own.
     let context = WorkerContext::new(&format!("worker-{}", TaskId::generate()));
-    tracing::info!(worker = context.name(), "waiting for jobs");
+    tracing::info!(worker = context.name(), "waiting for tasks");
     let hooks = Hooks {
         on_dead: Some(job::on_dead(coordinator.clone())),
         on_poll: Some(Arc::new(move || heartbeat.beat())),

@@ -111,6 +111,8 @@ pub(super) struct Inputs {
     pub(super) products: SmallVec<[Option<Input<Product>>; 1]>,
     /// `None` only if no product exists.
     pub(super) market: Option<Input<Market>>,
+    /// Whether the database was asked.
+    pub(super) is_loaded: bool,
 }
 
 impl Inputs {
@@ -118,17 +120,15 @@ impl Inputs {
         Self {
             products: read.products.iter().map(Input::cached).collect(),
             market: Input::cached(&read.market),
+            is_loaded: false,
         }
     }
 
     /// The worst source among them, for traces.
     pub(super) fn source(&self) -> &'static str {
-        let market = self.market.iter().map(|market| (market.age.is_none(), market.is_stale));
-        let products =
-            self.products.iter().flatten().map(|product| (product.age.is_none(), product.is_stale));
-        let (is_loaded, is_stale) =
-            market.chain(products).fold((false, false), |all, one| (all.0 || one.0, all.1 || one.1));
-        match (is_stale, is_loaded) {
+        let is_stale = self.market.iter().any(|market| market.is_stale)
+            || self.products.iter().flatten().any(|product| product.is_stale);
+        match (is_stale, self.is_loaded) {
             (true, _) => "stale",
             (false, true) => "database",
             (false, false) => "cache",

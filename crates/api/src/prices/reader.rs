@@ -213,7 +213,7 @@ impl PriceReader {
             Some(flight) => Some(Input::loaded(flight.value().market)),
             None => Input::cached(&cached.market),
         };
-        Ok(Inputs { products: products.collect(), market })
+        Ok(Inputs { products: products.collect(), market, is_loaded: true })
     }
 
     /// Writes entries to the cache, unless Redis is down. A failure is counted: the next read loads again.

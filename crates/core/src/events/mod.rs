@@ -42,7 +42,7 @@ pub struct EventLog {
     commands: ConnectionManager,
     key: String,
     publish: Script,
-    forget: Script,
+    prune_consumers: Script,
 }
 
 impl EventLog {
@@ -53,7 +53,7 @@ impl EventLog {
             commands: redis.commands.clone(),
             redis: redis.clone(),
             publish: Script::new(include_str!("publish.lua")),
-            forget: Script::new(include_str!("forget.lua")),
+            prune_consumers: Script::new(include_str!("prune_consumers.lua")),
         }
     }
 

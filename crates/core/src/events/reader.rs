@@ -50,7 +50,7 @@ impl EventLog {
             Err(error) if error.code() != Some("BUSYGROUP") => Err(error.into()),
             _ => {
                 let mut reader = EventReader { log: self.clone(), consumer: consumer.to_owned(), connection };
-                reader.forget("").await?;
+                reader.prune_consumers("").await?;
                 Ok(reader)
             }
         }
@@ -119,12 +119,12 @@ impl EventReader {
     /// When Redis is away.
     pub async fn leave(mut self) -> Result<(), EventError> {
         let consumer = std::mem::take(&mut self.consumer);
-        self.forget(&consumer).await
+        self.prune_consumers(&consumer).await
     }
 
     /// Removes listeners without entries from the group: the one of this name, and those that are long silent.
-    async fn forget(&mut self, consumer: &str) -> Result<(), EventError> {
-        let mut call = self.log.forget.key(&self.log.key);
+    async fn prune_consumers(&mut self, consumer: &str) -> Result<(), EventError> {
+        let mut call = self.log.prune_consumers.key(&self.log.key);
         call.arg(GROUP).arg(consumer).arg(millis(FORGOTTEN_AFTER));
         Ok(call.invoke_async(&mut self.connection).await?)
     }

@@ -23,7 +23,7 @@ impl NamedWorker {
         let service = stack.start_another(Binary::Worker).await;
         let name = eventually(DEADLINE, "the worker to say its name", async || {
             let log = service.log();
-            let said = log.lines().find(|line| line.contains("waiting for jobs"))?;
+            let said = log.lines().find(|line| line.contains("waiting for tasks"))?;
             let said: Value = serde_json::from_str(said).ok()?;
             said["worker"].as_str().map(str::to_owned)
         })

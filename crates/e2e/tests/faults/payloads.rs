@@ -42,13 +42,13 @@ async fn payloads_that_do_not_decode_are_dead_with_a_clear_error_and_the_worker_
             } else {
                 assert_eq!((record.state, record.attempts), (TaskState::Dead, 1), "{payload:?}: {record:?}");
                 let error = record.error.unwrap();
-                assert!(error.starts_with("the job cannot be read"), "{payload:?}: {error}");
+                assert!(error.starts_with("the payload cannot be decoded"), "{payload:?}: {error}");
                 rounds.count("dead at once", 1);
             }
         }
         let record = ended(&queue, &bytes_that_are_no_text(&mut stack, &queue, &mut round).await).await;
         assert_eq!((record.state, record.attempts), (TaskState::Dead, 1), "{record:?}");
-        assert!(record.error.unwrap().starts_with("the job cannot be read"));
+        assert!(record.error.unwrap().starts_with("the payload cannot be decoded"));
         assert_eq!(stack.workers[0].exit_status(), None, "the worker lives");
         // An operator has looked at them, so that nothing but the rest is found.
         let _: () =

@@ -29,7 +29,9 @@ impl Metrics {
         for (metric, buckets) in buckets {
             builder = builder.set_buckets_for_metric(Matcher::Full((*metric).to_owned()), buckets)?;
         }
-        Ok(Self(builder.install_recorder()?))
+        let recorder = builder.install_recorder()?;
+        super::span_export::describe();
+        Ok(Self(recorder))
     }
 
     /// All metrics, in the text format of Prometheus.

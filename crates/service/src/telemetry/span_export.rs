@@ -17,6 +17,11 @@ use pricing_core::trace::DISCARDED;
 const QUEUE_SIZE: usize = 2_048;
 const DROPPED: &str = "pricing_spans_dropped_total";
 
+/// Describes the metric of dropped spans to the installed recorder.
+pub(super) fn describe() {
+    describe_counter!(DROPPED, "Spans that were not exported, by reason");
+}
+
 /// Exports spans in batches, from a thread of its own.
 ///
 /// **It never waits**: a span that finds the queue full is dropped. Dropped spans and those of failed exports are
@@ -37,7 +42,6 @@ impl CountingProcessor {
     }
 
     fn with_queue_size(exporter: impl SpanExporter + 'static, queue_size: usize) -> Self {
-        describe_counter!(DROPPED, "Spans that were not exported, by reason");
         let waiting = Arc::<AtomicUsize>::default();
         let exporter = CountingExporter { exporter, waiting: waiting.clone() };
         let config = BatchConfigBuilder::default().with_max_queue_size(queue_size).build();
