@@ -29,6 +29,11 @@ async fn a_change_is_in_the_cache_when_the_task_of_its_event_has_ended() {
         let answer = stack.price("P-100", "NY", false).await;
         assert_eq!((&answer["source"], &answer["final_price"]), (&json!("cache"), &json!(95.0)));
         assert_eq!(answer["version"], 2);
+        // A line after spans that nobody exports is not lost with them.
+        eventually(DEADLINE, "the line of the run in the worker's log", async || {
+            stack.workers[0].log().contains(r#""outcome":"updated""#).then_some(())
+        })
+        .await;
     }
 }
 

@@ -13,7 +13,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::filter::{FilterExt as _, LevelFilter};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::format;
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -72,7 +72,6 @@ pub fn start(service: &'static str) -> Result<Telemetry, TelemetryError> {
         let format = WithTraceId { inner, form: Form::Json };
         lines.fmt_fields(JsonFields::new()).event_format(format).boxed()
     };
-    let lines = lines.with_filter(filter.and(EventsOnly));
 
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     let provider = exporting_provider(service)?;
@@ -86,11 +85,16 @@ pub fn start(service: &'static str) -> Result<Telemetry, TelemetryError> {
             .with_error_events_to_status(false)
             .with_filter(LevelFilter::INFO)
     });
-    let registry = tracing_subscriber::registry().with(lines);
+    let registry = tracing_subscriber::registry();
     match spans {
-        Some(spans) => registry.with(spans).try_init()?,
-        // A layer that is `None` would count as one that wants every span.
-        None => registry.try_init()?,
+        Some(spans) => {
+            registry.with(lines.with_filter(filter.and(EventsOnly))).with(spans).try_init()?;
+        }
+        // Global filters, for no span to be made. A filter of the only layer would make none either, but the next
+        // event would be lost: a disabled span leaves its mark in the thread until another layer is asked.
+        None => {
+            registry.with(lines).with(filter).with(filter_fn(|metadata| metadata.is_event())).try_init()?;
+        }
     }
     Ok(Telemetry { provider })
 }
