@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use axum::body::{Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::error::Category;
@@ -15,6 +16,8 @@ use crate::problem::Problem;
 
 /// Maximum length of a request body, in bytes.
 pub(crate) const MAX_BODY: usize = 64 * 1_024;
+/// Maximum length of what is read of a longer body before its refusal, in bytes.
+const MAX_DRAINED: usize = 1_024 * 1_024;
 /// The parser's limit of nested arrays and objects.
 const MAX_DEPTH: usize = 128;
 
@@ -128,16 +131,28 @@ fn undeclared() -> Problem {
 }
 
 async fn read(request: Request) -> Result<Bytes, Problem> {
-    to_bytes(request.into_body(), MAX_BODY).await.map_err(|error| {
-        let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |cause| cause.source());
-        match causes.into_iter().any(|cause| cause.is::<http_body_util::LengthLimitError>()) {
-            true => Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("The body must not exceed {MAX_BODY} bytes."),
-            ),
-            false => Problem::malformed("The body could not be read."),
+    let mut body = request.into_body();
+    match Limited::new(&mut body, MAX_BODY).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            drain(body).await;
+            let detail = format!("The body must not exceed {MAX_BODY} bytes.");
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
         }
-    })
+        Err(_) => Err(Problem::malformed("The body could not be read.")),
+    }
+}
+
+/// Reads at most [`MAX_DRAINED`] bytes more: a client that is still sending when its connection is closed may never
+/// see the answer.
+async fn drain(mut body: Body) {
+    let mut drained = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        drained += frame.data_ref().map_or(0, Bytes::len);
+        if drained > MAX_DRAINED {
+            return;
+        }
+    }
 }
 
 fn parse<T: DeserializeOwned + Validate>(body: &[u8]) -> Result<T, Problem> {
@@ -184,7 +199,7 @@ fn named_field(message: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use axum::Router;
-    use axum::body::{Body, to_bytes};
+    use axum::body::to_bytes;
     use axum::routing::post;
     use tower::ServiceExt as _;
 
