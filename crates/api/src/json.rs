@@ -201,6 +201,7 @@ mod tests {
     use axum::Router;
     use axum::body::to_bytes;
     use axum::routing::post;
+    use proptest::prelude::*;
     use tower::ServiceExt as _;
 
     use super::*;
@@ -316,5 +317,16 @@ mod tests {
             assert_eq!(one(format!(r#"{{"id":"P-1","more":{open}{close}}}"#)).await.0, expected, "{depth}");
         }
         assert_eq!(one(format!(r#"{{"id":"P-1","more":[{}1]}}"#, "[1],".repeat(500))).await.0, 200);
+    }
+
+    proptest! {
+        /// No text ends the process, whatever it nests.
+        #[test]
+        fn every_text_is_read_or_refused(text in r#"[\[\]{}":,\\a1 ]{0,400}"#, depth in 0..5_000_usize) {
+            let deep = format!(r#"{{"id":"P-1","more":{}{text}"#, "[".repeat(depth));
+            for text in [text, deep] {
+                let _ = parse::<Named>(text.as_bytes());
+            }
+        }
     }
 }
