@@ -3,9 +3,9 @@
 //! A price is computed from a [`Product`](price::Product), a [`Market`](price::Market) and the customer's
 //! membership by one pure function, [`price()`](price::price). Products and markets live in the database, the
 //! [`catalogue`]; copies of them live in Redis, the [`cache`]. A reader asks the cache first and the catalogue on
-//! a miss. When the catalogue changes, a market event asks for a recalculation: it goes to the log of
-//! [`events`], becomes a task in the [`recalculation_queue`], and the job that runs the task reads the catalogue and
-//! fills the cache.
+//! a miss. After a change of the catalogue its author publishes a market event: it goes to the log of [`events`],
+//! the listener makes it a task in the [`recalculation_queue`], and the worker's job reads the catalogue and fills the
+//! cache.
 //!
 //! In reading order:
 //!
