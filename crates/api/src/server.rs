@@ -8,7 +8,7 @@ use pricing_core::cache::PriceCache;
 use pricing_core::catalogue::{Catalogue, CatalogueError, Preparation};
 use pricing_core::causes::causes;
 use pricing_core::events::EventLog;
-use pricing_core::recalculation_queue::RecalculationQueue;
+use pricing_core::recalculation::RecalculationQueue;
 use pricing_core::redis::{ConnectError, Redis};
 use pricing_queue::QueueOptions;
 use pricing_service::health::Health;

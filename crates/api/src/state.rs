@@ -1,7 +1,7 @@
 //! What the handlers share.
 
 use pricing_core::events::EventLog;
-use pricing_core::recalculation_queue::RecalculationQueue;
+use pricing_core::recalculation::RecalculationQueue;
 
 use crate::prices::reader::PriceReader;
 

@@ -4,7 +4,7 @@
 //! membership by one pure function, [`price()`](price::price). Products and markets live in the database, the
 //! [`catalogue`]; copies of them live in Redis, the [`cache`]. A reader asks the cache first and the catalogue on
 //! a miss. After a change of the catalogue its author publishes a market event: it goes to the log of [`events`],
-//! the listener makes it a task in the [`recalculation_queue`], and the worker's job reads the catalogue and fills the
+//! the listener makes it a task in the [`RecalculationQueue`](recalculation::RecalculationQueue), and the worker's job reads the catalogue and fills the
 //! cache.
 //!
 //! In reading order:
@@ -13,7 +13,7 @@
 //! - [`catalogue`]: products, markets and the history of list prices in PostgreSQL or SQLite.
 //! - [`cache`]: entries of products and markets in Redis, each with a version that only grows.
 //! - [`events`]: the durable log of market events and the envelope they travel in.
-//! - [`recalculation`] and [`recalculation_queue`]: the payload of a task, and its one producer.
+//! - [`recalculation`]: the payload of a task, and its one producer.
 //! - Below these: [`redis`] connections, [`settings`] that may be secrets, [`simulation`] of slowness, [`trace`]
 //!   contexts and client spans, [`causes`](mod@causes) of errors, and the [`clock`].
 
@@ -28,7 +28,6 @@ pub mod catalogue;
 
 pub mod events;
 pub mod recalculation;
-pub mod recalculation_queue;
 
 pub mod causes;
 pub mod clock;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use pricing_core::causes::causes;
 use pricing_core::events::{EventLog, MarketEvent};
-use pricing_core::recalculation_queue::RecalculationQueue;
+use pricing_core::recalculation::RecalculationQueue;
 use pricing_core::redis::{ConnectError, Redis};
 use pricing_core::trace::{continue_trace, mark_failed};
 use pricing_queue::{Backoff, Enqueued, QueueError, QueueOptions};

@@ -7,7 +7,6 @@ mod record;
 mod backend;
 mod consumer;
 
-mod ack;
 mod outcome;
 
 mod lease;
@@ -15,20 +14,17 @@ mod running;
 
 mod backoff;
 mod error;
-mod fence;
 mod hooks;
 mod options;
 mod scripts;
 mod span;
 mod store;
 
-pub use ack::{Ack, AckLayer};
-pub use backend::RedisBackend;
+pub use backend::{Ack, AckLayer, RedisBackend};
 pub use backoff::Backoff;
 pub use error::QueueError;
-pub use fence::Fence;
 pub use hooks::{Hooks, MakeSpan, OnDead, OnPoll};
-pub use lease::Lease;
+pub use lease::{Fence, Lease};
 pub use options::QueueOptions;
 pub use queue::{Depths, Enqueued, MAX_PAYLOAD, MAX_TASK_ID, NewTask, Queue};
 pub use record::{Progress, TaskRecord, TaskState};

@@ -5,7 +5,7 @@ use redis::aio::ConnectionManager;
 use redis::{AsyncCommands as _, RedisError};
 
 use crate::error::QueueError;
-use crate::fence::Fence;
+use crate::lease::Fence;
 use crate::options::QueueOptions;
 use crate::record::{Fields, TaskRecord};
 use crate::scripts::SCRIPTS;

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use clap::value_parser;
 use pricing_core::cache::CacheSettings;
 use pricing_core::catalogue::DatabaseSettings;
-use pricing_core::recalculation_queue::RecalculationQueue;
+use pricing_core::recalculation::RecalculationQueue;
 use pricing_core::redis::{Redis, RedisSettings};
 use pricing_core::simulation::Simulation;
 use pricing_queue::QueueOptions;

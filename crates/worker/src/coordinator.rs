@@ -2,7 +2,7 @@
 
 use pricing_core::causes::causes;
 use pricing_core::ids::TaskId;
-use pricing_core::recalculation_queue::RecalculationQueue;
+use pricing_core::recalculation::RecalculationQueue;
 use pricing_core::trace::integer;
 use pricing_queue::Lease;
 use tokio_util::sync::CancellationToken;

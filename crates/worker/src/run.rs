@@ -9,7 +9,7 @@ use pricing_core::cache::PriceCache;
 use pricing_core::catalogue::Catalogue;
 use pricing_core::ids::TaskId;
 use pricing_core::price::Policy;
-use pricing_core::recalculation_queue::RecalculationQueue;
+use pricing_core::recalculation::RecalculationQueue;
 use pricing_core::redis::Redis;
 use pricing_queue::{Hooks, Queue};
 use pricing_service::admin;

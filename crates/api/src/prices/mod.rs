@@ -1,7 +1,7 @@
 //! The calls that answer prices.
 //!
 //! In reading order: [`handlers`], the contract with clients; [`reader`], the read path, and [`plan`], its
-//! decisions; the circuit [`breaker`]; on a miss the [`loader`] and its [`single_flight`].
+//! decisions; the circuit [`breaker`]; on a miss the [`loader`].
 
 pub(crate) mod handlers;
 pub(crate) mod reader;
@@ -9,4 +9,3 @@ pub(crate) mod reader;
 mod breaker;
 mod loader;
 mod plan;
-mod single_flight;

@@ -4,9 +4,7 @@ use std::collections::HashSet;
 
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, query, query_scalar};
 
-use super::read::ProductRow;
-use super::statement::placeholders;
-use super::{Catalogue, CatalogueError};
+use super::{Catalogue, CatalogueError, ProductRow, placeholders};
 use crate::ids::{ProductId, TaskId};
 use crate::money::Money;
 

@@ -2,12 +2,11 @@
 //!
 //! One set of statements serves SQLite and PostgreSQL; only the schemas differ. `DATABASE_URL` chooses.
 //!
-//! In reading order: [`Catalogue::open`] connects and migrates; `read` looks rows up for the read path and
-//! scans them for a recalculation; `list_prices` records what a recalculation computed; `edit` changes products and
+//! This file looks rows up for the read path and scans them for a recalculation. [`Catalogue::open`] connects and
+//! migrates; `list_prices` records what a recalculation computed; `edit` changes products and
 //! markets. Each statement runs in a client span.
 
 mod error;
-mod statement;
 
 mod address;
 mod connect;
@@ -15,15 +14,25 @@ mod demo;
 
 mod edit;
 mod list_prices;
-mod read;
 
-use sqlx::AnyPool;
+use std::time::Instant;
+
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, query_as, query_scalar};
+use tracing::{field, info_span};
+
+use crate::clock::millis;
+use crate::ids::{Location, ProductId};
+use crate::money::{Currency, Money, Ppm};
+use crate::price::{Market, Product};
+use crate::trace::{client_call, integer};
 
 pub use address::DatabaseSettings;
 pub use connect::Preparation;
 pub use error::CatalogueError;
 pub use list_prices::ListPrice;
-pub use read::ProductRow;
+
+const PRODUCTS: &str = "SELECT id, base_price_minor, currency, version, list_price_minor FROM products";
+const MARKETS: &str = "SELECT location, multiplier_ppm, version FROM markets";
 
 /// The catalogue. Clones share one connection pool.
 #[derive(Debug, Clone)]
@@ -47,5 +56,220 @@ impl Catalogue {
     /// Closes the connections. Statements under way are finished first.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+
+    /// Looks a product up.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or the row holds an invalid value.
+    pub async fn product(&self, id: &ProductId) -> Result<Option<Product>, CatalogueError> {
+        let select = AssertSqlSafe(format!("{PRODUCTS} WHERE id = $1"));
+        let query = query_as::<_, ProductColumns>(select).bind(id.as_str().to_owned());
+        let row = self.run("SELECT products", async |database| query.fetch_optional(database).await).await?;
+        row.map(|row| Ok(row.decode()?.product)).transpose()
+    }
+
+    /// Looks products up in one statement. Those that do not exist are left out; the order is arbitrary.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or a row holds an invalid value.
+    pub async fn products(&self, ids: &[ProductId]) -> Result<Vec<(ProductId, Product)>, CatalogueError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let select = AssertSqlSafe(format!("{PRODUCTS} WHERE id IN {}", placeholders(1, ids.len())));
+        let query = query_as::<_, ProductColumns>(select);
+        let query = ids.iter().fold(query, |query, id| query.bind(id.as_str().to_owned()));
+        let rows = self.run("SELECT products", async |database| query.fetch_all(database).await).await?;
+        rows.into_iter().map(|row| row.decode().map(|row| (row.id, row.product))).collect()
+    }
+
+    /// Looks the market of a location up.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or the row holds an invalid value.
+    pub async fn market(&self, location: &Location) -> Result<Option<Market>, CatalogueError> {
+        let select = AssertSqlSafe(format!("{MARKETS} WHERE location = $1"));
+        let query = query_as::<_, MarketColumns>(select).bind(location.as_str().to_owned());
+        let row = self.run("SELECT markets", async |database| query.fetch_optional(database).await).await?;
+        row.map(|row| Ok(row.decode()?.1)).transpose()
+    }
+
+    /// Counts the products.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn count_products(&self) -> Result<u64, CatalogueError> {
+        let query = query_scalar("SELECT COUNT(*) FROM products");
+        let count: i64 =
+            self.run("SELECT products", async |database| query.fetch_one(database).await).await?;
+        Ok(u64::try_from(count).expect("invariant: a count is not negative"))
+    }
+
+    /// Reads at most `limit` products in the order of their ids, starting behind `after`.
+    ///
+    /// Each call is one statement over the primary key (keyset pagination), so a scan costs the same at
+    /// any position and holds no transaction open.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or a row holds an invalid value.
+    pub async fn products_after(
+        &self,
+        after: Option<&ProductId>,
+        limit: u32,
+    ) -> Result<Vec<ProductRow>, CatalogueError> {
+        let select = AssertSqlSafe(format!("{PRODUCTS} WHERE id > $1 ORDER BY id LIMIT $2"));
+        let after = after.map_or("", ProductId::as_str).to_owned();
+        let query = query_as::<_, ProductColumns>(select).bind(after).bind(i64::from(limit));
+        let rows = self.run("SELECT products", async |database| query.fetch_all(database).await).await?;
+        rows.into_iter().map(ProductColumns::decode).collect()
+    }
+
+    /// Reads markets in the order of their locations, like [`Catalogue::products_after`].
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or a row holds an invalid value.
+    pub async fn markets_after(
+        &self,
+        after: Option<&Location>,
+        limit: u32,
+    ) -> Result<Vec<(Location, Market)>, CatalogueError> {
+        let select = AssertSqlSafe(format!("{MARKETS} WHERE location > $1 ORDER BY location LIMIT $2"));
+        let after = after.map_or("", Location::as_str).to_owned();
+        let query = query_as::<_, MarketColumns>(select).bind(after).bind(i64::from(limit));
+        let rows = self.run("SELECT markets", async |database| query.fetch_all(database).await).await?;
+        rows.into_iter().map(MarketColumns::decode).collect()
+    }
+
+    /// Runs statements on a connection of the pool, in one client span that covers the wait for the connection.
+    /// `summary` names operation and table, such as `SELECT products`.
+    async fn run<T>(
+        &self,
+        summary: &'static str,
+        statements: impl AsyncFnOnce(&mut AnyConnection) -> sqlx::Result<T>,
+    ) -> Result<T, CatalogueError> {
+        let span = info_span!(
+            "sql",
+            otel.name = summary,
+            otel.kind = "client",
+            db.system.name = self.system,
+            db.query.summary = summary,
+            pricing.pool_wait_ms = field::Empty,
+        );
+        // Boxed: a driver's futures are large, and a read of the cache must not carry them along.
+        let call = Box::pin(async {
+            let asked = Instant::now();
+            let connection = self.pool.acquire().await;
+            span.record("pricing.pool_wait_ms", integer(millis(asked.elapsed())));
+            statements(&mut *connection?).await
+        });
+        Ok(client_call(span.clone(), call).await?)
+    }
+}
+
+/// A product of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProductRow {
+    /// Its id.
+    pub id: ProductId,
+    /// What it is priced from.
+    pub product: Product,
+    /// The list price that the last recalculation recorded, in minor units.
+    pub list_price: Option<i64>,
+}
+
+#[derive(sqlx::FromRow)]
+struct ProductColumns {
+    id: String,
+    base_price_minor: i64,
+    currency: String,
+    version: i64,
+    list_price_minor: Option<i64>,
+}
+
+impl ProductColumns {
+    fn decode(self) -> Result<ProductRow, CatalogueError> {
+        let invalid = |what| CatalogueError::Invalid { what, key: self.id.clone() };
+        let product = Product {
+            base_price: Money::base(self.base_price_minor).ok_or_else(|| invalid("base_price_minor"))?,
+            currency: Currency::parse(&self.currency).ok_or_else(|| invalid("currency"))?,
+            version: version(self.version).ok_or_else(|| invalid("version"))?,
+        };
+        let id = ProductId::parse(self.id.as_str()).map_err(|_| invalid("product id"))?;
+        Ok(ProductRow { id, product, list_price: self.list_price_minor })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct MarketColumns {
+    location: String,
+    multiplier_ppm: i64,
+    version: i64,
+}
+
+impl MarketColumns {
+    fn decode(self) -> Result<(Location, Market), CatalogueError> {
+        let invalid = |what| CatalogueError::Invalid { what, key: self.location.clone() };
+        let market = Market {
+            multiplier: Ppm::multiplier(self.multiplier_ppm).ok_or_else(|| invalid("multiplier_ppm"))?,
+            version: version(self.version).ok_or_else(|| invalid("version"))?,
+        };
+        Ok((Location::parse(self.location.as_str()).map_err(|_| invalid("location"))?, market))
+    }
+}
+
+fn version(stored: i64) -> Option<u64> {
+    u64::try_from(stored).ok().filter(|version| *version >= 1)
+}
+
+/// `($1, $2), ($3, $4)` for two rows of two columns.
+fn placeholders(rows: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let cells: Vec<_> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+        format!("({})", cells.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::Value;
+    use opentelemetry::trace::{SpanKind, Status};
+
+    use super::*;
+    use crate::ids::ProductId;
+    use crate::trace::tests::{attribute, spans};
+
+    #[tokio::test]
+    async fn a_statement_is_a_client_span_that_shows_its_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("empty.db").display());
+        let settings =
+            DatabaseSettings { database_url: Some(url), database_url_file: None, demo_catalogue: false };
+        let (unprepared, _) = Catalogue::lazy(&settings).unwrap();
+        let spans = spans(async {
+            unprepared.product(&ProductId::parse("P-1").unwrap()).await.unwrap_err();
+            unprepared.close().await; // the driver's thread holds the span until then
+        })
+        .await;
+        let [span] = &spans[..] else { panic!("{spans:?}") };
+        assert_eq!((&*span.name, span.span_kind.clone()), ("SELECT products", SpanKind::Client));
+        assert_eq!(attribute(span, "db.system.name").as_deref(), Some("sqlite"));
+        assert_eq!(attribute(span, "error.type").as_deref(), Some("1"), "SQLITE_ERROR: no such table");
+        assert!(matches!(span.status, Status::Error { .. }));
+        let wait = span.attributes.iter().find(|attribute| attribute.key.as_str() == "pricing.pool_wait_ms");
+        assert!(matches!(wait.unwrap().value, Value::I64(_)), "{wait:?}");
+    }
+
+    #[test]
+    fn placeholders_count_on_from_row_to_row() {
+        assert_eq!(placeholders(2, 2), "($1, $2), ($3, $4)");
+        assert_eq!(placeholders(1, 3), "($1, $2, $3)");
     }
 }

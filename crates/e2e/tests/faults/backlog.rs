@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
+use pricing_core::recalculation::QUEUE;
 use pricing_core::recalculation::Recalculation;
-use pricing_core::recalculation_queue::QUEUE;
 use pricing_e2e::rounds::Rounds;
 use pricing_harness::redis_server::RedisServer;
 use pricing_harness::service::Binary;

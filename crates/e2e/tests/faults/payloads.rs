@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use pricing_core::recalculation::QUEUE;
 use pricing_core::recalculation::Recalculation;
-use pricing_core::recalculation_queue::QUEUE;
 use pricing_e2e::rounds::{Round, Rounds};
 use pricing_harness::redis_server::RedisServer;
 use pricing_harness::stack::Stack;
