@@ -6,9 +6,11 @@
 //! properties that must always hold.
 //!
 //! - [`protocol`]: the tasks of the queue, the lock, the sequence of requests. No request is lost.
+//! - [`changes`]: a change of the catalogue, from the row by way of `pending_changes` to the cache. None is missed.
 //! - [`cache`]: scans and reads that write entries and list prices by version. Old data never replaces newer data.
 //!
 //! Each protection can be taken away; the tests show that the checker then finds the fault.
 
 pub mod cache;
+pub mod changes;
 pub mod protocol;
