@@ -64,7 +64,7 @@ fn each_protection_is_needed() {
             Protection::TimeBeforeRead,
         ],
     );
-    needs(FAILOVER, &[Protection::RedisBeforeStore, Protection::KeepStored]);
+    needs(FAILOVER, &[Protection::RedisBeforeStore, Protection::KeepStored, Protection::KeepUntilExpiry]);
     needs(SCAN, &[Protection::NoOlderTerms, Protection::RecordTakesVersion, Protection::RecordLeavesPending]);
 }
 

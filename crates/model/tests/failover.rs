@@ -16,13 +16,12 @@ fn holds(budget: Budget) {
 
 #[test]
 fn every_request_that_the_promoted_redis_has_is_covered() {
-    holds(BUDGET);
     holds(Budget { crashes: 0, pauses: 0, failovers: 2, ..BUDGET });
-    holds(Budget { requests: 3, crashes: 0, ..BUDGET });
+    holds(Budget { requests: 3, ..BUDGET });
 }
 
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes a minute"]
 fn three_requests_a_crash_a_pause_and_two_failovers() {
     holds(Budget { requests: 3, failovers: 2, ..BUDGET });
 }

@@ -60,6 +60,8 @@ pub enum Protection {
     RedisBeforeStore,
     /// A stored row is kept, and is pending again under another Redis.
     KeepStored,
+    /// A stored row is kept until every older entry has expired, also one that a slow reader stored after it.
+    KeepUntilExpiry,
     /// A deletion is stored as a negative entry.
     NegativeEntry,
     /// An entry is replaced only by an equal or higher version.

@@ -65,10 +65,12 @@ pub struct Pending {
 /// An entry in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
-    /// Its version. A fill that finds no product stores 0.
+    /// Its version.
     pub version: u8,
     /// `None` is a negative entry.
     pub product: Option<Row>,
+    /// Whether its TTL is shorter than the age limit: a fill found no product.
+    pub is_brief: bool,
 }
 
 /// A drain, a scan or a fill under way.
@@ -84,7 +86,8 @@ pub struct Actor {
     pub redis: u8,
     /// The terms that it computes with.
     pub terms: u8,
-    /// The version of the product's pending row that it selected or wrote.
+    /// The version of the product's pending row that it selected or wrote. Of a fill, the version that it saw in the
+    /// cache.
     pub selected: Option<u8>,
     /// The version of the range's pending row that it selected or wrote.
     pub range: Option<u8>,

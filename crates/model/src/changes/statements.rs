@@ -59,7 +59,7 @@ impl Changes {
         }
         let version = match (read.row, actor.kind) {
             (Some(row), _) => row.version,
-            (None, Kind::Fill) => 0,
+            (None, Kind::Fill) => actor.selected.unwrap_or(0),
             (None, _) => match actor.selected {
                 Some(version) if self.has(Protection::NegativeEntry) => version,
                 // A range names no product that is gone.
@@ -68,7 +68,8 @@ impl Changes {
         };
         let is_newer = state.entry.is_some_and(|entry| entry.version > version);
         if !is_newer || !self.has(Protection::VersionedStore) {
-            state.entry = Some(Entry { version, product: read.row });
+            let is_brief = read.row.is_none() && actor.kind == Kind::Fill;
+            state.entry = Some(Entry { version, product: read.row, is_brief });
         }
         true
     }
@@ -96,15 +97,21 @@ impl Changes {
         if entry.product.is_some() || state.replica == Some(entry) {
             state.replica = None;
         }
-        self.pass(state, entry.version);
+        if !entry.is_brief {
+            self.pass(state, entry.version);
+        }
     }
 
-    /// Rows that were stored are removed once an entry's TTL has passed since, and the replica has caught up.
+    /// Rows that were stored long ago are removed. Reads from before are beyond the age limit, and entries from before
+    /// have expired.
     pub(super) fn forget(&self, state: &mut State) {
-        for row in [state.pending, state.range].into_iter().flatten().filter(|row| row.stored_on.is_some()) {
+        let stored: Vec<Pending> = state.pending_rows().filter(|row| row.stored_on.is_some()).collect();
+        for row in stored {
             let is_alive = |entry: &Entry| entry.version >= row.version;
-            state.entry = state.entry.filter(is_alive);
-            state.replica = state.replica.filter(is_alive);
+            if self.has(Protection::KeepUntilExpiry) {
+                state.entry = state.entry.filter(is_alive);
+                state.replica = state.replica.filter(is_alive);
+            }
             self.pass(state, row.version);
         }
         state.pending = state.pending.filter(|row| row.stored_on.is_none());

@@ -10,8 +10,10 @@ impl Changes {
             Kind::Drain if self.has(Protection::SelectBeforeRead) => Step::Select,
             _ => Step::Read,
         };
+        let seen = state.entry.filter(|entry| entry.product.is_some()).map(|entry| entry.version);
+        let selected = seen.filter(|_| kind == Kind::Fill);
         let (redis, terms) = (state.redis, state.terms);
-        Actor { kind, step, is_late: false, redis, terms, selected: None, range: None, read: None }
+        Actor { kind, step, is_late: false, redis, terms, selected, range: None, read: None }
     }
 
     /// Carries out the next step of an actor. Returns the actor, `None` when it is done.
@@ -40,10 +42,9 @@ impl Changes {
             }
             Step::Store => {
                 let is_stored = self.store(state, &actor);
-                if actor.selected.is_none() && actor.range.is_none() {
-                    return None;
-                }
-                if !is_stored && self.has(Protection::MarkOnlyIfStored) {
+                let has_rows = actor.selected.is_some() || actor.range.is_some();
+                let may_mark = is_stored || !self.has(Protection::MarkOnlyIfStored);
+                if actor.kind == Kind::Fill || !has_rows || !may_mark {
                     return None;
                 }
                 Step::Mark
