@@ -62,7 +62,7 @@ pub enum Protection {
     KeepStored,
     /// A stored row is kept until every older entry has expired, also one that a slow reader stored after it.
     KeepUntilExpiry,
-    /// A deletion is stored as a negative entry.
+    /// A deletion is stored as a negative entry. Without it, the entry is removed.
     NegativeEntry,
     /// An entry is replaced only by an equal or higher version.
     VersionedStore,

@@ -60,14 +60,16 @@ impl Changes {
         let version = match (read.row, actor.kind) {
             (Some(row), _) => row.version,
             (None, Kind::Fill) => actor.selected.unwrap_or(0),
+            // A range names no product that is gone.
             (None, _) => match actor.selected {
-                Some(version) if self.has(Protection::NegativeEntry) => version,
-                // A range names no product that is gone.
-                _ => return true,
+                Some(version) => version,
+                None => return true,
             },
         };
         let is_newer = state.entry.is_some_and(|entry| entry.version > version);
-        if !is_newer || !self.has(Protection::VersionedStore) {
+        if read.row.is_none() && actor.kind == Kind::Drain && !self.has(Protection::NegativeEntry) {
+            state.entry = state.entry.filter(|_| is_newer);
+        } else if !is_newer || !self.has(Protection::VersionedStore) {
             let is_brief = read.row.is_none() && actor.kind == Kind::Fill;
             state.entry = Some(Entry { version, product: read.row, is_brief });
         }
