@@ -42,7 +42,7 @@ fn it_does_so_in_a_larger_budget() {
     holds(Budget { scans: 1, ..FILL });
     holds(Budget { failovers: 1, ..SCAN });
     holds(Budget { writes: 3, ..FAILOVER });
-    holds(Budget { terms: 0, scans: 2, ..SCAN });
+    holds(Budget { writes: 2, terms: 0, scans: 2, ..SCAN });
 }
 
 #[test]
