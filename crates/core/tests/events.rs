@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use pricing_core::events::{CHANNEL, EventError, EventLog, EventReader, LOG_CAPACITY, MarketEvent};
+use pricing_core::events::{EventError, EventLog, EventReader, EventSettings, LOG_CAPACITY, MarketEvent};
 use pricing_core::ids::TaskId;
 use pricing_harness::redis_server::RedisServer;
 use pricing_harness::waiting::eventually;
 use redis::aio::{MultiplexedConnection, PubSub};
 
+const CHANNEL: &str = "changes";
 const DEADLINE: Duration = Duration::from_secs(20);
 
 struct Bench {
@@ -23,7 +24,12 @@ struct Bench {
 impl Bench {
     async fn start() -> Self {
         let server = RedisServer::start().await;
-        Self { log: EventLog::new(&server.connect()), connection: server.connection().await, server }
+        let settings = EventSettings { events_channel: CHANNEL.to_owned() };
+        Self {
+            log: EventLog::new(&server.connect(), &settings),
+            connection: server.connection().await,
+            server,
+        }
     }
 
     async fn publish(&self, number: usize) -> Vec<TaskId> {

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
+use pricing_core::events::EventSettings;
 use pricing_core::redis::RedisSettings;
 
 /// Turns market events into recalculation tasks.
 ///
-/// Reads the durable event log and the Redis channel `market_events`. Each event becomes one task, however often
-/// it arrives.
+/// Reads the durable event log and a Redis channel. Each event becomes one task, however often it arrives.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(version)]
 pub struct Config {
@@ -20,6 +20,9 @@ pub struct Config {
     /// Where Redis is
     #[command(flatten)]
     pub redis: RedisSettings,
+    /// Which channel is subscribed to
+    #[command(flatten)]
+    pub events: EventSettings,
 }
 
 /// What the program can do besides listening.

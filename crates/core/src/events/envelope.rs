@@ -9,6 +9,8 @@ use crate::recalculation::MAX_REASON;
 
 /// Longest envelope, in bytes.
 const MAX_ENVELOPE: usize = 64 * 1_024;
+/// Length of a W3C `traceparent` of version 00. Another text is not kept.
+const TRACEPARENT: usize = 55;
 const TYPE: &str = "pricing.market.changed";
 const SOURCE: &str = "/pricing-api";
 
@@ -93,7 +95,8 @@ impl MarketEvent {
         }
         let id = TaskId::parse(read.id.as_str()).unwrap_or_else(|_| derived_id(&read.source, &read.id));
         let reason = read.data.and_then(|data| data.reason).unwrap_or_else(|| read.source.clone());
-        Some(Self { id, reason: shortened(reason), traceparent: read.traceparent })
+        let traceparent = read.traceparent.filter(|text| text.len() == TRACEPARENT);
+        Some(Self { id, reason: shortened(reason), traceparent })
     }
 }
 
