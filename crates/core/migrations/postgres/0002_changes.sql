@@ -18,16 +18,19 @@ CREATE INDEX pending_changes_to_store ON pending_changes (version) WHERE stored_
 CREATE INDEX pending_changes_stored ON pending_changes (stored_on, stored_at_ms) WHERE stored_on <> '';
 
 -- The key's row is locked until the commit before the version is taken: a key's versions have the order of its commits.
+-- A row that exists is locked before its new values are computed; a new one gets its version in a second step. Both find
+-- the row by ON CONFLICT, which needs no plan: an UPDATE that was planned for an empty table would read all of a full one.
 CREATE FUNCTION record_change(changed_kind TEXT, changed_id TEXT) RETURNS BIGINT LANGUAGE plpgsql AS $$
 DECLARE
-    taken BIGINT;
+    now_ms BIGINT := extract(epoch FROM clock_timestamp()) * 1000;
+    taken BIGINT := 0;
 BEGIN
-    INSERT INTO pending_changes (kind, id, version, changed_at_ms) VALUES (changed_kind, changed_id, 0, 0)
-    ON CONFLICT (kind, id) DO UPDATE SET stored_on = '';
-    taken := nextval('catalogue_version');
-    UPDATE pending_changes
-    SET version = taken, changed_at_ms = (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT
-    WHERE kind = changed_kind AND id = changed_id;
+    WHILE taken = 0 LOOP
+        INSERT INTO pending_changes (kind, id, version, changed_at_ms) VALUES (changed_kind, changed_id, 0, now_ms)
+        ON CONFLICT (kind, id) DO UPDATE
+        SET version = nextval('catalogue_version'), changed_at_ms = excluded.changed_at_ms, stored_on = ''
+        RETURNING version INTO taken;
+    END LOOP;
     RETURN taken;
 END $$;
 

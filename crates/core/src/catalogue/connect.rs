@@ -66,8 +66,7 @@ impl Catalogue {
         let mut options =
             AnyPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
         if address.lock.is_none() {
-            options =
-                options.after_connect(move |connection, _| Box::pin(set_time_limits(connection, time_limit)));
+            options = options.after_connect(move |connection, _| Box::pin(set_up(connection, time_limit)));
         }
         let pool = options.connect_lazy(&address.url).map_err(CatalogueError::Connect)?;
         let (system, url) = (address.system(), address.url.into());
@@ -111,10 +110,13 @@ impl Preparation {
     }
 }
 
-/// Sets the time limits of statements, locks and idle transactions on a new connection.
-async fn set_time_limits(connection: &mut AnyConnection, statement: Duration) -> sqlx::Result<()> {
+/// Sets up a new connection to PostgreSQL: time limits of statements, locks and idle transactions, and plans that do
+/// not depend on statistics. All statements find their rows by an index; a plan that was made while a table was small
+/// would read all of it when it is large.
+async fn set_up(connection: &mut AnyConnection, statement: Duration) -> sqlx::Result<()> {
     let set = format!(
-        "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}",
+        "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}; \
+         SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off",
         millis(statement),
         millis(statement.mul_f64(0.9)),
         millis(IDLE_TRANSACTION)
