@@ -14,15 +14,30 @@ macro_rules! scripts {
         }
 
         pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
-            $($name: Script::new(concat!(
-                include_str!("scripts/task.lua"),
-                include_str!(concat!("scripts/", stringify!($name), ".lua"))
-            )),)+
+            $($name: script(include_str!(concat!("scripts/", stringify!($name), ".lua"))),)+
         });
     };
 }
 
-scripts!(ack, begin, enqueue, progress, promote, prune_consumers, release, renew, replay);
+scripts!(
+    ack,
+    begin,
+    claim,
+    enqueue,
+    join,
+    latest,
+    progress,
+    promote,
+    prune_consumers,
+    release,
+    renew,
+    replay
+);
+
+/// A script with the functions that all share in front.
+pub(crate) fn script(lua: &str) -> Script {
+    Script::new(&[include_str!("scripts/task.lua"), lua].concat())
+}
 
 /// A duration as the scripts take it.
 pub(crate) fn millis(duration: Duration) -> u64 {

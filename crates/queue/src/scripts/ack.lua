@@ -7,7 +7,7 @@
 --   dead_letter: error, retention in ms, capacity of the dead list, prefix of records
 -- Returns 1, or 0 when the lease is not current any more: the run was taken over and changes nothing.
 local record, id, outcome = KEYS[1], ARGV[3], ARGV[4]
-if redis.call('HGET', record, 'lease') ~= ARGV[2] then
+if not is_current(record, ARGV[2]) then
     return 0
 end
 local entry = redis.call('HGET', record, 'entry')

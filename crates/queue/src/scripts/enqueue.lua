@@ -8,10 +8,11 @@ end
 if redis.call('XLEN', KEYS[2]) >= tonumber(ARGV[4]) then
     return {'full', 0}
 end
-local number = redis.call('INCR', KEYS[3])
-redis.call('HSET', KEYS[1], 'number', number, 'payload', ARGV[2], 'created_at', now(), 'attempts', 0, 'retries', 0)
+local request = redis.call('INCR', KEYS[3])
+redis.call('HSET', KEYS[1], 'number', request, 'payload', ARGV[2], 'created_at', now(), 'attempts', 0,
+    'retries', 0)
 if ARGV[3] ~= '' then
     redis.call('HSET', KEYS[1], 'traceparent', ARGV[3])
 end
 make_ready(KEYS[1], KEYS[2], ARGV[1])
-return {'created', number}
+return {'created', request}

@@ -101,7 +101,7 @@ impl Forfeit {
 }
 
 struct Keys {
-    /// Task, attempt and nonce of the holder; expires.
+    /// Task, attempt and nonce of the holder, and the Redis that gave the lock; expires.
     lock: String,
     /// The highest request that a scan covered.
     covered: String,
@@ -116,6 +116,10 @@ struct Keys {
 /// **At most one task holds it.** It expires after its TTL by the clock of Redis; a holder that was paused
 /// for longer can neither renew nor release the lock of another. Its value names task and attempt, so a
 /// redelivered task takes over from its own dead attempt at once.
+///
+/// **Only the current run of a task holds it, on the Redis that gave the lock.** Each script compares the lease of
+/// the run, and the Redis that gave lease and lock. After a failover, which may have lost requests that the holder
+/// has noted, it can neither cover nor release, and its lock is free for others.
 #[derive(Clone)]
 pub struct RecalculationLock {
     pool: Pool,
