@@ -73,6 +73,7 @@ impl Api {
             Err(error) => return Err(error.into()),
         };
         let cache = PriceCache::new(&redis, config.cache);
+        let replicas = config.wait_for_replicas;
         let state = AppState {
             reader: PriceReader::new(
                 cache.clone(),
@@ -80,8 +81,8 @@ impl Api {
                 catalogue.clone(),
                 config.simulation,
             ),
-            events: EventLog::new(&redis, &config.events),
-            queue: RecalculationQueue::new(&redis, QueueOptions::default()),
+            events: EventLog::new(&redis, &config.events).replicated(replicas),
+            queue: RecalculationQueue::new(&redis, QueueOptions { replicas, ..QueueOptions::default() }),
         };
         Ok(Self {
             state: Arc::new(state),

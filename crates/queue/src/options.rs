@@ -22,6 +22,9 @@ pub struct QueueOptions {
     pub capacity: u64,
     /// Maximum number of dead tasks. Beyond it the oldest are dropped.
     pub dead_capacity: u64,
+    /// Replicas that must have a new task before [`Queue::enqueue`](crate::Queue::enqueue) returns. A producer's own
+    /// choice.
+    pub replicas: u32,
 }
 
 impl Default for QueueOptions {
@@ -35,6 +38,7 @@ impl Default for QueueOptions {
             retention: Duration::from_secs(24 * 60 * 60),
             capacity: 200_000,
             dead_capacity: 10_000,
+            replicas: 0,
         }
     }
 }

@@ -79,8 +79,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// When the queue is full, the task breaks a bound, or Redis is away. After a time-out it is unknown
-    /// whether the task was enqueued; enqueueing it again does no harm.
+    /// When the queue is full, the task breaks a bound, Redis is away, or too few replicas have the task. After a
+    /// time-out it is unknown whether the task was enqueued; enqueueing it again does no harm.
     pub async fn enqueue(&self, task: NewTask<'_>) -> Result<Enqueued, QueueError> {
         self.enqueue_within(self.store.options.capacity, task).await
     }
@@ -106,7 +106,7 @@ impl Queue {
         let mut call = SCRIPTS.enqueue.key(keys.record(task.id));
         call.key(&keys.stream).key(&keys.last_request);
         call.arg(task.id).arg(task.payload).arg(task.traceparent.unwrap_or("")).arg(capacity);
-        let (reply, number): (String, u64) = call.invoke_async(&mut self.store.commands.clone()).await?;
+        let (reply, number): (String, u64) = self.store.write(&call).await?;
         match reply.as_str() {
             "created" => Ok(Enqueued { number, created: true }),
             "known" => Ok(Enqueued { number, created: false }),
