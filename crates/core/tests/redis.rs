@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use pricing_core::cache::{CacheSettings, PriceCache};
+use pricing_core::ids::{Location, ProductId};
 use pricing_harness::replicated::ReplicatedRedis;
 use pricing_harness::waiting::eventually;
 use redis::aio::ConnectionLike;
@@ -47,4 +49,21 @@ async fn every_connection_leaves_a_demoted_node_also_one_that_only_reads() {
     })
     .await;
     watch.abort();
+}
+
+#[tokio::test]
+async fn a_refused_read_names_the_code_of_its_refusal() {
+    let mut servers = ReplicatedRedis::start().await;
+    let mut config = redis::cmd("CONFIG");
+    config.arg("SET").arg("replica-serve-stale-data").arg("no");
+    let () = config.query_async(&mut servers.replica.connection().await).await.unwrap();
+    servers.primary.stop();
+    let settings = CacheSettings { cache_ttl_seconds: 60, stale_ttl_seconds: 60 };
+    let cache = PriceCache::new(&servers.replica.connect(), settings);
+    let product = ProductId::parse("P-100".to_owned()).unwrap();
+    eventually(DEADLINE, "the replica to miss its primary", async || {
+        let refused = cache.get(std::slice::from_ref(&product), Location::fallback()).await.err()?;
+        (refused.code() == Some("MASTERDOWN")).then_some(())
+    })
+    .await;
 }

@@ -273,7 +273,8 @@ impl<'k> Decoder<'_, 'k> {
         let (Some(fields), Some(pttl)) = (self.replies.next(), self.replies.next()) else {
             return Err(RedisError::from((ErrorKind::UnexpectedReturnType, "fewer replies than commands")));
         };
-        let cached = self.ttls.decode(&key, fields, redis::from_redis_value_ref(pttl)?);
+        let pttl = redis::from_redis_value(pttl.clone().extract_error()?)?; // a number, or why the node refused
+        let cached = self.ttls.decode(&key, fields, pttl);
         if matches!(cached, Cached::Corrupt) {
             let data = match fields {
                 Value::Array(fields) => match fields.last() {
