@@ -78,8 +78,8 @@ impl ReplicatedRedis {
         std::mem::swap(&mut self.primary, &mut self.replica);
     }
 
-    /// Makes the replica the primary without losing a write, and the old primary its replica. Open connections stay with
-    /// the old one.
+    /// Makes the replica the primary without losing a write, and the old primary its replica. Open connections
+    /// stay with the old one.
     pub async fn demote(&mut self) {
         self.primary.fail_over_to(&self.replica).await;
         self.front.switch_to(self.replica.address());

@@ -61,7 +61,7 @@ impl Inbox {
 impl Messages {
     /// The next event; `None` when none came in time.
     async fn next(&mut self) -> Option<MarketEvent> {
-        // It is read here, after the drop and before the task of its event: that task is newer than all dropped messages.
+        // Counted before, and read before the task is made: the task is newer than all messages that it covers.
         match self.dropped.swap(0, Ordering::Relaxed) {
             0 => tokio::time::timeout(BEAT_PERIOD, self.events.recv()).await.ok().flatten(),
             dropped => {
