@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 use crate::load_shed::LoadShedLayer;
+use crate::prices::STATEMENT_TIMEOUT;
 use crate::prices::reader::PriceReader;
 use crate::router::service;
 use crate::state::AppState;
@@ -63,7 +64,7 @@ impl Api {
     /// When a setting is wrong or the database refuses the connection.
     pub async fn connect(config: &Config, metrics: Metrics, is_traced: bool) -> Result<Self, StartError> {
         let redis = Redis::new(&config.redis)?;
-        let (catalogue, preparation) = Catalogue::lazy(&config.database)?;
+        let (catalogue, preparation) = Catalogue::lazy(&config.database, STATEMENT_TIMEOUT)?;
         let preparation = match preparation.run().await {
             Ok(()) => None,
             Err(error) if error.is_unavailable() => {

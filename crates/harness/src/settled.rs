@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use pricing_core::catalogue::ChangeOrder;
 use pricing_core::price::{Market, Membership, Policy, price};
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
@@ -167,20 +168,24 @@ impl Stack {
         let catalogue = self.database.open().await;
         let mut stale = Vec::new();
         let (mut markets, mut default): (HashMap<String, (u64, Value)>, Option<Market>) = Default::default();
-        let mut batch = catalogue.markets_after(None, 500).await.expect("the database answers");
-        while let Some((last, _)) = batch.last().cloned() {
-            for (location, market) in batch {
+        let mut last = None;
+        loop {
+            let page = catalogue.markets_after(last.as_deref(), 500).await.expect("the database answers");
+            for (location, market) in page.rows {
                 let data = json!({"multiplier_ppm": market.multiplier.get()});
                 markets.insert(location.to_string(), (market.version, data));
                 default = default.or((location.as_str() == "default").then_some(market));
             }
-            batch = catalogue.markets_after(Some(&last), 500).await.expect("the database answers");
+            last = page.last;
+            if last.is_none() {
+                break;
+            }
         }
         let default = default.expect("the catalogue has a default market");
         let mut products = HashMap::new();
-        let mut batch = catalogue.products_after(None, 500).await.expect("the database answers");
-        while let Some(last) = batch.last().map(|row| row.id.clone()) {
-            for row in batch {
+        loop {
+            let page = catalogue.products_after(last.as_deref(), 500).await.expect("the database answers");
+            for row in page.rows {
                 let product = &row.product;
                 let listed =
                     price(product, &default, Membership::Standard, &Policy::default()).final_price.minor();
@@ -191,11 +196,19 @@ impl Stack {
                 let data = json!({"base_price_minor": product.base_price.minor(), "currency": currency});
                 products.insert(row.id.to_string(), (product.version, data));
             }
-            batch = catalogue.products_after(Some(&last), 500).await.expect("the database answers");
+            last = page.last;
+            if last.is_none() {
+                break;
+            }
+        }
+        let pending =
+            catalogue.pending_changes(ChangeOrder::Oldest, 500).await.expect("the database answers");
+        if let Some(first) = pending.first() {
+            stale.push(format!("{} changes are pending, the first is {first:?}", pending.len()));
         }
         catalogue.close().await;
-        stale.extend(self.stale_entries("market:", &markets).await);
-        stale.extend(self.stale_entries("product:", &products).await);
+        stale.extend(self.stale_entries("market:2:", &markets).await);
+        stale.extend(self.stale_entries("product:2:", &products).await);
         stale
     }
 
@@ -214,8 +227,8 @@ impl Stack {
             for (key, entry) in keys.iter().zip(entries) {
                 let row = rows.get(key.strip_prefix(&prefix).unwrap_or(key));
                 let agrees = match (&entry, row) {
-                    ((None, None), _) => true,                        // expired between the two looks
-                    ((Some(0), Some(data)), None) => data.is_empty(), // known to have no market of its own
+                    ((None, None), _) => true,                 // expired between the two looks
+                    ((_, Some(data)), None) => data == "null", // known not to exist
                     ((Some(version), Some(data)), Some(row)) => {
                         serde_json::from_str(data).is_ok_and(|data| (*version, data) == *row)
                     }

@@ -38,6 +38,9 @@ pub struct Config {
     /// Seconds that runs may go on after SIGTERM
     #[arg(long, env, default_value_t = 20, value_parser = value_parser!(u64).range(0..=3_600))]
     pub drain_timeout_seconds: u64,
+    /// Days that the history of list prices is kept
+    #[arg(long, env, default_value_t = 400, value_parser = value_parser!(u32).range(1..=36_500))]
+    pub history_days: u32,
     #[command(flatten)]
     pub redis: RedisSettings,
     #[command(flatten)]

@@ -1,5 +1,7 @@
 //! One recalculation of all prices: the lock, the scans, the follow-up.
 
+use std::sync::Arc;
+
 use pricing_core::causes::causes;
 use pricing_core::ids::TaskId;
 use pricing_core::recalculation::RecalculationQueue;
@@ -21,7 +23,7 @@ const MAX_SCANS: i64 = 3;
 pub(crate) struct Coordinator {
     pub(crate) lock: RecalculationLock,
     pub(crate) queue: RecalculationQueue,
-    pub(crate) scanner: Scanner,
+    pub(crate) scanner: Arc<Scanner>,
     /// Cancelled when the process is to end.
     pub(crate) closing: CancellationToken,
 }
@@ -58,15 +60,15 @@ impl Coordinator {
                     pricing.covers = integer(covers),
                     pricing.products = Empty,
                 );
-                let updated_count = self.scanner.scan(task, lease, &self.closing).instrument(span).await?;
+                let scanned = self.scanner.scan(task, lease, &self.closing).instrument(span).await?;
                 match guard.release_if_covered(covers).await? {
-                    Release::Released => return Ok(updated_count),
+                    Release::Released => return Ok(scanned),
                     Release::NewerRequests if scan < MAX_SCANS => scan += 1,
                     Release::NewerRequests => {
                         self.follow_up(&guard.follow_up_id(), "requests went on during three scans").await?;
                         // Lost to the follow-up if that has begun: then it covers the newer requests.
                         guard.release_anyway(covers).await?;
-                        return Ok(updated_count);
+                        return Ok(scanned);
                     }
                     Release::Lost => return Err(RecalculationError::LockLost),
                 }
@@ -84,7 +86,7 @@ impl Coordinator {
         {
             tracing::warn!(error = %causes(&error), "lock not released: it is held until it expires");
         }
-        Ok(Outcome::Updated { updated_count: scanned? })
+        Ok(Outcome::Updated(scanned?))
     }
 
     /// Gives up on a task for good: releases its lock, and enqueues a follow-up if requests were skipped
