@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use pricing_core::cache::CacheSettings;
 use pricing_core::catalogue::DatabaseSettings;
+use pricing_core::recalculation::QueueSettings;
 use pricing_core::redis::RedisSettings;
 use pricing_core::simulation::Simulation;
 use pricing_service::http::DrainPolicy;
@@ -34,6 +35,8 @@ pub struct Config {
     pub drain_timeout_seconds: u64,
     #[command(flatten)]
     pub redis: RedisSettings,
+    #[command(flatten)]
+    pub queue: QueueSettings,
     #[command(flatten)]
     pub database: DatabaseSettings,
     #[command(flatten)]

@@ -10,7 +10,6 @@ use pricing_core::causes::causes;
 use pricing_core::events::EventLog;
 use pricing_core::recalculation::RecalculationQueue;
 use pricing_core::redis::{ConnectError, Redis};
-use pricing_queue::QueueOptions;
 use pricing_service::health::Health;
 use pricing_service::http::{self, DrainPolicy};
 use pricing_service::shutdown::Shutdown;
@@ -83,7 +82,7 @@ impl Api {
                 config.simulation,
             ),
             events: EventLog::new(&redis),
-            queue: RecalculationQueue::new(&redis, QueueOptions::default()),
+            queue: RecalculationQueue::new(&redis, config.queue.options()),
         };
         Ok(Self {
             state: Arc::new(state),

@@ -1,7 +1,7 @@
 //! A Redis of one's own.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -117,6 +117,11 @@ impl RedisServer {
     /// The file that it logs to.
     pub fn log(&self) -> PathBuf {
         self.directory.join("log")
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
     }
 
     /// `REDIS_URL` of this server.

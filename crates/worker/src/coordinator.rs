@@ -53,7 +53,7 @@ impl Coordinator {
             self.scanner.simulation.external_call()?;
             let mut scan = 1;
             loop {
-                let covers = lease.last_request().await?;
+                let covers = lease.last_request().await?.ok_or(RecalculationError::LeaseLost)?;
                 let span = info_span!(
                     "scan",
                     pricing.scan = scan,
@@ -96,9 +96,9 @@ impl Coordinator {
             Forfeit::Superseded => return Ok(false),
             Forfeit::Covered => {}
             Forfeit::Open => {
-                // A task dies once under a number: a replay gives it a new one.
-                let id = TaskId::parse(format!("instead-of.{}", lease.record().number));
-                let id = id.expect("invariant: a prefix and digits are a task id");
+                // The same id when this run repeats the step, and no other task's.
+                let id = TaskId::parse(format!("instead-of.{:016x}", lease.nonce()));
+                let id = id.expect("invariant: a prefix and hexadecimal digits are a task id");
                 self.follow_up(&id, "in place of a dead task").await?;
             }
         }
