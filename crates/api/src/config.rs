@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use pricing_core::cache::CacheSettings;
 use pricing_core::catalogue::DatabaseSettings;
+use pricing_core::events::EventSettings;
 use pricing_core::recalculation::QueueSettings;
 use pricing_core::redis::RedisSettings;
 use pricing_core::simulation::Simulation;
@@ -37,6 +38,8 @@ pub struct Config {
     pub redis: RedisSettings,
     #[command(flatten)]
     pub queue: QueueSettings,
+    #[command(flatten)]
+    pub events: EventSettings,
     #[command(flatten)]
     pub database: DatabaseSettings,
     #[command(flatten)]

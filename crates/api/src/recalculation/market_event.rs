@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use pricing_core::events::{CHANNEL, EventError, EventLog, MarketEvent};
+use pricing_core::events::{EventError, EventLog, MarketEvent};
 use pricing_core::trace::{client_call, current_traceparent};
 use serde::Serialize;
 use tracing::{field, info_span};
@@ -25,7 +25,7 @@ pub(crate) struct PublishedEvent<'a> {
     status: &'static str,
     /// The Pub/Sub channel it was published on.
     #[schema(example = "market_events")]
-    channel: &'static str,
+    channel: &'a str,
     /// The event.
     #[schema(value_type = Identifier)]
     event_id: &'a str,
@@ -53,8 +53,8 @@ pub(crate) async fn publish_market_event(
         };
         Problem::unavailable(detail, &error)
     })?;
-    let id = event.id.as_str();
-    Ok(json(&PublishedEvent { status: "Event published", channel: CHANNEL, event_id: id, task_id: id }))
+    let (channel, id) = (state.events.channel(), event.id.as_str());
+    Ok(json(&PublishedEvent { status: "Event published", channel, event_id: id, task_id: id }))
 }
 
 /// Publishes an event that continues the current trace.
@@ -66,7 +66,7 @@ async fn publish(events: &EventLog, reason: String) -> Result<MarketEvent, Event
         messaging.system = "redis",
         messaging.operation.name = "publish",
         messaging.operation.type = "send",
-        messaging.destination.name = CHANNEL,
+        messaging.destination.name = events.channel(),
         messaging.message.id = field::Empty,
     );
     let event = span.in_scope(|| MarketEvent::new(reason, current_traceparent()));
