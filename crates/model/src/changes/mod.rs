@@ -4,10 +4,10 @@
 //! misses fills the cache. They run side by side with any delay, and each may die after any step. Redis may lose its
 //! latest stores to a failover.
 //!
-//! **Time** is the order of events, with these bounds. The age limit of a read is at most the TTL of any entry. So when
-//! an entry expires, a read of older data is beyond the age limit. A stored row is kept for the age limit, and then the
-//! longest TTL, and then the lag of a replica. So when it is removed, a read of older data is beyond the age limit, and
-//! an older entry has expired, also on the replica.
+//! **Time** is the order of events, with these bounds. The age limit of a read is at most the TTL of any entry, but for
+//! the negative entries of fills. So when an entry expires, a read of older data is beyond the age limit. A stored row
+//! is kept for the age limit, and then the longest TTL, and then the lag of a replica. So when it is removed, a read of
+//! older data is beyond the age limit, and an older entry has expired, also on the replica.
 
 mod state;
 mod statements;

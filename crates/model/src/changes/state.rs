@@ -217,6 +217,8 @@ impl Actor {
         }
         if self.kind == Kind::Fill {
             self.redis = 0;
+            // Only a negative entry of a fill needs the version that it saw.
+            self.selected = self.selected.filter(|_| self.read.is_none_or(|read| read.row.is_none()));
         }
         if self.step == Step::Mark {
             (self.read, self.is_late) = (None, false);
