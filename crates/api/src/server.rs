@@ -10,6 +10,7 @@ use pricing_core::causes::causes;
 use pricing_core::events::EventLog;
 use pricing_core::recalculation::RecalculationQueue;
 use pricing_core::redis::{ConnectError, Redis};
+use pricing_queue::QueueOptions;
 use pricing_service::health::Health;
 use pricing_service::http::{self, DrainPolicy};
 use pricing_service::shutdown::Shutdown;
@@ -72,6 +73,7 @@ impl Api {
             Err(error) => return Err(error.into()),
         };
         let cache = PriceCache::new(&redis, config.cache);
+        let replicas = config.wait_for_replicas;
         let state = AppState {
             reader: PriceReader::new(
                 cache.clone(),
@@ -79,8 +81,8 @@ impl Api {
                 catalogue.clone(),
                 config.simulation,
             ),
-            events: EventLog::new(&redis, &config.events),
-            queue: RecalculationQueue::new(&redis, config.queue.options()),
+            events: EventLog::new(&redis, &config.events).replicated(replicas),
+            queue: RecalculationQueue::new(&redis, QueueOptions { replicas, ..config.queue.options() }),
         };
         Ok(Self {
             state: Arc::new(state),

@@ -4,9 +4,7 @@
 
 use std::time::Duration;
 
-use pricing_core::redis::{Redis, RedisSettings};
-use pricing_harness::proxy::Proxy;
-use pricing_harness::redis_server::RedisServer;
+use pricing_harness::replicated::ReplicatedRedis;
 use pricing_harness::waiting::eventually;
 use redis::aio::ConnectionLike;
 
@@ -19,19 +17,10 @@ async fn leads_to_a_primary(connection: &mut impl ConnectionLike) -> bool {
     role.contains("role:master")
 }
 
-/// A primary behind a proxy and its replica; the address leads through the proxy.
-async fn replicated() -> (RedisServer, RedisServer, Proxy, Redis) {
-    let (primary, replica) = tokio::join!(RedisServer::start(), RedisServer::start());
-    replica.replicate(&primary).await;
-    let proxy = Proxy::in_front_of(&primary.url());
-    let url = Some(proxy.in_place_of(&primary.url()));
-    let redis = Redis::new(&RedisSettings { redis_url: url, ..primary.settings() }).unwrap();
-    (primary, replica, proxy, redis)
-}
-
 #[tokio::test]
 async fn every_connection_leaves_a_demoted_node_also_one_that_only_reads() {
-    let (primary, replica, proxy, redis) = replicated().await;
+    let mut servers = ReplicatedRedis::start().await;
+    let redis = servers.connect();
     let watch = tokio::spawn(redis.clone().follow_primary());
     assert!(leads_to_a_primary(&mut redis.cache.clone()).await);
     assert!(leads_to_a_primary(&mut redis.commands.clone()).await);
@@ -39,8 +28,7 @@ async fn every_connection_leaves_a_demoted_node_also_one_that_only_reads() {
     let mut subscription = redis.subscribe("news", |_| Ok::<_, ()>(())).await.unwrap();
     redis.primary.check(&mut subscription).await.unwrap();
 
-    primary.fail_over_to(&replica).await;
-    proxy.switch_to(replica.address());
+    servers.demote().await;
     let refused = redis.primary.check(&mut subscription).await.unwrap_err();
     assert_eq!(refused.code(), Some("READONLY"));
     assert!(
@@ -55,7 +43,7 @@ async fn every_connection_leaves_a_demoted_node_also_one_that_only_reads() {
     .await;
     drop(subscription);
     eventually(DEADLINE, "no connection to be left", async || {
-        primary.clients().await.is_empty().then_some(())
+        servers.replica.clients().await.is_empty().then_some(())
     })
     .await;
     watch.abort();

@@ -149,6 +149,7 @@ fn spawn(
 ) -> Result<Process> {
     let mut command = Command::new("redis-server");
     command.args(["--bind", "127.0.0.1", "--port", &port.number().to_string()]);
+    command.args(["--repl-diskless-sync-delay", "0"]); // a replica waits for no other one
     command.args(options).envs(environment).current_dir(directory);
     log_to(&mut command, &directory.join("log"))?;
     if leads_group {
@@ -159,6 +160,7 @@ fn spawn(
 
 #[cfg(feature = "engine")]
 mod engine {
+    use std::net::SocketAddr;
     use std::time::Duration;
 
     use pricing_core::redis::{Redis, RedisSettings};
@@ -218,9 +220,8 @@ mod engine {
             }
         }
 
-        /// Makes it a replica of `primary`; it has all data when this returns.
-        pub async fn replicate(&self, primary: &RedisServer) {
-            let address = primary.address();
+        /// Makes it a replica of the primary at `address`; it has all data when this returns.
+        pub async fn replicate(&self, address: SocketAddr) {
             let mut replicaof = redis::cmd("REPLICAOF");
             replicaof.arg(address.ip().to_string()).arg(address.port());
             let () = replicaof.query_async(&mut self.connection().await).await.expect("it can replicate");

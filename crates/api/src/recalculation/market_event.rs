@@ -10,6 +10,7 @@ use serde::Serialize;
 use tracing::{field, info_span};
 use utoipa::ToSchema;
 
+use super::NOT_REPLICATED;
 use super::reason::ReasonRequest;
 use crate::identifier::Identifier;
 use crate::json::{ValidatedJson, json};
@@ -49,6 +50,7 @@ pub(crate) async fn publish_market_event(
     let event = publish(&state.events, ReasonRequest::or(body, "market event")).await.map_err(|error| {
         let detail = match error {
             EventError::LogFull => "The event log is full.",
+            EventError::NotReplicated => NOT_REPLICATED,
             EventError::Redis(_) | EventError::Pool(_) => "Events cannot be published just now.",
         };
         Problem::unavailable(detail, &error)

@@ -5,7 +5,7 @@ mod envelope;
 use std::time::Duration;
 
 use deadpool_redis::{Connection, PoolError};
-use pricing_queue::SourceEntry;
+use pricing_queue::{SourceEntry, wait_for_replicas};
 use redis::aio::ConnectionManager;
 use redis::streams::{
     StreamAutoClaimOptions, StreamAutoClaimReply, StreamId, StreamReadOptions, StreamReadReply,
@@ -55,6 +55,9 @@ pub enum EventError {
     /// The log is full: it holds [`LOG_CAPACITY`] events, or takes [`LOG_CAPACITY_BYTES`].
     #[error("the event log is full: is a listener running?")]
     LogFull,
+    /// Too few replicas had the event in time, so a failover may lose it. It may have been published.
+    #[error("too few replicas have the event")]
+    NotReplicated,
     /// Redis is away, slow, full or refused the command.
     #[error("Redis failed")]
     Redis(#[from] RedisError),
@@ -74,6 +77,7 @@ pub struct EventLog {
     commands: ConnectionManager,
     key: String,
     channel: String,
+    replicas: u32,
     publish: Script,
     prune_consumers: Script,
 }
@@ -84,11 +88,18 @@ impl EventLog {
         Self {
             key: format!("{}events", redis.prefix),
             channel: settings.events_channel.clone(),
+            replicas: 0,
             commands: redis.commands.clone(),
             redis: redis.clone(),
             publish: Script::new(include_str!("publish.lua")),
             prune_consumers: Script::new(include_str!("prune_consumers.lua")),
         }
+    }
+
+    /// The same log, whose [`EventLog::publish`] answers after so many replicas have the event.
+    #[must_use]
+    pub fn replicated(self, replicas: u32) -> Self {
+        Self { replicas, ..self }
     }
 
     /// The Pub/Sub channel of market events.
@@ -101,15 +112,23 @@ impl EventLog {
     ///
     /// # Errors
     ///
-    /// When the log is full or Redis is away. After a time-out it is unknown whether the event was
-    /// published; publishing it again under the same id does no harm.
+    /// When the log is full, Redis is away, or too few replicas have the event. After a time-out it is unknown whether
+    /// the event was published; publishing it again under the same id does no harm.
     pub async fn publish(&self, event: &MarketEvent) -> Result<u64, EventError> {
         let mut call = self.publish.key(&self.key);
         call.arg(&self.channel).arg(event.encode()).arg(LOG_CAPACITY).arg(LOG_CAPACITY_BYTES);
-        match call.invoke_async(&mut self.commands.clone()).await? {
-            0 => Err(EventError::LogFull),
-            backlog => Ok(backlog),
-        }
+        let backlog = match self.replicas {
+            0 => call.invoke_async(&mut self.commands.clone()).await?,
+            replicas => {
+                let mut connection = self.redis.pool.get().await?;
+                let backlog = call.invoke_async(&mut connection).await?;
+                if !wait_for_replicas(&mut connection, replicas).await? {
+                    return Err(EventError::NotReplicated);
+                }
+                backlog
+            }
+        };
+        if backlog == 0 { Err(EventError::LogFull) } else { Ok(backlog) }
     }
 
     /// The entry of the log that the task of an event takes the place of.

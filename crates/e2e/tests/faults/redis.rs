@@ -71,7 +71,7 @@ async fn the_services_leave_a_redis_that_is_demoted_under_load() {
         .await;
     let catalogue = stack.database.open().await;
     let mut other = RedisServer::start_durable().await;
-    other.replicate(&stack.redis).await;
+    other.replicate(stack.redis.address()).await;
     while let Some(mut round) = rounds.next_round() {
         let load = Load::start(&stack, &REQUESTS);
         change_prices(&catalogue, &mut round.random).await;
