@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use pricing_core::cache::CacheSettings;
 use pricing_core::catalogue::DatabaseSettings;
 use pricing_core::events::EventSettings;
+use pricing_core::recalculation::QueueSettings;
 use pricing_core::redis::RedisSettings;
 use pricing_core::simulation::Simulation;
 use pricing_service::http::DrainPolicy;
@@ -38,6 +39,8 @@ pub struct Config {
     pub wait_for_replicas: u32,
     #[command(flatten)]
     pub redis: RedisSettings,
+    #[command(flatten)]
+    pub queue: QueueSettings,
     #[command(flatten)]
     pub events: EventSettings,
     #[command(flatten)]

@@ -82,7 +82,7 @@ impl Api {
                 config.simulation,
             ),
             events: EventLog::new(&redis, &config.events).replicated(replicas),
-            queue: RecalculationQueue::new(&redis, QueueOptions { replicas, ..QueueOptions::default() }),
+            queue: RecalculationQueue::new(&redis, QueueOptions { replicas, ..config.queue.options() }),
         };
         Ok(Self {
             state: Arc::new(state),

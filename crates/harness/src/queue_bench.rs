@@ -8,7 +8,7 @@ use std::time::Duration;
 use apalis::prelude::{AbortError, BoxDynError, Data, DeferredError, WorkerBuilder};
 use futures_util::FutureExt as _;
 use pricing_core::redis::{Redis, RedisSettings};
-use pricing_queue::{Hooks, Lease, NewTask, OnDead, Queue, QueueOptions, TaskRecord, TaskState};
+use pricing_queue::{DeferFor, Hooks, Lease, NewTask, OnDead, Queue, QueueOptions, TaskRecord, TaskState};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,7 @@ pub struct QueueBench<S = RedisServer> {
 /// | `abort` | fails for good |
 /// | `panic` | panics |
 /// | `defer` | asks to be run again at once, the first time |
+/// | `later` | asks to be run again in 100 ms, the first time |
 /// | `wait` | waits for a permit of [`Script::gate`] |
 /// | `hang` | never ends |
 #[derive(Debug)]
@@ -83,7 +84,10 @@ async fn job(payload: String, lease: Data<Lease>, script: Data<Arc<Script>>) -> 
         "fail" => Err("not today".into()),
         "panic" => panic!("as told"),
         "defer" if attempt == 1 => Err(DeferredError::new("once more").into()),
-        "defer" => Ok(attempt),
+        "later" if attempt == 1 => {
+            Err(DeferFor { delay: Duration::from_millis(100), error: "not here".into() }.into())
+        }
+        "defer" | "later" => Ok(attempt),
         "wait" => {
             script.gate.acquire().await?.forget();
             Ok(attempt)

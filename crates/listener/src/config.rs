@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use pricing_core::events::EventSettings;
+use pricing_core::recalculation::QueueSettings;
 use pricing_core::redis::RedisSettings;
 
 /// Turns market events into recalculation tasks.
@@ -20,6 +21,9 @@ pub struct Config {
     /// Where Redis is
     #[command(flatten)]
     pub redis: RedisSettings,
+    /// How much the queue may hold
+    #[command(flatten)]
+    pub queue: QueueSettings,
     /// Which channel is subscribed to
     #[command(flatten)]
     pub events: EventSettings,

@@ -12,7 +12,7 @@ use crate::error::QueueError;
 use crate::options::QueueOptions;
 use crate::outcome::Outcome;
 use crate::record::{Progress, TaskRecord};
-use crate::scripts::{SCRIPTS, millis, script};
+use crate::scripts::{SCRIPTS, essential, millis};
 use crate::span::client_span;
 use crate::store::{GROUP, Keys, Store};
 
@@ -84,6 +84,13 @@ impl Lease {
         Duration::from_millis(u64::try_from(wait).unwrap_or(0))
     }
 
+    /// How old the task was when this run began.
+    pub fn age(&self) -> Duration {
+        let record = &self.inner.record;
+        let age = record.started_at_ms.unwrap_or(record.created_at_ms) - record.created_at_ms;
+        Duration::from_millis(u64::try_from(age).unwrap_or(0))
+    }
+
     /// Returns when the lease is lost: the task has been taken over, or may have been.
     pub async fn lost(&self) {
         self.inner.lost.cancelled().await;
@@ -121,15 +128,17 @@ impl Lease {
     pub(crate) async fn ack(&self, outcome: &Outcome) -> Result<bool, QueueError> {
         let Store { keys, options, .. } = &self.inner.store;
         let mut call = SCRIPTS.ack.key(self.record_key());
-        call.key(&keys.stream).key(&keys.delayed).key(&keys.dead);
+        call.key(&keys.stream).key(&keys.delayed).key(&keys.dead).key(&keys.bytes);
         call.arg(GROUP).arg(self.token()).arg(&self.inner.record.id).arg(outcome.as_str());
         match outcome {
             Outcome::Succeeded { result } => call.arg(result).arg(millis(options.retention)),
-            Outcome::Retry { error, delay } => call.arg(shortened(error)).arg(millis(*delay)),
+            Outcome::Retry { error, delay } | Outcome::Defer { error, delay } => {
+                call.arg(shortened(error)).arg(millis(*delay))
+            }
             Outcome::Requeue => &mut call,
             Outcome::DeadLetter { error } => {
                 call.arg(shortened(error)).arg(millis(options.retention));
-                call.arg(options.dead_capacity).arg(&keys.record_prefix)
+                call.arg(options.dead_capacity).arg(options.dead_capacity_bytes).arg(&keys.record_prefix)
             }
         };
         client_span("EVALSHA ack task", self.invoke(&call)).await
@@ -226,9 +235,10 @@ impl Fence {
     /// `KEYS[2]` is the number of the queue's latest request, `ARGV[2]` that of the task's own, and `ARGV[3]` the
     /// task's id. The script's own keys start at `KEYS[3]`, its own arguments at `ARGV[4]`. `number(key)` reads a
     /// counter. `given_here(token)` is what stands in a key for a token that this Redis gave, and
-    /// `is_given_here(value)` tells it from what stands there since before a failover.
+    /// `is_given_here(value)` tells it from what stands there since before a failover. The script runs when Redis is
+    /// out of memory too: a run must be able to end then.
     pub fn script(lua: &str) -> Script {
-        script(lua)
+        essential(lua)
     }
 
     /// An invocation of a script from [`Fence::script`] with this fence. Add the script's own keys and

@@ -23,10 +23,10 @@ mod store;
 
 pub use backend::{Ack, AckLayer, RedisBackend};
 pub use backoff::Backoff;
-pub use error::QueueError;
+pub use error::{DeferFor, QueueError};
 pub use hooks::{Hooks, MakeSpan, OnDead, OnPoll};
 pub use lease::{Fence, Lease};
 pub use options::QueueOptions;
-pub use queue::{Depths, Enqueued, MAX_PAYLOAD, MAX_TASK_ID, NewTask, Queue};
+pub use queue::{Depths, Enqueued, MAX_PAYLOAD, MAX_TASK_ID, NewTask, Queue, SourceEntry};
 pub use record::{Progress, TaskRecord, TaskState};
 pub use replication::wait_for_replicas;

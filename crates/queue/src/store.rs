@@ -57,6 +57,8 @@ pub(crate) struct Keys {
     pub(crate) dead: String,
     /// Counter of requests: the number of the latest one.
     pub(crate) last_request: String,
+    /// Hash of the bytes that tasks take: those that wait for their end, and those that are dead.
+    pub(crate) bytes: String,
     /// Prefix of the records, which are hashes.
     pub(crate) record_prefix: String,
 }
@@ -69,6 +71,7 @@ impl Keys {
             delayed: key("delayed"),
             dead: key("dead"),
             last_request: key("last_request"),
+            bytes: key("bytes"),
             record_prefix: key("task:"),
         }
     }
@@ -86,7 +89,7 @@ mod tests {
     fn all_keys_of_a_queue_share_one_hash_tag() {
         let keys = Keys::new("pricing:", "recalculate");
         let record = keys.record("01J");
-        for key in [&keys.stream, &keys.delayed, &keys.dead, &keys.last_request, &record] {
+        for key in [&keys.stream, &keys.delayed, &keys.dead, &keys.last_request, &keys.bytes, &record] {
             assert!(key.starts_with("pricing:queue:{recalculate}:"), "{key}");
         }
     }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use clap::value_parser;
 use pricing_core::cache::CacheSettings;
 use pricing_core::catalogue::DatabaseSettings;
-use pricing_core::recalculation::RecalculationQueue;
+use pricing_core::recalculation::{QueueSettings, RecalculationQueue};
 use pricing_core::redis::{Redis, RedisSettings};
 use pricing_core::simulation::Simulation;
 use pricing_queue::QueueOptions;
@@ -44,6 +44,8 @@ pub struct Config {
     #[command(flatten)]
     pub redis: RedisSettings,
     #[command(flatten)]
+    pub queue: QueueSettings,
+    #[command(flatten)]
     pub database: DatabaseSettings,
     #[command(flatten)]
     pub cache: CacheSettings,
@@ -72,7 +74,7 @@ impl Config {
     /// # Errors
     ///
     /// When a setting is wrong.
-    pub fn queue(&self) -> Result<RecalculationQueue> {
+    pub fn recalculations(&self) -> Result<RecalculationQueue> {
         Ok(self.queue_on(&Redis::new(&self.redis)?))
     }
 
@@ -82,7 +84,7 @@ impl Config {
             max_retries: self.retry_max,
             retry_delay: Duration::from_secs(self.retry_delay_seconds),
             visibility_timeout: Duration::from_secs(self.visibility_timeout_seconds),
-            ..QueueOptions::default()
+            ..self.queue.options()
         };
         RecalculationQueue::new(redis, options)
     }

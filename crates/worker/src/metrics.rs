@@ -124,7 +124,6 @@ pub(crate) fn depths(depths: Depths, options: &QueueOptions) {
     for (state, depth) in states {
         gauge!(QUEUE_DEPTH, "state" => state).set(depth as f64);
     }
-    let stream = depths.queued + depths.running;
-    gauge!(QUEUE_FILL, "list" => "stream").set(stream as f64 / options.capacity as f64);
+    gauge!(QUEUE_FILL, "list" => "stream").set(depths.bytes as f64 / options.capacity_bytes as f64);
     gauge!(QUEUE_FILL, "list" => "dead").set(depths.dead as f64 / options.dead_capacity as f64);
 }

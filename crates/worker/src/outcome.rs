@@ -49,6 +49,9 @@ pub(crate) enum SkipReason {
 pub(crate) enum RecalculationError {
     #[error("the payload cannot be decoded")]
     Payload(#[from] InvalidPayload),
+    /// Another build may read it.
+    #[error("the payload cannot be decoded")]
+    UnknownSchema(#[source] InvalidPayload),
     #[error("the task id is invalid")]
     TaskId(#[from] InvalidId),
     #[error(transparent)]
@@ -76,12 +79,15 @@ pub(crate) enum Treatment {
     DeadLetter,
     /// Requeue it: the run was interrupted.
     Requeue,
+    /// Requeue it after a delay: another worker may be able to run it.
+    Defer,
 }
 
 impl RecalculationError {
     pub(crate) fn treatment(&self) -> Treatment {
         match self {
             Self::Scan(ScanError::Interrupted) => Treatment::Requeue,
+            Self::UnknownSchema(_) => Treatment::Defer,
             Self::Payload(_)
             | Self::TaskId(_)
             | Self::Scan(ScanError::NoDefaultMarket | ScanError::Catalogue(CatalogueError::Invalid { .. })) => {
@@ -99,7 +105,7 @@ pub(crate) fn outcome_name(ended: &Result<Outcome, RecalculationError>) -> &'sta
         Ok(Outcome::Skipped { reason: SkipReason::LockHeldByAnotherWorker }) => "skipped_lock_held",
         Ok(Outcome::Skipped { reason: SkipReason::CoveredByANewerRecalculation }) => "skipped_covered",
         Err(error) => match error.treatment() {
-            Treatment::Requeue => "requeued",
+            Treatment::Requeue | Treatment::Defer => "requeued",
             Treatment::Retry | Treatment::DeadLetter => "failed",
         },
     }
@@ -137,7 +143,9 @@ mod tests {
             io::Error::from(io::ErrorKind::ConnectionReset).into()
         }
         let invalid = CatalogueError::Invalid { what: "price", key: "P-1".to_owned() };
-        let table: [(RecalculationError, Treatment, &str); 15] = [
+        let newer = Recalculation::decode(r#"{"schema":2}"#).unwrap_err();
+        let table: [(RecalculationError, Treatment, &str); 16] = [
+            (RecalculationError::UnknownSchema(newer), Treatment::Defer, "requeued"),
             (Recalculation::decode("garbage").unwrap_err().into(), Treatment::DeadLetter, "failed"),
             (Recalculation::decode(r#"{"schema":2}"#).unwrap_err().into(), Treatment::DeadLetter, "failed"),
             (TaskId::parse("a b").unwrap_err().into(), Treatment::DeadLetter, "failed"),

@@ -5,7 +5,7 @@ mod envelope;
 use std::time::Duration;
 
 use deadpool_redis::{Connection, PoolError};
-use pricing_queue::wait_for_replicas;
+use pricing_queue::{SourceEntry, wait_for_replicas};
 use redis::aio::ConnectionManager;
 use redis::streams::{
     StreamAutoClaimOptions, StreamAutoClaimReply, StreamId, StreamReadOptions, StreamReadReply,
@@ -21,6 +21,8 @@ pub use envelope::MarketEvent;
 const MAX_CHANNEL: usize = 128;
 /// Capacity of the log, in events. Publishing to a full log fails until a listener has caught up.
 pub const LOG_CAPACITY: u64 = 100_000;
+/// Capacity of the log, in bytes of memory of Redis.
+pub const LOG_CAPACITY_BYTES: u64 = 64 * 1_024 * 1_024;
 const GROUP: &str = "listener";
 /// Most entries of one read.
 const BATCH: usize = 100;
@@ -50,7 +52,7 @@ fn parse_channel(name: &str) -> Result<String, String> {
 /// Errors of the event log.
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
-    /// The log is full: it holds [`LOG_CAPACITY`] events.
+    /// The log is full: it holds [`LOG_CAPACITY`] events, or takes [`LOG_CAPACITY_BYTES`].
     #[error("the event log is full: is a listener running?")]
     LogFull,
     /// Too few replicas had the event in time, so a failover may lose it. It may have been published.
@@ -67,8 +69,8 @@ pub enum EventError {
 /// The durable log of market events, a Redis stream.
 ///
 /// **An event that was published is not lost**: [`EventLog::publish`] answers after Redis has both
-/// appended it and published it on the channel, and the entry stays until a listener has queued its task and
-/// acknowledged it. What Redis itself loses when its host dies depends on its `appendfsync`.
+/// appended it and published it on the channel, and the entry stays until the step that queues its task deletes
+/// it ([`EventLog::source`]). What Redis itself loses when its host dies depends on its `appendfsync`.
 #[derive(Clone)]
 pub struct EventLog {
     redis: Redis,
@@ -114,7 +116,7 @@ impl EventLog {
     /// the event was published; publishing it again under the same id does no harm.
     pub async fn publish(&self, event: &MarketEvent) -> Result<u64, EventError> {
         let mut call = self.publish.key(&self.key);
-        call.arg(&self.channel).arg(event.encode()).arg(LOG_CAPACITY);
+        call.arg(&self.channel).arg(event.encode()).arg(LOG_CAPACITY).arg(LOG_CAPACITY_BYTES);
         let backlog = match self.replicas {
             0 => call.invoke_async(&mut self.commands.clone()).await?,
             replicas => {
@@ -127,6 +129,11 @@ impl EventLog {
             }
         };
         if backlog == 0 { Err(EventError::LogFull) } else { Ok(backlog) }
+    }
+
+    /// The entry of the log that the task of an event takes the place of.
+    pub fn source<'a>(&'a self, event: &'a LoggedEvent) -> SourceEntry<'a> {
+        SourceEntry { stream: &self.key, group: GROUP, entry: &event.entry }
     }
 
     /// Length of the log: the number of events without a task.
@@ -174,7 +181,7 @@ pub struct EventReader {
 }
 
 impl EventReader {
-    /// Entries that this listener read before its connection broke and has not acknowledged.
+    /// Entries that this listener read before its connection broke and that have no task yet.
     ///
     /// # Errors
     ///
@@ -214,18 +221,6 @@ impl EventReader {
             .xautoclaim_options(&self.log.key, GROUP, &self.consumer, millis(ABANDONED), "0-0", options)
             .await?;
         Ok(reply.claimed.into_iter().map(logged).collect())
-    }
-
-    /// Acknowledges and removes an entry whose task is queued.
-    ///
-    /// # Errors
-    ///
-    /// When Redis is away; then the entry is read again, by this listener or another.
-    pub async fn acknowledge(&mut self, event: &LoggedEvent) -> Result<(), EventError> {
-        let mut pipe = redis::pipe();
-        pipe.atomic().xack(&self.log.key, GROUP, &[&event.entry]).ignore();
-        pipe.xdel(&self.log.key, &[&event.entry]).ignore();
-        Ok(pipe.query_async(&mut self.connection).await?)
     }
 
     /// Leaves the group. Unacknowledged entries stay for the other listeners, under this reader's name.

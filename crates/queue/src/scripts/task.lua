@@ -34,6 +34,22 @@ local function is_current(record, lease)
     return redis.call('HGET', record, 'lease') == given_here(lease)
 end
 
+-- The bytes that a task takes in Redis: its payload and traceparent, and what its record and entry cost beside them.
+local function task_size(payload, traceparent)
+    return 1024 + payload + traceparent
+end
+
+local function size_of(record)
+    return task_size(redis.call('HSTRLEN', record, 'payload'), redis.call('HSTRLEN', record, 'traceparent'))
+end
+
+-- Adds to the bytes of the tasks that are 'waiting' for their end, or 'dead'.
+local function count_bytes(bytes, list, change)
+    if redis.call('HINCRBY', bytes, list, change) < 0 then
+        redis.call('HSET', bytes, list, 0)
+    end
+end
+
 -- Makes a task ready to run. A task without a record is left alone: there is nothing to run.
 local function make_ready(record, stream, id)
     if redis.call('HEXISTS', record, 'payload') == 0 then

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use deadpool_redis::{Pool, PoolError};
 use pricing_core::clock::millis;
+use pricing_core::recalculation::SKIPPED;
 use pricing_core::redis::Redis;
 use pricing_core::trace::{current_traceparent, integer, redis_call};
 use pricing_queue::Fence;
@@ -105,7 +106,7 @@ struct Keys {
     lock: String,
     /// The highest request that a scan covered.
     covered: String,
-    /// The highest request that was skipped because the lock was held.
+    /// The highest request that was skipped because the lock was held, or dropped because the queue was full.
     skipped: String,
     /// `traceparent`s of the latest requests that were skipped so.
     skipped_traces: String,
@@ -135,7 +136,7 @@ impl RecalculationLock {
             keys: Arc::new(Keys {
                 lock: key("recalculate_global_lock"),
                 covered: key("recalculate_covered"),
-                skipped: key("recalculate_skipped"),
+                skipped: key(SKIPPED),
                 skipped_traces: key("recalculate_skipped_traces"),
             }),
             ttl,
