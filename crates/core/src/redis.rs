@@ -210,3 +210,23 @@ fn pool(info: ConnectionInfo, primary: PrimaryProbe) -> Result<Pool, ConnectErro
         .runtime(Runtime::Tokio1)
         .build()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_left_if_another_one_may_take_the_write_and_not_for_any_other_refusal() {
+        let refusal = |reply: &str| {
+            let reply = redis::parse_redis_value(format!("-{reply} why\r\n").as_bytes()).unwrap();
+            reply.extract_error().unwrap_err()
+        };
+        for code in ["READONLY", "MOVED", "LOADING", "MASTERDOWN"] {
+            assert!(is_not_primary(&refusal(code)), "{code}");
+        }
+        for code in ["OOM", "NOPERM", "NOAUTH", "MISCONF", "BUSY", "NOREPLICAS", "ERR"] {
+            assert!(!is_not_primary(&refusal(code)), "{code}");
+        }
+        assert!(!is_not_primary(&RedisError::from(std::io::Error::other("gone"))));
+    }
+}
