@@ -93,6 +93,12 @@ impl TaskId {
     pub fn generate() -> Self {
         Self(ulid::Ulid::generate().to_string().into_boxed_str())
     }
+
+    /// Parses an id that [`TaskId::generate`] may have made; `None` for any other text.
+    pub fn generated(text: &str) -> Option<Self> {
+        let ulid = ulid::Ulid::from_string(text).ok().filter(|ulid| ulid.to_string() == text)?;
+        Some(Self(ulid.to_string().into_boxed_str()))
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +124,11 @@ mod tests {
 
     #[test]
     fn a_generated_task_id_is_an_id() {
-        assert_eq!(check(TaskId::generate().as_str()), Ok(()));
+        let id = TaskId::generate();
+        assert_eq!(check(id.as_str()), Ok(()));
+        assert_eq!(TaskId::generated(id.as_str()), Some(id));
+        for other in ["", "x", "instead-of.7", "01j00000000000000000000000", "81J00000000000000000000000"] {
+            assert_eq!(TaskId::generated(other), None, "{other}");
+        }
     }
 }

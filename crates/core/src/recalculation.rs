@@ -1,6 +1,6 @@
 //! Recalculation tasks: their payload, and their one producer.
 
-use pricing_queue::{Enqueued, NewTask, Queue, QueueError, QueueOptions};
+use pricing_queue::{Enqueued, NewTask, Queue, QueueError, QueueOptions, SourceEntry};
 use serde::{Deserialize, Serialize};
 use tracing::{Instrument as _, info_span};
 
@@ -11,6 +11,8 @@ use crate::trace::{current_traceparent, discard, mark_failed};
 
 /// Name of the queue.
 pub const QUEUE: &str = "recalculate";
+/// Key, without prefix, of the highest request that was skipped or dropped because another task covers it.
+pub const SKIPPED: &str = "recalculate_skipped";
 /// Longest reason, in characters.
 pub const MAX_REASON: usize = 256;
 /// Version of the encoding.
@@ -78,6 +80,21 @@ impl Recalculation {
     }
 }
 
+/// What all processes must agree on to use one queue.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct QueueSettings {
+    /// Megabytes (MiB) of Redis that tasks may take which wait for their end; keep it well below `maxmemory`
+    #[arg(long, env, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub queue_capacity_mb: u32,
+}
+
+impl QueueSettings {
+    /// The options of the queue for a process that runs no tasks.
+    pub fn options(self) -> QueueOptions {
+        QueueOptions { capacity_bytes: u64::from(self.queue_capacity_mb) << 20, ..QueueOptions::default() }
+    }
+}
+
 /// The queue of recalculations: its name, its connections and the payload of its tasks.
 ///
 /// A task carries the trace of its producer: the `publish` span is the parent of the spans of its runs.
@@ -85,6 +102,7 @@ impl Recalculation {
 #[derive(Clone)]
 pub struct RecalculationQueue {
     queue: Queue,
+    skipped: String,
 }
 
 impl RecalculationQueue {
@@ -92,7 +110,8 @@ impl RecalculationQueue {
     /// concurrency of a worker.
     pub fn new(redis: &Redis, options: QueueOptions) -> Self {
         let (commands, pool) = (redis.commands.clone(), redis.pool.clone());
-        Self { queue: Queue::new(&redis.prefix, QUEUE, commands, pool, options) }
+        let skipped = format!("{}{SKIPPED}", redis.prefix);
+        Self { queue: Queue::new(&redis.prefix, QUEUE, commands, pool, options), skipped }
     }
 
     /// The queue below: for the worker that runs its tasks, and for their records.
@@ -107,7 +126,35 @@ impl RecalculationQueue {
     /// When the queue is full, or Redis is away. After a time-out the task may exist; repeating the call does
     /// no harm.
     pub async fn enqueue(&self, id: &TaskId, reason: &str) -> Result<Enqueued, QueueError> {
-        publish(id, reason, async |task| self.queue.enqueue(task).await).await
+        let enqueue = async |task: NewTask<'_>| self.queue.enqueue(task).await;
+        publish(id, reason, enqueue, |enqueued| enqueued.created).await
+    }
+
+    /// Enqueues like [`RecalculationQueue::enqueue`] and deletes the entry of the event log that the request comes
+    /// from, in one step.
+    ///
+    /// # Errors
+    ///
+    /// As [`RecalculationQueue::enqueue`]; the entry stays then.
+    pub async fn enqueue_from(
+        &self,
+        source: SourceEntry<'_>,
+        id: &TaskId,
+        reason: &str,
+    ) -> Result<Enqueued, QueueError> {
+        let enqueue = async |task: NewTask<'_>| self.queue.enqueue_from(source, task).await;
+        publish(id, reason, enqueue, |enqueued| enqueued.created).await
+    }
+
+    /// Enqueues like [`RecalculationQueue::enqueue`], or drops the request (`None`) when the queue is full and a task
+    /// that no worker has begun covers it.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away.
+    pub async fn enqueue_or_drop(&self, id: &TaskId, reason: &str) -> Result<Option<Enqueued>, QueueError> {
+        let enqueue = async |task: NewTask<'_>| self.queue.enqueue_or_drop(&self.skipped, task).await;
+        publish(id, reason, enqueue, |enqueued| enqueued.is_some_and(|enqueued| enqueued.created)).await
     }
 
     /// Enqueues like [`RecalculationQueue::enqueue`], also when the queue is full: a run that must end for the
@@ -117,16 +164,18 @@ impl RecalculationQueue {
     ///
     /// When Redis is away.
     pub async fn enqueue_beyond_capacity(&self, id: &TaskId, reason: &str) -> Result<Enqueued, QueueError> {
-        publish(id, reason, async |task| self.queue.enqueue_beyond_capacity(task).await).await
+        let enqueue = async |task: NewTask<'_>| self.queue.enqueue_beyond_capacity(task).await;
+        publish(id, reason, enqueue, |enqueued| enqueued.created).await
     }
 }
 
-/// Enqueues a task under a `publish` span, which is discarded when the id was known already.
-async fn publish(
+/// Enqueues a task under a `publish` span, which is discarded when no task was made.
+async fn publish<T: Copy>(
     id: &TaskId,
     reason: &str,
-    enqueue: impl AsyncFnOnce(NewTask<'_>) -> Result<Enqueued, QueueError>,
-) -> Result<Enqueued, QueueError> {
+    enqueue: impl AsyncFnOnce(NewTask<'_>) -> Result<T, QueueError>,
+    is_new: impl FnOnce(T) -> bool,
+) -> Result<T, QueueError> {
     let span = info_span!(
         "publish recalculate",
         otel.kind = "producer",
@@ -143,7 +192,7 @@ async fn publish(
     };
     let enqueued = enqueued.instrument(span.clone()).await;
     match &enqueued {
-        Ok(enqueued) if !enqueued.created => discard(&span),
+        Ok(enqueued) if !is_new(*enqueued) => discard(&span),
         Ok(_) => {}
         Err(error) => mark_failed(&span, error),
     }

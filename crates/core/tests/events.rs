@@ -6,24 +6,40 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use pricing_core::events::{CHANNEL, EventError, EventLog, EventReader, LOG_CAPACITY, MarketEvent};
+use pricing_core::events::{
+    EventError, EventLog, EventReader, EventSettings, LOG_CAPACITY, LOG_CAPACITY_BYTES, LoggedEvent,
+    MarketEvent,
+};
 use pricing_core::ids::TaskId;
+use pricing_core::recalculation::RecalculationQueue;
 use pricing_harness::redis_server::RedisServer;
 use pricing_harness::waiting::eventually;
+use pricing_queue::QueueOptions;
 use redis::aio::{MultiplexedConnection, PubSub};
 
+const CHANNEL: &str = "changes";
 const DEADLINE: Duration = Duration::from_secs(20);
 
 struct Bench {
     server: RedisServer,
     log: EventLog,
+    queue: RecalculationQueue,
     connection: MultiplexedConnection,
 }
 
 impl Bench {
     async fn start() -> Self {
         let server = RedisServer::start().await;
-        Self { log: EventLog::new(&server.connect()), connection: server.connection().await, server }
+        let (redis, connection) = (server.connect(), server.connection().await);
+        let queue = RecalculationQueue::new(&redis, QueueOptions::default());
+        let settings = EventSettings { events_channel: CHANNEL.to_owned() };
+        Self { log: EventLog::new(&redis, &settings), queue, connection, server }
+    }
+
+    /// Queues the task of an event, which takes its place in the log.
+    async fn enqueue(&self, logged: &LoggedEvent) {
+        let source = self.log.source(logged);
+        self.queue.enqueue_from(source, &logged.event.id, &logged.event.reason).await.unwrap();
     }
 
     async fn publish(&self, number: usize) -> Vec<TaskId> {
@@ -138,7 +154,7 @@ async fn two_readers_share_the_log_without_overlap() {
                 return ids;
             }
             for logged in batch {
-                reader.acknowledge(&logged).await.unwrap();
+                bench.enqueue(&logged).await;
                 ids.push(logged.event.id);
             }
         }
@@ -150,16 +166,16 @@ async fn two_readers_share_the_log_without_overlap() {
 }
 
 #[tokio::test]
-async fn an_acknowledged_entry_leaves_the_log_and_any_other_stays() {
+async fn an_entry_whose_task_is_queued_leaves_the_log_and_any_other_stays() {
     let bench = Bench::start().await;
     bench.publish(3).await;
     let mut reader = bench.log.reader("one").await.unwrap();
     let batch = reader.next_batch().await.unwrap();
-    reader.acknowledge(&batch[1]).await.unwrap();
+    bench.enqueue(&batch[1]).await;
     assert_eq!(bench.log.backlog().await.unwrap(), 2);
     assert_eq!(bench.pending().await.len(), 2);
     for logged in &batch {
-        reader.acknowledge(logged).await.unwrap();
+        bench.enqueue(logged).await;
     }
     assert_eq!(bench.log.backlog().await.unwrap(), 0);
     assert!(bench.pending().await.is_empty());
@@ -179,10 +195,10 @@ async fn entries_of_a_dead_reader_are_taken_over_once_they_are_old_enough() {
     assert_eq!(taken.iter().map(|logged| logged.event.id.clone()).collect::<Vec<_>>(), ids);
     assert!(alive.abandoned().await.unwrap().is_empty(), "they are handed out anew");
     for logged in &taken {
-        alive.acknowledge(logged).await.unwrap();
+        bench.enqueue(logged).await;
     }
     // Should the dead one wake up, it does no harm.
-    dead.acknowledge(&old[0]).await.unwrap();
+    bench.enqueue(&old[0]).await;
     assert!(bench.logged().await.is_empty() && bench.pending().await.is_empty());
 }
 
@@ -200,7 +216,7 @@ async fn a_reader_that_leaves_takes_no_entry_with_it() {
 
     // The one whose entries are all acknowledged leaves the group altogether.
     for logged in &taken {
-        staying.acknowledge(logged).await.unwrap();
+        bench.enqueue(logged).await;
     }
     staying.leave().await.unwrap();
     let mut consumers = redis::cmd("XINFO");
@@ -225,9 +241,21 @@ async fn a_full_log_refuses_events_and_publishes_none_of_them() {
 
     let mut reader = bench.log.reader("one").await.unwrap();
     let batch = reader.next_batch().await.unwrap();
-    reader.acknowledge(&batch[0]).await.unwrap();
+    bench.enqueue(&batch[0]).await;
     let next = bench.publish(1).await;
     assert_eq!(messages(&mut subscription, 2).await, [last, next].concat());
+}
+
+#[tokio::test]
+async fn a_log_is_full_by_its_bytes_too() {
+    let bench = Bench::start().await;
+    let fill = redis::Script::new(
+        "for _ = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], '*', 'event', string.rep('x', 60000)) end",
+    );
+    let mut fill = fill.key(bench.server.key("events"));
+    fill.arg(LOG_CAPACITY_BYTES / 60_000).invoke_async::<()>(&mut bench.connection.clone()).await.unwrap();
+    let refused = bench.log.publish(&MarketEvent::new("one too many", None)).await;
+    assert!(matches!(refused, Err(EventError::LogFull)), "{refused:?}");
 }
 
 #[tokio::test]

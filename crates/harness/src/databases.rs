@@ -53,10 +53,15 @@ fn sqlite_url(file: &Path) -> String {
 
 #[cfg(feature = "engine")]
 mod engine {
+    use std::time::Duration;
+
     use pricing_core::catalogue::{Catalogue, DatabaseSettings};
     use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, PgConnection};
 
     use super::{Kind, TestDatabase};
+
+    /// Time limit of a statement.
+    const TIME_LIMIT: Duration = Duration::from_secs(14);
 
     impl TestDatabase {
         /// A database of its own in the PostgreSQL server of `TEST_POSTGRES_URL`.
@@ -64,6 +69,11 @@ mod engine {
             let Ok(server) = std::env::var("TEST_POSTGRES_URL") else {
                 panic!("TEST_POSTGRES_URL is not set: run `cargo xtask test`, which starts PostgreSQL");
             };
+            Self::postgres_in(server).await
+        }
+
+        /// A database of its own in the PostgreSQL server whose superuser's URL is `server`.
+        pub async fn postgres_in(server: String) -> Self {
             let name = format!("pricing_{:032x}", rand::random::<u128>());
             administer(&server, &format!("CREATE DATABASE {name}")).await;
             let (address, _) = server.rsplit_once('/').expect("TEST_POSTGRES_URL ends in /postgres");
@@ -77,12 +87,12 @@ mod engine {
 
         /// The catalogue in this database, empty unless something was put there.
         pub async fn open(&self) -> Catalogue {
-            Catalogue::open(&self.settings(false)).await.expect("the catalogue opens")
+            Catalogue::open(&self.settings(false), TIME_LIMIT).await.expect("the catalogue opens")
         }
 
         /// The demo catalogue in this database.
         pub async fn open_demo(&self) -> Catalogue {
-            Catalogue::open(&self.settings(true)).await.expect("the catalogue opens")
+            Catalogue::open(&self.settings(true), TIME_LIMIT).await.expect("the catalogue opens")
         }
 
         /// Runs statements one after the other as somebody who does not use our code would.
@@ -94,6 +104,13 @@ mod engine {
                 done.unwrap_or_else(|error| panic!("{statement}: {error}"));
             }
             connection.close().await.expect("the connection closes");
+        }
+
+        /// Runs statements like [`TestDatabase::execute`]. Returns whether the database took them.
+        pub async fn try_execute(&self, statements: &str) -> bool {
+            sqlx::any::install_default_drivers();
+            let mut connection = AnyConnection::connect(&self.url).await.expect("the database is there");
+            sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await.is_ok()
         }
 
         /// The one number that a statement selects.

@@ -9,8 +9,8 @@
 //! - [`load`], clients that remember what was acknowledged to them;
 //! - measurements of the api: [`throughput`] of cached reads, [`side`], one of two binaries that are compared, and
 //!   [`callgrind`], which counts its instructions;
-//! - with the feature `engine`: `queue_bench`, a queue with workers in the test's process, and `settled`, which finds
-//!   what a fault left behind.
+//! - with the feature `engine`: `replicated`, a primary and its replica; `queue_bench`, a queue with workers in the
+//!   test's process, and `settled`, which finds what a fault left behind.
 //!
 //! A server or process belongs to the test or command that started it and ends with it, so all tests can run at once.
 
@@ -37,6 +37,9 @@ pub mod throughput;
 pub mod side;
 
 pub mod callgrind;
+
+#[cfg(feature = "engine")]
+pub mod replicated;
 
 #[cfg(feature = "engine")]
 pub mod queue_bench;

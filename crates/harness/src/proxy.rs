@@ -46,6 +46,7 @@ pub enum Mode {
 pub struct Proxy {
     port: Port,
     mode: watch::Sender<Mode>,
+    upstream: watch::Sender<SocketAddr>,
     accepted: Arc<AtomicUsize>,
     _running: DropGuard,
 }
@@ -59,15 +60,21 @@ impl Proxy {
         let listener = std::net::TcpListener::bind(port.address()).expect("the port was reserved");
         listener.set_nonblocking(true).expect("a socket can be non-blocking");
         let (mode, modes) = watch::channel(Mode::Open);
+        let (upstream, upstreams) = watch::channel(upstream);
         let (count, end) = (accepted.clone(), ended.clone());
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime starts").block_on(async {
-                let accept = accept(listener, upstream, &modes, &count);
+                let accept = accept(listener, &upstreams, &modes, &count);
                 end.run_until_cancelled(accept).await;
             });
         });
-        Self { port, mode, accepted, _running: ended.drop_guard() }
+        Self { port, mode, upstream, accepted, _running: ended.drop_guard() }
+    }
+
+    /// Leads connections to another server from now on. Those that are open stay where they are.
+    pub fn switch_to(&self, upstream: SocketAddr) {
+        self.upstream.send_replace(upstream);
     }
 
     /// Changes what happens from now on.
@@ -113,7 +120,7 @@ fn parts(url: &str) -> (&str, &str, &str) {
 
 async fn accept(
     listener: std::net::TcpListener,
-    upstream: SocketAddr,
+    upstreams: &watch::Receiver<SocketAddr>,
     modes: &watch::Receiver<Mode>,
     accepted: &AtomicUsize,
 ) {
@@ -121,7 +128,7 @@ async fn accept(
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
         accepted.fetch_add(1, Ordering::SeqCst);
-        let modes = modes.clone();
+        let (modes, upstream) = (modes.clone(), *upstreams.borrow());
         // A connection that breaks, on either side, is what tests are about.
         tokio::spawn(async move { drop(serve(client, upstream, modes).await) });
     }

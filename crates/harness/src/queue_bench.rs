@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use apalis::prelude::{AbortError, BoxDynError, Data, DeferredError, WorkerBuilder};
 use futures_util::FutureExt as _;
-use pricing_core::redis::Redis;
-use pricing_queue::{Hooks, Lease, NewTask, OnDead, Queue, QueueOptions, TaskRecord, TaskState};
+use pricing_core::redis::{Redis, RedisSettings};
+use pricing_queue::{DeferFor, Hooks, Lease, NewTask, OnDead, Queue, QueueOptions, TaskRecord, TaskState};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::redis_server::RedisServer;
+use crate::replicated::ReplicatedRedis;
 use crate::waiting::eventually;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -29,13 +30,14 @@ pub fn quick() -> QueueOptions {
 }
 
 /// A queue in a Redis of its own.
-pub struct QueueBench {
-    /// The server.
-    pub redis: RedisServer,
+pub struct QueueBench<S = RedisServer> {
+    /// The server, or the servers.
+    pub redis: S,
     /// The queue.
     pub queue: Queue,
     /// What the jobs of all workers share.
     pub script: Arc<Script>,
+    settings: RedisSettings,
 }
 
 /// What the jobs of a test share. A job does what its payload says:
@@ -47,6 +49,7 @@ pub struct QueueBench {
 /// | `abort` | fails for good |
 /// | `panic` | panics |
 /// | `defer` | asks to be run again at once, the first time |
+/// | `later` | asks to be run again in 100 ms, the first time |
 /// | `wait` | waits for a permit of [`Script::gate`] |
 /// | `hang` | never ends |
 #[derive(Debug)]
@@ -81,7 +84,10 @@ async fn job(payload: String, lease: Data<Lease>, script: Data<Arc<Script>>) -> 
         "fail" => Err("not today".into()),
         "panic" => panic!("as told"),
         "defer" if attempt == 1 => Err(DeferredError::new("once more").into()),
-        "defer" => Ok(attempt),
+        "later" if attempt == 1 => {
+            Err(DeferFor { delay: Duration::from_millis(100), error: "not here".into() }.into())
+        }
+        "defer" | "later" => Ok(attempt),
         "wait" => {
             script.gate.acquire().await?.forget();
             Ok(attempt)
@@ -99,15 +105,31 @@ impl QueueBench {
 
     /// A queue with these options in this Redis.
     pub fn over(redis: RedisServer, options: QueueOptions) -> Self {
-        let queue = queue_of(&redis.connect(), options);
+        let settings = redis.settings();
+        Self::reached_by(redis, settings, options)
+    }
+}
+
+impl QueueBench<ReplicatedRedis> {
+    /// A queue with these options in a Redis that can fail over.
+    pub async fn start_replicated(options: QueueOptions) -> Self {
+        let redis = ReplicatedRedis::start().await;
+        let settings = redis.settings();
+        Self::reached_by(redis, settings, options)
+    }
+}
+
+impl<S> QueueBench<S> {
+    fn reached_by(redis: S, settings: RedisSettings, options: QueueOptions) -> Self {
+        let queue = queue_of(&connect(&settings), options);
         let script =
             Script { gate: Semaphore::new(0), runs: Mutex::default(), dead_lettered: AtomicU32::new(0) };
-        Self { redis, queue, script: Arc::new(script) }
+        Self { redis, queue, script: Arc::new(script), settings }
     }
 
     /// Starts a worker with connections of its own, as if in another process.
     pub fn worker(&self, name: &str) -> BenchWorker {
-        let queue = queue_of(&self.redis.connect(), self.queue.options().clone());
+        let queue = queue_of(&connect(&self.settings), self.queue.options().clone());
         let closing = CancellationToken::new();
         let script = self.script.clone();
         let on_dead: OnDead = Arc::new(move |_, _| {
@@ -157,6 +179,10 @@ impl QueueBench {
         })
         .await;
     }
+}
+
+fn connect(settings: &RedisSettings) -> Redis {
+    Redis::new(settings).expect("the settings are good")
 }
 
 /// The queue of a bench, for a process of its own.

@@ -13,6 +13,8 @@ use crate::waiting::poll;
 
 /// Longest until the queue and the log are empty and the lock is free, once all tasks have ended.
 const CALM_DEADLINE: Duration = Duration::from_secs(20);
+/// Counts the changes that the cache does not hold.
+const PENDING: &str = "SELECT COUNT(*) FROM pending_changes WHERE stored_on = ''";
 /// Changes that the history holds more than once.
 const REPEATED: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM price_history \
                         GROUP BY product_id, product_version, market_version HAVING COUNT(*) > 1) AS repeated";
@@ -153,11 +155,12 @@ impl Stack {
         type Answer = (u64, u64, u64, u64, bool, Option<u64>, Option<u64>);
         let answer: Answer = pipe.query_async(redis).await.expect("Redis answers");
         let (logged, queued, delayed, dead, locked, covered, skipped) = answer;
-        let calm = logged + queued + delayed + dead == 0 && !locked && covered >= skipped;
+        let pending = self.database.select(PENDING).await;
+        let calm = logged + queued + delayed + dead == 0 && !locked && covered >= skipped && pending == 0;
         (!calm).then(|| {
             format!(
                 "{logged} events logged; tasks: {queued} queued or running, {delayed} delayed, {dead} dead; \
-                 lock held: {locked}; covered {covered:?}, skipped {skipped:?}"
+                 lock held: {locked}; covered {covered:?}, skipped {skipped:?}; {pending} changes are not cached"
             )
         })
     }
@@ -167,20 +170,24 @@ impl Stack {
         let catalogue = self.database.open().await;
         let mut stale = Vec::new();
         let (mut markets, mut default): (HashMap<String, (u64, Value)>, Option<Market>) = Default::default();
-        let mut batch = catalogue.markets_after(None, 500).await.expect("the database answers");
-        while let Some((last, _)) = batch.last().cloned() {
-            for (location, market) in batch {
+        let mut last = None;
+        loop {
+            let page = catalogue.markets_after(last.as_deref(), 500).await.expect("the database answers");
+            for (location, market) in page.rows {
                 let data = json!({"multiplier_ppm": market.multiplier.get()});
                 markets.insert(location.to_string(), (market.version, data));
                 default = default.or((location.as_str() == "default").then_some(market));
             }
-            batch = catalogue.markets_after(Some(&last), 500).await.expect("the database answers");
+            last = page.last;
+            if last.is_none() {
+                break;
+            }
         }
         let default = default.expect("the catalogue has a default market");
         let mut products = HashMap::new();
-        let mut batch = catalogue.products_after(None, 500).await.expect("the database answers");
-        while let Some(last) = batch.last().map(|row| row.id.clone()) {
-            for row in batch {
+        loop {
+            let page = catalogue.products_after(last.as_deref(), 500).await.expect("the database answers");
+            for row in page.rows {
                 let product = &row.product;
                 let listed =
                     price(product, &default, Membership::Standard, &Policy::default()).final_price.minor();
@@ -191,11 +198,14 @@ impl Stack {
                 let data = json!({"base_price_minor": product.base_price.minor(), "currency": currency});
                 products.insert(row.id.to_string(), (product.version, data));
             }
-            batch = catalogue.products_after(Some(&last), 500).await.expect("the database answers");
+            last = page.last;
+            if last.is_none() {
+                break;
+            }
         }
         catalogue.close().await;
-        stale.extend(self.stale_entries("market:", &markets).await);
-        stale.extend(self.stale_entries("product:", &products).await);
+        stale.extend(self.stale_entries("market:2:", &markets).await);
+        stale.extend(self.stale_entries("product:2:", &products).await);
         stale
     }
 
@@ -214,8 +224,8 @@ impl Stack {
             for (key, entry) in keys.iter().zip(entries) {
                 let row = rows.get(key.strip_prefix(&prefix).unwrap_or(key));
                 let agrees = match (&entry, row) {
-                    ((None, None), _) => true,                        // expired between the two looks
-                    ((Some(0), Some(data)), None) => data.is_empty(), // known to have no market of its own
+                    ((None, None), _) => true,                 // expired between the two looks
+                    ((_, Some(data)), None) => data == "null", // known not to exist
                     ((Some(version), Some(data)), Some(row)) => {
                         serde_json::from_str(data).is_ok_and(|data| (*version, data) == *row)
                     }

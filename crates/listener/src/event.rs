@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use pricing_core::causes::causes;
-use pricing_core::events::{EventLog, MarketEvent};
+use pricing_core::events::{EventLog, LoggedEvent, MarketEvent};
 use pricing_core::recalculation::RecalculationQueue;
 use pricing_core::redis::{ConnectError, Redis};
 use pricing_core::trace::{continue_trace, mark_failed};
-use pricing_queue::{Backoff, Enqueued, QueueError, QueueOptions};
+use pricing_queue::{Backoff, Enqueued, QueueError};
 use pricing_service::health::Heartbeat;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span};
@@ -31,20 +31,20 @@ enum Outcome {
     Queued,
     /// The event was received before: its task exists.
     Duplicate,
-    /// The queue is full. Every queued recalculation covers this event as well, and waiting for a place would
-    /// collect messages in memory.
+    /// The queue is full. A queued recalculation that no worker has begun covers this event as well, and waiting for a
+    /// place would collect messages in memory.
     Dropped,
     /// No task yet; to be tried again.
     Retry,
 }
 
 impl Outcome {
-    fn of(source: Source, enqueued: &Result<Enqueued, QueueError>) -> Self {
-        match (enqueued, source) {
-            (Ok(enqueued), _) if enqueued.created => Self::Queued,
-            (Ok(_), _) => Self::Duplicate,
-            (Err(QueueError::Full), Source::Channel) => Self::Dropped,
-            (Err(_), _) => Self::Retry,
+    fn of(enqueued: &Result<Option<Enqueued>, QueueError>) -> Self {
+        match enqueued {
+            Ok(Some(enqueued)) if enqueued.created => Self::Queued,
+            Ok(Some(_)) => Self::Duplicate,
+            Ok(None) => Self::Dropped,
+            Err(_) => Self::Retry,
         }
     }
 
@@ -66,12 +66,11 @@ impl Listener {
     /// When a setting is wrong.
     pub fn new(config: &Config) -> Result<Self, ConnectError> {
         let redis = Redis::new(&config.redis)?;
-        let queue = RecalculationQueue::new(&redis, QueueOptions::default());
-        Ok(Self { events: EventLog::new(&redis), redis, queue })
+        let queue = RecalculationQueue::new(&redis, config.queue.options());
+        Ok(Self { events: EventLog::new(&redis, &config.events), redis, queue })
     }
 
-    /// Handles an event until it has a task or is dropped. Returns `false` when `shutdown` came first: then a
-    /// logged event must not be acknowledged.
+    /// Handles a message of the channel until it has a task or is dropped. Returns `false` when `shutdown` came first.
     ///
     /// The task has the id of the event, so an event that arrives again, from either source, changes nothing.
     pub(crate) async fn handle(
@@ -81,31 +80,53 @@ impl Listener {
         heartbeat: &Heartbeat,
         shutdown: &CancellationToken,
     ) -> bool {
-        until_handled(|| self.handle_once(source, event), heartbeat, shutdown).await
+        let enqueue = || self.queue.enqueue_or_drop(&event.id, &event.reason);
+        until_handled(|| self.handle_once(source, event, enqueue()), heartbeat, shutdown).await
+    }
+
+    /// Handles an event of the log until its task has taken its place there. Returns `false` when `shutdown` came
+    /// first: then the event stays in the log.
+    pub(crate) async fn handle_logged(
+        &self,
+        logged: &LoggedEvent,
+        heartbeat: &Heartbeat,
+        shutdown: &CancellationToken,
+    ) -> bool {
+        let event = &logged.event;
+        let enqueue = async || {
+            let source = self.events.source(logged);
+            self.queue.enqueue_from(source, &event.id, &event.reason).await.map(Some)
+        };
+        until_handled(|| self.handle_once(Source::Log, event, enqueue()), heartbeat, shutdown).await
     }
 
     /// Enqueues the task of an event, as part of the event's trace.
-    async fn handle_once(&self, source: Source, event: &MarketEvent) -> Outcome {
+    async fn handle_once(
+        &self,
+        source: Source,
+        event: &MarketEvent,
+        enqueue: impl Future<Output = Result<Option<Enqueued>, QueueError>>,
+    ) -> Outcome {
         let span = info_span!(
             "process market_events",
             otel.kind = "consumer",
             messaging.system = "redis",
             messaging.operation.name = "process",
             messaging.operation.type = "process",
-            messaging.destination.name = "market_events",
+            messaging.destination.name = self.events.channel(),
             messaging.message.id = %event.id,
             pricing.event_source = source.as_str(),
             pricing.duplicate = tracing::field::Empty,
         );
         continue_trace(&span, event.traceparent.as_deref());
         let started = Instant::now();
-        let enqueued = self.queue.enqueue(&event.id, &event.reason).instrument(span.clone()).await;
-        let outcome = Outcome::of(source, &enqueued);
+        let enqueued = enqueue.instrument(span.clone()).await;
+        let outcome = Outcome::of(&enqueued);
         span.in_scope(|| {
             metrics::event(source, outcome.as_str());
             match &enqueued {
-                Ok(enqueued) => {
-                    span.record("pricing.duplicate", !enqueued.created);
+                Ok(_) => {
+                    span.record("pricing.duplicate", outcome == Outcome::Duplicate);
                     metrics::enqueued_in(started.elapsed());
                 }
                 Err(error) => mark_failed(&span, error),
@@ -159,18 +180,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_queued_once_and_dropped_only_where_nothing_keeps_it() {
-        let created = || Ok(Enqueued { number: 7, created: true });
-        let known = || Ok(Enqueued { number: 7, created: false });
-        let full = || Err(QueueError::Full);
-        let away = || Err(QueueError::Redis(RedisError::from(io::Error::other("gone"))));
-        for source in [Source::Log, Source::Channel] {
-            assert_eq!(Outcome::of(source, &created()), Outcome::Queued);
-            assert_eq!(Outcome::of(source, &known()), Outcome::Duplicate);
-            assert_eq!(Outcome::of(source, &away()), Outcome::Retry);
-        }
-        assert_eq!(Outcome::of(Source::Channel, &full()), Outcome::Dropped, "a queued task covers it");
-        assert_eq!(Outcome::of(Source::Log, &full()), Outcome::Retry, "the log keeps it");
+    fn an_event_is_queued_once_dropped_or_tried_again() {
+        let enqueued = |created| Ok(Some(Enqueued { number: 7, created }));
+        let away = QueueError::Redis(RedisError::from(io::Error::other("gone")));
+        assert_eq!(Outcome::of(&enqueued(true)), Outcome::Queued);
+        assert_eq!(Outcome::of(&enqueued(false)), Outcome::Duplicate);
+        assert_eq!(Outcome::of(&Ok(None)), Outcome::Dropped);
+        assert_eq!(Outcome::of(&Err(away)), Outcome::Retry);
+        assert_eq!(Outcome::of(&Err(QueueError::Full)), Outcome::Retry, "the log keeps it");
     }
 
     #[tokio::test(start_paused = true)]

@@ -36,8 +36,8 @@ pub(crate) async fn follow(
     Ok(())
 }
 
-/// Reads on one connection until it breaks or the listener ends. An entry is acknowledged after its task is
-/// queued, so it is read again after any failure in between.
+/// Reads on one connection until it breaks or the listener ends. An entry stays in the log until its task is queued, so
+/// it is read again after any failure before that.
 async fn session(
     listener: &Listener,
     consumer: &str,
@@ -52,12 +52,9 @@ async fn session(
         heartbeat.beat();
         let was_busy = !events.is_empty();
         for logged in events {
-            if shutdown.is_cancelled()
-                || !listener.handle(Source::Log, &logged.event, heartbeat, shutdown).await
-            {
+            if shutdown.is_cancelled() || !listener.handle_logged(&logged, heartbeat, shutdown).await {
                 break;
             }
-            reader.acknowledge(&logged).await?;
         }
         *backoff = Backoff::default();
 

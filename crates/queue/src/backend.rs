@@ -175,6 +175,7 @@ fn task(lease: Lease) -> Task<String> {
 /// | fails with `AbortError`, or panics | dead |
 /// | fails with `RetryAfterError` | retried after the time that the error names |
 /// | fails with `DeferredError` | requeued: ready again at once |
+/// | fails with [`DeferFor`](crate::DeferFor) | ready again after the time that the error names, without using a retry |
 /// | fails with another error | retried after the retry delay |
 ///
 /// A task that has used up its retries is dead. A run that loses its lease is dropped and changes nothing.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::RngExt as _;
 use redis::{Script, ScriptInvocation};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,7 @@ use crate::error::QueueError;
 use crate::options::QueueOptions;
 use crate::outcome::Outcome;
 use crate::record::{Progress, TaskRecord};
-use crate::scripts::{SCRIPTS, millis};
+use crate::scripts::{SCRIPTS, essential, millis};
 use crate::span::client_span;
 use crate::store::{GROUP, Keys, Store};
 
@@ -23,6 +24,10 @@ const MAX_ERROR: usize = 2_048;
 /// **Only the current lease changes the task's record**: every change is a script that compares the lease
 /// first. When a worker is silent for the visibility timeout, its tasks are taken over; the earlier run is
 /// dropped as soon as it is known ([`Lease::lost`]), and can change nothing before that.
+///
+/// **A lease is current only on the Redis that gave it.** It names that Redis by its replication id, which is a
+/// new one after every promotion and restart. So a run that began before a failover, which may have lost what
+/// the run relies on, changes nothing after it; its task is run again.
 #[derive(Clone)]
 pub struct Lease {
     inner: Arc<Inner>,
@@ -32,7 +37,7 @@ struct Inner {
     store: Store,
     record: TaskRecord,
     entry: String,
-    token: String,
+    token: LeaseToken,
     poisoned: bool,
     lost: CancellationToken,
     _slot: OwnedSemaphorePermit,
@@ -43,7 +48,7 @@ impl Lease {
         store: Store,
         record: TaskRecord,
         entry: String,
-        token: String,
+        token: LeaseToken,
         poisoned: bool,
         slot: OwnedSemaphorePermit,
     ) -> Self {
@@ -59,7 +64,12 @@ impl Lease {
     /// The proof that this run is current, for scripts of other crates.
     pub fn fence(&self) -> Fence {
         let TaskRecord { id, number, attempts, .. } = self.record();
-        Fence::new(&self.inner.store.keys, id, *number, *attempts, &self.inner.token)
+        Fence::new(&self.inner.store.keys, id, *number, *attempts, &self.inner.token.text)
+    }
+
+    /// A random number that names this run.
+    pub fn nonce(&self) -> u64 {
+        self.inner.token.nonce
     }
 
     /// Retries that the task has left.
@@ -74,18 +84,33 @@ impl Lease {
         Duration::from_millis(u64::try_from(wait).unwrap_or(0))
     }
 
+    /// How old the task was when this run began.
+    pub fn age(&self) -> Duration {
+        let record = &self.inner.record;
+        let age = record.started_at_ms.unwrap_or(record.created_at_ms) - record.created_at_ms;
+        Duration::from_millis(u64::try_from(age).unwrap_or(0))
+    }
+
     /// Returns when the lease is lost: the task has been taken over, or may have been.
     pub async fn lost(&self) {
         self.inner.lost.cancelled().await;
     }
 
-    /// The number of the queue's latest request. Work that starts now covers all requests up to it.
+    /// The number of the queue's latest request, `None` when the lease is not current any more. Work of this run
+    /// that starts now covers all requests up to it.
     ///
     /// # Errors
     ///
     /// When Redis is away.
-    pub async fn last_request(&self) -> Result<u64, QueueError> {
-        client_span("GET last request", self.inner.store.last_request()).await
+    pub async fn last_request(&self) -> Result<Option<u64>, QueueError> {
+        let mut call = SCRIPTS.latest.key(self.record_key());
+        call.key(&self.inner.store.keys.last_request).arg(self.token());
+        let latest = async { Ok(call.invoke_async(&mut self.inner.store.commands.clone()).await?) };
+        let latest: Option<u64> = client_span("EVALSHA last request", latest).await?;
+        if latest.is_none() {
+            self.declare_lost();
+        }
+        Ok(latest)
     }
 
     /// Records the progress of the run. Returns whether the lease is still current.
@@ -95,7 +120,7 @@ impl Lease {
     /// When Redis is away.
     pub async fn progress(&self, progress: Progress) -> Result<bool, QueueError> {
         let mut call = SCRIPTS.progress.key(self.record_key());
-        call.arg(&self.inner.token).arg(progress.done).arg(progress.total);
+        call.arg(self.token()).arg(progress.done).arg(progress.total);
         client_span("EVALSHA record progress", self.invoke(&call)).await
     }
 
@@ -103,15 +128,17 @@ impl Lease {
     pub(crate) async fn ack(&self, outcome: &Outcome) -> Result<bool, QueueError> {
         let Store { keys, options, .. } = &self.inner.store;
         let mut call = SCRIPTS.ack.key(self.record_key());
-        call.key(&keys.stream).key(&keys.delayed).key(&keys.dead);
-        call.arg(GROUP).arg(&self.inner.token).arg(&self.inner.record.id).arg(outcome.as_str());
+        call.key(&keys.stream).key(&keys.delayed).key(&keys.dead).key(&keys.bytes);
+        call.arg(GROUP).arg(self.token()).arg(&self.inner.record.id).arg(outcome.as_str());
         match outcome {
             Outcome::Succeeded { result } => call.arg(result).arg(millis(options.retention)),
-            Outcome::Retry { error, delay } => call.arg(shortened(error)).arg(millis(*delay)),
+            Outcome::Retry { error, delay } | Outcome::Defer { error, delay } => {
+                call.arg(shortened(error)).arg(millis(*delay))
+            }
             Outcome::Requeue => &mut call,
             Outcome::DeadLetter { error } => {
                 call.arg(shortened(error)).arg(millis(options.retention));
-                call.arg(options.dead_capacity).arg(&keys.record_prefix)
+                call.arg(options.dead_capacity).arg(options.dead_capacity_bytes).arg(&keys.record_prefix)
             }
         };
         client_span("EVALSHA ack task", self.invoke(&call)).await
@@ -139,9 +166,9 @@ impl Lease {
         &self.inner.entry
     }
 
-    /// The lease's name, which the record holds while the lease is current.
+    /// The lease's token. While the lease is current, the record holds it with the name of the Redis behind it.
     pub(crate) fn token(&self) -> &str {
-        &self.inner.token
+        &self.inner.token.text
     }
 
     pub(crate) fn record_key(&self) -> String {
@@ -157,7 +184,25 @@ impl Lease {
     }
 }
 
-/// The proof that a run is the current run of its task.
+/// The name of a lease: the worker's, and a nonce.
+pub(crate) struct LeaseToken {
+    text: String,
+    nonce: u64,
+}
+
+impl LeaseToken {
+    /// A token that no other lease has.
+    pub(crate) fn new(worker: &str) -> Self {
+        let nonce = rand::rng().random();
+        Self { text: format!("{worker}:{nonce:016x}"), nonce }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+/// The proof that a run is the current run of its task, on the Redis that began it.
 ///
 /// A run that was taken over, because its worker was paused for longer than the visibility timeout, may
 /// notice late. A Lua script outside this crate that must act for the current run only takes a fence:
@@ -186,11 +231,14 @@ impl Fence {
 
     /// A script that takes a fence.
     ///
-    /// In `lua`, `is_current()` tells whether the run is current, `last_request()` is the number of the
-    /// queue's latest request, `request` the number of the task's own, and `task_id` the task's id. The
-    /// script's own keys start at `KEYS[3]`, its own arguments at `ARGV[4]`.
+    /// `KEYS[1]` and `ARGV[1]` are the record and the lease of the run, for `is_current(KEYS[1], ARGV[1])`;
+    /// `KEYS[2]` is the number of the queue's latest request, `ARGV[2]` that of the task's own, and `ARGV[3]` the
+    /// task's id. The script's own keys start at `KEYS[3]`, its own arguments at `ARGV[4]`. `number(key)` reads a
+    /// counter. `given_here(token)` is what stands in a key for a token that this Redis gave, and
+    /// `is_given_here(value)` tells it from what stands there since before a failover. The script runs when Redis is
+    /// out of memory too: a run must be able to end then.
     pub fn script(lua: &str) -> Script {
-        Script::new(&[include_str!("scripts/fence.lua"), lua].concat())
+        essential(lua)
     }
 
     /// An invocation of a script from [`Fence::script`] with this fence. Add the script's own keys and

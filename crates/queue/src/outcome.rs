@@ -5,7 +5,7 @@ use std::time::Duration;
 use apalis_core::error::{AbortError, BoxDynError, DeferredError, RetryAfterError};
 use tracing::Span;
 
-use crate::error::causes;
+use crate::error::{DeferFor, causes};
 use crate::options::QueueOptions;
 
 /// How a run ended.
@@ -47,6 +47,7 @@ impl RunEnd {
 pub(crate) enum Outcome {
     Succeeded { result: String },
     Retry { error: String, delay: Duration },
+    Defer { error: String, delay: Duration },
     Requeue,
     DeadLetter { error: String },
 }
@@ -61,6 +62,10 @@ impl Outcome {
             RunEnd::Returned(Err(error)) => dead(format!("the result is not JSON: {error}")),
             RunEnd::Failed(error) if error.is::<DeferredError>() => Self::Requeue,
             RunEnd::Failed(error) if error.is::<AbortError>() => dead(causes(&*error)),
+            RunEnd::Failed(error) if error.is::<DeferFor>() => {
+                let named = error.downcast_ref::<DeferFor>().map(|defer| defer.delay);
+                Self::Defer { error: causes(&*error), delay: named.unwrap_or(options.retry_delay) }
+            }
             RunEnd::Failed(error) if retries >= options.max_retries => {
                 dead(format!("{} (after {} retries)", causes(&*error), options.max_retries))
             }
@@ -83,6 +88,7 @@ impl Outcome {
         match self {
             Self::Succeeded { .. } => "succeeded",
             Self::Retry { .. } => "retry",
+            Self::Defer { .. } => "defer",
             Self::Requeue => "requeue",
             Self::DeadLetter { .. } => "dead_letter",
         }
@@ -116,7 +122,8 @@ mod tests {
 
         // How the run ended; the outcome with no, with four and with all five retries used.
         type Row = (fn() -> RunEnd, [Option<Outcome>; 3]);
-        let table: [Row; 10] = [
+        let defer = || Some(Outcome::Defer { error: "no luck".into(), delay: named });
+        let table: [Row; 11] = [
             (|| RunEnd::Returned(Ok("1".into())), [succeeded(), succeeded(), succeeded()]),
             (|| RunEnd::Returned(not_json()), [dead(broken), dead(broken), dead(broken)]),
             (|| failed("no luck"), [retry(DELAY), retry(DELAY), dead(exhausted)]),
@@ -128,6 +135,10 @@ mod tests {
             (
                 || failed(DeferredError::new("later")),
                 [Some(Outcome::Requeue), Some(Outcome::Requeue), Some(Outcome::Requeue)],
+            ),
+            (
+                || failed(DeferFor { delay: Duration::from_millis(7), error: "no luck".into() }),
+                [defer(), defer(), defer()],
             ),
             (|| RunEnd::Panicked("a bug".into()), ["the job panicked: a bug"; 3].map(dead)),
             (|| RunEnd::Aborted, [Some(Outcome::Requeue), Some(Outcome::Requeue), Some(Outcome::Requeue)]),

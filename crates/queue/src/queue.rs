@@ -2,7 +2,7 @@
 
 use deadpool_redis::Pool;
 use redis::aio::ConnectionManager;
-use redis::{AsyncCommands as _, RedisError};
+use redis::{AsyncCommands as _, RedisError, Script, ScriptInvocation};
 
 use crate::error::QueueError;
 use crate::lease::Fence;
@@ -27,6 +27,17 @@ pub struct NewTask<'a> {
     pub traceparent: Option<&'a str>,
 }
 
+/// An entry of another stream that a task is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct SourceEntry<'a> {
+    /// Key of the stream.
+    pub stream: &'a str,
+    /// Consumer group that the entry is acknowledged for.
+    pub group: &'a str,
+    /// Id of the entry.
+    pub entry: &'a str,
+}
+
 /// The receipt of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Enqueued {
@@ -36,7 +47,7 @@ pub struct Enqueued {
     pub created: bool,
 }
 
-/// The number of tasks in each state.
+/// The number of tasks in each state, and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Depths {
     /// Waiting for a worker.
@@ -47,6 +58,8 @@ pub struct Depths {
     pub retrying: u64,
     /// In the dead list.
     pub dead: u64,
+    /// Bytes in Redis that the tasks take which are not dead.
+    pub bytes: u64,
 }
 
 /// A queue of tasks in Redis. Clones share its connections.
@@ -79,40 +92,88 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// When the queue is full, the task breaks a bound, or Redis is away. After a time-out it is unknown
-    /// whether the task was enqueued; enqueueing it again does no harm.
+    /// When the queue is full, the task breaks a bound, Redis is away or out of memory, or too few replicas have the
+    /// task. After a time-out it is unknown whether the task was enqueued; enqueueing it again does no harm.
     pub async fn enqueue(&self, task: NewTask<'_>) -> Result<Enqueued, QueueError> {
-        self.enqueue_within(self.store.options.capacity, task).await
+        let mut call = self.enqueueing(&SCRIPTS.enqueue, task)?;
+        self.enqueued(call.arg("refuse")).await
     }
 
-    /// Enqueues a task even if the queue is full: for a task that a run must leave behind before it can end
-    /// and free its place.
+    /// Enqueues a task that is made from an entry of another stream, and acknowledges and deletes the entry: both or
+    /// neither. When the task exists already, the entry alone is deleted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::enqueue`]; the entry stays then.
+    pub async fn enqueue_from(
+        &self,
+        source: SourceEntry<'_>,
+        task: NewTask<'_>,
+    ) -> Result<Enqueued, QueueError> {
+        let mut call = self.enqueueing(&SCRIPTS.enqueue, task)?;
+        call.arg("refuse").key(source.stream).arg(source.group).arg(source.entry);
+        self.enqueued(&call).await
+    }
+
+    /// Enqueues a task, or drops it when the queue is full and a task that no worker has begun can do its work as well.
+    ///
+    /// A dropped task is a request all the same: it gets a number, and the key `skipped` is raised to that in the same
+    /// step. A run that finds this mark above what is covered must do the work. When every task of a full queue has
+    /// begun, none is sure to see the mark, so the task is enqueued beyond the capacity. Returns `None` when it is
+    /// dropped.
     ///
     /// # Errors
     ///
     /// As [`Queue::enqueue`], but never [`QueueError::Full`].
-    pub async fn enqueue_beyond_capacity(&self, task: NewTask<'_>) -> Result<Enqueued, QueueError> {
-        self.enqueue_within(u64::MAX, task).await
+    pub async fn enqueue_or_drop(
+        &self,
+        skipped: &str,
+        task: NewTask<'_>,
+    ) -> Result<Option<Enqueued>, QueueError> {
+        let mut call = self.enqueueing(&SCRIPTS.enqueue, task)?;
+        match self.reply(call.arg("drop").key(skipped)).await? {
+            (reply, _) if reply == "dropped" => Ok(None),
+            reply => enqueued(reply).map(Some),
+        }
     }
 
-    async fn enqueue_within(&self, capacity: u64, task: NewTask<'_>) -> Result<Enqueued, QueueError> {
+    /// Enqueues a task even if the queue is full or Redis is out of memory: for a task that a run must leave behind
+    /// before it can end and free its place.
+    ///
+    /// # Errors
+    ///
+    /// When the task breaks a bound or Redis is away.
+    pub async fn enqueue_beyond_capacity(&self, task: NewTask<'_>) -> Result<Enqueued, QueueError> {
+        let mut call = self.enqueueing(&SCRIPTS.follow_up, task)?;
+        self.enqueued(call.arg("exceed")).await
+    }
+
+    /// The call of `enqueue.lua`, to which the treatment of a full queue is added.
+    fn enqueueing<'s>(
+        &self,
+        script: &'s Script,
+        task: NewTask<'_>,
+    ) -> Result<ScriptInvocation<'s>, QueueError> {
         if task.id.is_empty() || task.id.len() > MAX_TASK_ID {
             return Err(QueueError::Bounds("id"));
         }
         if task.payload.len() > MAX_PAYLOAD {
             return Err(QueueError::Bounds("payload"));
         }
-        let keys = &self.store.keys;
-        let mut call = SCRIPTS.enqueue.key(keys.record(task.id));
-        call.key(&keys.stream).key(&keys.last_request);
-        call.arg(task.id).arg(task.payload).arg(task.traceparent.unwrap_or("")).arg(capacity);
-        let (reply, number): (String, u64) = call.invoke_async(&mut self.store.commands.clone()).await?;
-        match reply.as_str() {
-            "created" => Ok(Enqueued { number, created: true }),
-            "known" => Ok(Enqueued { number, created: false }),
-            "full" => Err(QueueError::Full),
-            _ => Err(QueueError::Reply(reply)),
-        }
+        let Store { keys, options, .. } = &self.store;
+        let mut call = script.key(keys.record(task.id));
+        call.key(&keys.stream).key(&keys.last_request).key(&keys.delayed).key(&keys.bytes);
+        call.arg(task.id).arg(task.payload).arg(task.traceparent.unwrap_or(""));
+        call.arg(GROUP).arg(options.capacity_bytes);
+        Ok(call)
+    }
+
+    async fn enqueued(&self, call: &ScriptInvocation<'_>) -> Result<Enqueued, QueueError> {
+        enqueued(self.reply(call).await?)
+    }
+
+    async fn reply(&self, call: &ScriptInvocation<'_>) -> Result<(String, u64), QueueError> {
+        self.store.write(call).await
     }
 
     /// The record of a task; `None` when it has none, or none any more.
@@ -134,7 +195,7 @@ impl Queue {
         self.store.last_request().await
     }
 
-    /// The number of tasks in each state.
+    /// The number of tasks in each state, and their bytes.
     ///
     /// # Errors
     ///
@@ -142,10 +203,11 @@ impl Queue {
     pub async fn depths(&self) -> Result<Depths, QueueError> {
         let (keys, mut redis) = (&self.store.keys, self.store.commands.clone());
         let mut pipe = redis::pipe();
-        pipe.xlen(&keys.stream).zcard(&keys.delayed).zcard(&keys.dead);
-        let (all, retrying, dead): (u64, u64, u64) = pipe.query_async(&mut redis).await?;
+        pipe.xlen(&keys.stream).zcard(&keys.delayed).zcard(&keys.dead).hget(&keys.bytes, "waiting");
+        let (all, retrying, dead, bytes): (u64, u64, u64, Option<u64>) = pipe.query_async(&mut redis).await?;
         let running = self.running().await?;
-        Ok(Depths { queued: all.saturating_sub(running), running, retrying, dead })
+        let (queued, bytes) = (all.saturating_sub(running), bytes.unwrap_or(0));
+        Ok(Depths { queued, running, retrying, dead, bytes })
     }
 
     async fn running(&self) -> Result<u64, QueueError> {
@@ -200,7 +262,7 @@ impl Queue {
     pub async fn replay(&self, id: &str) -> Result<bool, QueueError> {
         let keys = &self.store.keys;
         let mut call = SCRIPTS.replay.key(keys.record(id));
-        call.key(&keys.stream).key(&keys.last_request).key(&keys.dead).arg(id);
+        call.key(&keys.stream).key(&keys.last_request).key(&keys.dead).key(&keys.bytes).arg(id);
         Ok(call.invoke_async(&mut self.store.commands.clone()).await?)
     }
 
@@ -213,5 +275,14 @@ impl Queue {
     /// How this queue treats its tasks.
     pub fn options(&self) -> &QueueOptions {
         &self.store.options
+    }
+}
+
+fn enqueued((reply, number): (String, u64)) -> Result<Enqueued, QueueError> {
+    match reply.as_str() {
+        "created" => Ok(Enqueued { number, created: true }),
+        "known" => Ok(Enqueued { number, created: false }),
+        "full" => Err(QueueError::Full),
+        _ => Err(QueueError::Reply(reply)),
     }
 }

@@ -1,6 +1,7 @@
 //! The runs of one worker, and the renewal of their leases.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
@@ -15,9 +16,17 @@ use crate::store::{GROUP, Store};
 /// Maximum number of leases that one script renews.
 const RENEWAL_BATCH: usize = 100;
 
-/// The runs of one worker, by lease.
+/// The runs of one worker.
 #[derive(Clone, Default)]
-pub(crate) struct Running(Arc<Mutex<HashMap<String, Lease>>>);
+pub(crate) struct Running(Arc<Runs>);
+
+#[derive(Default)]
+struct Runs {
+    /// By token.
+    leases: Mutex<HashMap<String, Lease>>,
+    /// Whether a run ended since the last [`Running::take_lost`] because its lease was lost.
+    lost: AtomicBool,
+}
 
 impl Running {
     pub(crate) fn add(&self, lease: Lease) {
@@ -26,11 +35,17 @@ impl Running {
 
     pub(crate) fn remove(&self, lease: &Lease) {
         self.leases().remove(lease.token());
+        self.0.lost.fetch_or(lease.is_lost(), Ordering::Relaxed);
     }
 
-    /// Whether a run was begun from this entry of the stream.
+    /// Whether a run that was begun from this entry of the stream has its lease yet.
     pub(crate) fn has_entry(&self, entry: &str) -> bool {
-        self.leases().values().any(|lease| lease.entry() == entry)
+        self.leases().values().any(|lease| lease.entry() == entry && !lease.is_lost())
+    }
+
+    /// Whether a run lost its lease since the last call.
+    pub(crate) fn take_lost(&self) -> bool {
+        self.0.lost.swap(false, Ordering::Relaxed)
     }
 
     /// Requeues a task that was begun and whose job is not called, so that another worker can run it at once.
@@ -52,22 +67,27 @@ impl Running {
             if stopped.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return;
             }
-            let leases: Vec<Lease> = self.leases().values().cloned().collect();
             let asked = Instant::now();
-            match renew(&leases, store, consumer).await {
+            match self.renew_leases(store, consumer).await {
                 Ok(()) => renewed = asked,
                 Err(error) => {
                     tracing::warn!(error = causes(&error), "leases not renewed");
                     if renewed.elapsed() >= timeout {
-                        leases.iter().for_each(Lease::declare_lost);
+                        self.leases().values().for_each(Lease::declare_lost);
                     }
                 }
             }
         }
     }
 
+    /// Renews the leases of all runs. Those that are not current any more are declared lost.
+    pub(crate) async fn renew_leases(&self, store: &Store, consumer: &str) -> Result<(), QueueError> {
+        let leases: Vec<Lease> = self.leases().values().cloned().collect();
+        renew(&leases, store, consumer).await
+    }
+
     fn leases(&self) -> MutexGuard<'_, HashMap<String, Lease>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

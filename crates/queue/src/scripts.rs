@@ -8,21 +8,45 @@ use std::time::Duration;
 use redis::Script;
 
 macro_rules! scripts {
-    ($($name:ident),+) => {
+    ($($name:ident: $kind:ident $file:literal),+ $(,)?) => {
         pub(crate) struct Scripts {
             $(pub(crate) $name: Script,)+
         }
 
         pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
-            $($name: Script::new(concat!(
-                include_str!("scripts/task.lua"),
-                include_str!(concat!("scripts/", stringify!($name), ".lua"))
-            )),)+
+            $($name: $kind(include_str!(concat!("scripts/", $file))),)+
         });
     };
 }
 
-scripts!(ack, begin, enqueue, progress, promote, prune_consumers, release, renew, replay);
+scripts! {
+    ack: essential "ack.lua",
+    begin: essential "begin.lua",
+    claim: essential "claim.lua",
+    enqueue: refusable "enqueue.lua",
+    follow_up: essential "enqueue.lua",
+    join: essential "join.lua",
+    latest: essential "latest.lua",
+    progress: essential "progress.lua",
+    promote: essential "promote.lua",
+    prune_consumers: essential "prune_consumers.lua",
+    release: essential "release.lua",
+    renew: essential "renew.lua",
+    replay: refusable "replay.lua",
+}
+
+/// Functions that the scripts share.
+const SHARED: &str = include_str!("scripts/task.lua");
+
+/// A script that begins or ends work. It runs when Redis is out of memory too, or a full queue could not drain.
+pub(crate) fn essential(lua: &str) -> Script {
+    Script::new(&["#!lua flags=allow-oom\n", SHARED, lua].concat())
+}
+
+/// A script that adds work. Redis refuses its first write when it is out of memory.
+fn refusable(lua: &str) -> Script {
+    Script::new(&[SHARED, lua].concat())
+}
 
 /// A duration as the scripts take it.
 pub(crate) fn millis(duration: Duration) -> u64 {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pricing_harness::queue_bench::{QueueBench, quick};
-use pricing_harness::waiting::eventually;
+use pricing_harness::waiting::{eventually, poll};
 use pricing_queue::{QueueOptions, TaskState};
 use redis::AsyncCommands as _;
 
@@ -74,7 +74,12 @@ async fn a_run_that_was_taken_over_ends_and_changes_nothing() {
     // Another worker's lease, as after a pause of this one for longer than the visibility timeout.
     let record = bench.redis.key("queue:{bench}:task:t");
     let mut redis = bench.redis.connection().await;
-    let _: () = redis.hset(&record, "lease", "someone else").await.unwrap();
+    let entry: String = redis.hget(&record, "entry").await.unwrap();
+    let _: redis::Value = redis
+        .xclaim(bench.redis.key("queue:{bench}:stream"), "workers", "someone", 0, &[entry])
+        .await
+        .unwrap();
+    let _: () = redis.hset(&record, "lease", "someone:0123").await.unwrap();
     bench.script.gate.add_permits(1);
     worker.stop().await;
     assert_eq!(bench.record("t").await.state, TaskState::Running);
@@ -190,7 +195,8 @@ async fn a_task_whose_record_is_gone_troubles_nobody() {
     let _: u64 = redis.del(record("waiting")).await.unwrap();
     assert!(!bench.queue.replay("waiting").await.unwrap());
     eventually(Duration::from_secs(10), "an empty queue", async || {
-        (bench.queue.depths().await.unwrap() == pricing_queue::Depths::default()).then_some(())
+        let depths = bench.queue.depths().await.unwrap();
+        (depths.queued + depths.running + depths.retrying + depths.dead == 0).then_some(())
     })
     .await;
     worker.stop().await;
@@ -213,7 +219,8 @@ async fn what_was_read_on_a_connection_that_broke_is_begun_at_once() {
     assert_eq!(read.keys[0].ids.len(), 1);
     // Perhaps it was begun even, and the answer was lost: that must not count as a run that ended its worker.
     let record = bench.redis.key("queue:{bench}:task:read");
-    let begun = [("state", "running"), ("lease", "w:0123"), ("deliveries", "1")];
+    let lease = format!("w:0123@{}", redis_id(&bench).await);
+    let begun = [("state", "running"), ("lease", &lease), ("deliveries", "1")];
     let _: () = redis.hset_multiple(&record, &begun).await.unwrap();
     let kill = ["KILL", "TYPE", "normal", "SKIPME", "yes"];
     let _: i64 = redis::cmd("CLIENT").arg(&kill).query_async(&mut redis).await.unwrap();
@@ -226,5 +233,117 @@ async fn what_was_read_on_a_connection_that_broke_is_begun_at_once() {
     assert_eq!(bench.script.runs("under way"), 1);
     let deliveries: u32 = bench.redis.connection().await.hget(&record, "deliveries").await.unwrap();
     assert_eq!(deliveries, 1);
+    worker.stop().await;
+}
+
+/// Has a consumer fetch `count` entries and vanish.
+async fn fetch_as(bench: &QueueBench, consumer: &str, count: usize) -> Vec<String> {
+    let mut redis = bench.redis.connection().await;
+    let stream = bench.redis.key("queue:{bench}:stream");
+    let _: Result<(), _> = redis.xgroup_create_mkstream(&stream, "workers", "0").await;
+    let options = redis::streams::StreamReadOptions::default().group("workers", consumer).count(count);
+    let read: redis::streams::StreamReadReply =
+        redis.xread_options(&[stream], &[">"], &options).await.unwrap();
+    read.keys.into_iter().flat_map(|key| key.ids).map(|entry| entry.id).collect()
+}
+
+/// Makes the entries look as if their consumer had been silent for an hour.
+async fn age(bench: &QueueBench, consumer: &str, entries: &[String]) {
+    let mut xclaim = redis::cmd("XCLAIM");
+    xclaim.arg(bench.redis.key("queue:{bench}:stream")).arg(&["workers", consumer, "0"]).arg(entries);
+    xclaim.arg(&["IDLE", "3600000", "JUSTID"]);
+    let _: redis::Value = xclaim.query_async(&mut bench.redis.connection().await).await.unwrap();
+}
+
+/// The name of the Redis, as leases have it.
+async fn redis_id(bench: &QueueBench) -> String {
+    let mut info = redis::cmd("INFO");
+    let info: redis::InfoDict =
+        info.arg("replication").query_async(&mut bench.redis.connection().await).await.unwrap();
+    info.get("master_replid").unwrap()
+}
+
+/// Makes a task look as if it had ended two workers, each in the middle of a run.
+async fn suspect(bench: &QueueBench, id: &str) {
+    let record = bench.redis.key(&format!("queue:{{bench}}:task:{id}"));
+    let lease = format!("gone:0123@{}", redis_id(bench).await);
+    let begun = [("state", "running"), ("lease", &lease), ("deliveries", "2"), ("attempts", "2")];
+    let _: () = bench.redis.connection().await.hset_multiple(record, &begun).await.unwrap();
+}
+
+#[tokio::test]
+async fn suspects_run_alone_also_when_they_are_read_again_after_a_reconnect() {
+    let bench =
+        QueueBench::start(QueueOptions { visibility_timeout: Duration::from_secs(60), ..quick() }).await;
+    for id in ["a", "b"] {
+        bench.enqueue(id, "wait").await;
+    }
+    // As if this worker had read them, and its connection had broken before it began them.
+    fetch_as(&bench, "w", 2).await;
+    for id in ["a", "b"] {
+        suspect(&bench, id).await;
+    }
+    let worker = bench.worker("w");
+    eventually(Duration::from_secs(20), "a run", async || {
+        (bench.script.runs("a") + bench.script.runs("b") > 0).then_some(())
+    })
+    .await;
+    let both = poll(Duration::from_secs(2), async || {
+        (bench.script.runs("a") + bench.script.runs("b") > 1).then_some(())
+    })
+    .await;
+    assert!(both.is_none(), "two suspects run beside each other: if one ends the worker, both die");
+    bench.script.gate.add_permits(2);
+    for id in ["a", "b"] {
+        bench.wait_for(id, TaskState::Succeeded).await;
+    }
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_claimed_entry_that_is_not_begun_at_shutdown_is_released_at_once() {
+    let bench =
+        QueueBench::start(QueueOptions { visibility_timeout: Duration::from_secs(60), ..quick() }).await;
+    bench.enqueue("suspect", "ok").await;
+    let entries = fetch_as(&bench, "dead", 1).await;
+    suspect(&bench, "suspect").await;
+    let first = bench.worker("first");
+    bench.enqueue("under way", "wait").await;
+    bench.wait_for_runs("under way", 1).await;
+    age(&bench, "dead", &entries).await; // it must run alone, so it waits for the run under way
+    let mut redis = bench.redis.connection().await;
+    let stream = bench.redis.key("queue:{bench}:stream");
+    eventually(Duration::from_secs(20), "the worker to claim it", async || {
+        let pending: redis::streams::StreamPendingCountReply =
+            redis.xpending_count(&stream, "workers", &entries[0], &entries[0], 1).await.unwrap();
+        (pending.ids.first()?.consumer == "first").then_some(())
+    })
+    .await;
+    let stopping = tokio::spawn(first.stop());
+    let second = bench.worker("second");
+    let ended = bench.wait_for("suspect", TaskState::Succeeded).await;
+    assert_eq!(ended.attempts, 3);
+    let record = bench.redis.key("queue:{bench}:task:suspect");
+    let deliveries: u32 = redis.hget(record, "deliveries").await.unwrap();
+    assert_eq!(deliveries, 3, "the deliveries before it still count");
+    bench.script.gate.add_permits(1);
+    stopping.await.unwrap();
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_worker_is_found_at_once_however_many_entries_are_pending() {
+    let options = QueueOptions { concurrency: 1, visibility_timeout: Duration::from_secs(60), ..quick() };
+    let bench = QueueBench::start(options).await;
+    for n in 0..2_500 {
+        bench.enqueue(&format!("t{n}"), "ok").await;
+    }
+    let entries = fetch_as(&bench, "busy", 2_500).await;
+    age(&bench, "silent", &entries[2_499..]).await;
+    let worker = bench.worker("w");
+    eventually(Duration::from_secs(5), "the entry of the silent worker to be run", async || {
+        (bench.script.runs("t2499") > 0).then_some(())
+    })
+    .await;
     worker.stop().await;
 }

@@ -154,7 +154,7 @@ async fn the_dead_list_keeps_the_latest() {
 
 #[tokio::test]
 async fn a_full_queue_refuses_and_forgets_nothing() {
-    let bench = QueueBench::start(QueueOptions { capacity: 2, ..quick() }).await;
+    let bench = QueueBench::start(QueueOptions { capacity_bytes: 2_100, ..quick() }).await;
     bench.enqueue("a", "ok").await;
     bench.enqueue("b", "ok").await;
     let refused = bench.queue.enqueue(NewTask { id: "c", payload: "ok", traceparent: None }).await;

@@ -55,7 +55,7 @@ impl Command {
     pub async fn run(&self, config: &Config) -> Result<()> {
         match self {
             Self::Healthcheck => Ok(admin::check_health(config.metrics_addr)?),
-            Self::Tasks(command) => command.run(config.queue()?.queue()).await,
+            Self::Tasks(command) => command.run(config.recalculations()?.queue()).await,
         }
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use clap::value_parser;
 use pricing_core::cache::CacheSettings;
 use pricing_core::catalogue::DatabaseSettings;
-use pricing_core::recalculation::RecalculationQueue;
+use pricing_core::recalculation::{QueueSettings, RecalculationQueue};
 use pricing_core::redis::{Redis, RedisSettings};
 use pricing_core::simulation::Simulation;
 use pricing_queue::QueueOptions;
@@ -38,8 +38,13 @@ pub struct Config {
     /// Seconds that runs may go on after SIGTERM
     #[arg(long, env, default_value_t = 20, value_parser = value_parser!(u64).range(0..=3_600))]
     pub drain_timeout_seconds: u64,
+    /// Days that the history of list prices is kept
+    #[arg(long, env, default_value_t = 400, value_parser = value_parser!(u32).range(1..=36_500))]
+    pub history_days: u32,
     #[command(flatten)]
     pub redis: RedisSettings,
+    #[command(flatten)]
+    pub queue: QueueSettings,
     #[command(flatten)]
     pub database: DatabaseSettings,
     #[command(flatten)]
@@ -69,7 +74,7 @@ impl Config {
     /// # Errors
     ///
     /// When a setting is wrong.
-    pub fn queue(&self) -> Result<RecalculationQueue> {
+    pub fn recalculations(&self) -> Result<RecalculationQueue> {
         Ok(self.queue_on(&Redis::new(&self.redis)?))
     }
 
@@ -79,7 +84,7 @@ impl Config {
             max_retries: self.retry_max,
             retry_delay: Duration::from_secs(self.retry_delay_seconds),
             visibility_timeout: Duration::from_secs(self.visibility_timeout_seconds),
-            ..QueueOptions::default()
+            ..self.queue.options()
         };
         RecalculationQueue::new(redis, options)
     }

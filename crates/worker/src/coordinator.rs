@@ -1,5 +1,7 @@
 //! One recalculation of all prices: the lock, the scans, the follow-up.
 
+use std::sync::Arc;
+
 use pricing_core::causes::causes;
 use pricing_core::ids::TaskId;
 use pricing_core::recalculation::RecalculationQueue;
@@ -21,7 +23,7 @@ const MAX_SCANS: i64 = 3;
 pub(crate) struct Coordinator {
     pub(crate) lock: RecalculationLock,
     pub(crate) queue: RecalculationQueue,
-    pub(crate) scanner: Scanner,
+    pub(crate) scanner: Arc<Scanner>,
     /// Cancelled when the process is to end.
     pub(crate) closing: CancellationToken,
 }
@@ -51,22 +53,22 @@ impl Coordinator {
             self.scanner.simulation.external_call()?;
             let mut scan = 1;
             loop {
-                let covers = lease.last_request().await?;
+                let covers = lease.last_request().await?.ok_or(RecalculationError::LeaseLost)?;
                 let span = info_span!(
                     "scan",
                     pricing.scan = scan,
                     pricing.covers = integer(covers),
                     pricing.products = Empty,
                 );
-                let updated_count = self.scanner.scan(task, lease, &self.closing).instrument(span).await?;
+                let scanned = self.scanner.scan(task, lease, &self.closing).instrument(span).await?;
                 match guard.release_if_covered(covers).await? {
-                    Release::Released => return Ok(updated_count),
+                    Release::Released => return Ok(scanned),
                     Release::NewerRequests if scan < MAX_SCANS => scan += 1,
                     Release::NewerRequests => {
                         self.follow_up(&guard.follow_up_id(), "requests went on during three scans").await?;
                         // Lost to the follow-up if that has begun: then it covers the newer requests.
                         guard.release_anyway(covers).await?;
-                        return Ok(updated_count);
+                        return Ok(scanned);
                     }
                     Release::Lost => return Err(RecalculationError::LockLost),
                 }
@@ -84,7 +86,7 @@ impl Coordinator {
         {
             tracing::warn!(error = %causes(&error), "lock not released: it is held until it expires");
         }
-        Ok(Outcome::Updated { updated_count: scanned? })
+        Ok(Outcome::Updated(scanned?))
     }
 
     /// Gives up on a task for good: releases its lock, and enqueues a follow-up if requests were skipped
@@ -94,9 +96,9 @@ impl Coordinator {
             Forfeit::Superseded => return Ok(false),
             Forfeit::Covered => {}
             Forfeit::Open => {
-                // A task dies once under a number: a replay gives it a new one.
-                let id = TaskId::parse(format!("instead-of.{}", lease.record().number));
-                let id = id.expect("invariant: a prefix and digits are a task id");
+                // The same id when this run repeats the step, and no other task's.
+                let id = TaskId::parse(format!("instead-of.{:016x}", lease.nonce()));
+                let id = id.expect("invariant: a prefix and hexadecimal digits are a task id");
                 self.follow_up(&id, "in place of a dead task").await?;
             }
         }

@@ -1,22 +1,26 @@
 //! The job that apalis runs for each task.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use apalis::prelude::{AbortError, BoxDynError, Data, DeferredError};
 use pricing_core::causes::causes;
 use pricing_core::clock::{millis, now_ms};
 use pricing_core::ids::TaskId;
-use pricing_core::recalculation::QUEUE;
-use pricing_core::recalculation::Recalculation;
+use pricing_core::recalculation::{InvalidPayload, QUEUE, Recalculation};
 use pricing_core::trace::{continue_trace, integer, mark_failed};
-use pricing_queue::{Lease, OnDead};
+use pricing_queue::{DeferFor, Lease, OnDead};
 use tracing::field::Empty;
 use tracing::{Span, info_span};
 
 use crate::coordinator::Coordinator;
 use crate::metrics;
 use crate::outcome::{Outcome, RecalculationError, Treatment, outcome_name};
+
+/// How long a task of another schema waits for a build that can read it, before it is dead.
+const SCHEMA_PATIENCE: Duration = Duration::from_secs(60 * 60);
+/// Time until it is tried again.
+const SCHEMA_DELAY: Duration = Duration::from_secs(5);
 
 /// The span of a run, in the trace of its task.
 pub(crate) fn span(lease: &Lease) -> Span {
@@ -41,7 +45,7 @@ pub(crate) fn span(lease: &Lease) -> Span {
 /// Runs one task: decodes its payload and recalculates.
 ///
 /// The error tells the queue how to treat the task: [`AbortError`] dead-letters it, [`DeferredError`] requeues
-/// it, any other error has it retried.
+/// it, [`DeferFor`] requeues it after a delay, any other error has it retried.
 pub(crate) async fn recalculate(
     payload: String,
     lease: Data<Lease>,
@@ -57,7 +61,7 @@ pub(crate) async fn recalculate(
 }
 
 async fn run(payload: &str, lease: &Lease, coordinator: &Coordinator) -> Result<Outcome, RecalculationError> {
-    let request = Recalculation::decode(payload)?;
+    let request = decode(payload, lease.age())?;
     let task = TaskId::parse(lease.record().id.as_str())?;
     let outcome = coordinator.recalculate(&task, lease).await?;
     let updated_count = outcome.updated_count();
@@ -74,11 +78,19 @@ async fn run(payload: &str, lease: &Lease, coordinator: &Coordinator) -> Result<
     Ok(outcome)
 }
 
+/// Decodes the payload of a task of this age.
+fn decode(payload: &str, age: Duration) -> Result<Recalculation, RecalculationError> {
+    Recalculation::decode(payload).map_err(|error| match error {
+        InvalidPayload::Schema(_) if age < SCHEMA_PATIENCE => RecalculationError::UnknownSchema(error),
+        _ => error.into(),
+    })
+}
+
 /// Logs a failure, here and nowhere else, and tells the queue how to treat the task.
 fn report(error: RecalculationError, lease: &Lease) -> BoxDynError {
     let (task_id, attempt) = (lease.record().id.as_str(), lease.record().attempts);
     let treatment = error.treatment();
-    if treatment != Treatment::Requeue {
+    if !matches!(treatment, Treatment::Requeue | Treatment::Defer) {
         mark_failed(&Span::current(), &error);
         metrics::run_failed(treatment == Treatment::Retry);
     }
@@ -86,6 +98,10 @@ fn report(error: RecalculationError, lease: &Lease) -> BoxDynError {
         Treatment::Requeue => {
             tracing::info!(task_id, attempt, "recalculation interrupted; its task is requeued");
             DeferredError::new(error).into()
+        }
+        Treatment::Defer => {
+            tracing::warn!(task_id, attempt, error = %causes(&error), "task left to a worker that can read it");
+            DeferFor { delay: SCHEMA_DELAY, error: error.into() }.into()
         }
         Treatment::Retry => {
             let retries_left = lease.retries_left();
@@ -107,11 +123,9 @@ pub(crate) fn on_dead(coordinator: Arc<Coordinator>) -> OnDead {
     Arc::new(move |lease, error| {
         let coordinator = coordinator.clone();
         Box::pin(async move {
+            // A task that cannot be read as well: a message may have been dropped trusting it while it waited.
             let record = lease.record();
-            // A task that is no recalculation never held the lock, so no request trusted it.
-            let is_recalculation =
-                Recalculation::decode(&record.payload).is_ok() && TaskId::parse(record.id.as_str()).is_ok();
-            if is_recalculation && !coordinator.forfeit(&lease).await? {
+            if !coordinator.forfeit(&lease).await? {
                 return Ok(());
             }
             tracing::error!(
@@ -124,4 +138,19 @@ pub(crate) fn on_dead(coordinator: Arc<Coordinator>) -> OnDead {
             Ok(())
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_of_another_schema_waits_an_hour_for_a_build_that_reads_it() {
+        let decode = |payload, minutes: u64| decode(payload, Duration::from_secs(60 * minutes)).unwrap_err();
+        for schema in [r#"{"schema":0}"#, r#"{"schema":2,"why":"x"}"#] {
+            assert!(matches!(decode(schema, 59), RecalculationError::UnknownSchema(_)), "{schema}");
+            assert!(matches!(decode(schema, 60), RecalculationError::Payload(_)), "{schema}");
+        }
+        assert!(matches!(decode("garbage", 0), RecalculationError::Payload(_)));
+    }
 }

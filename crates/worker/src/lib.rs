@@ -1,11 +1,13 @@
 //! The slow write path: runs recalculations, one at a time over all workers.
 //!
 //! `job` is the function that apalis runs for each task. It calls the `coordinator`, which takes the [`lock`] and
-//! has the catalogue scanned (`scan`). `run` connects them to the queue.
+//! has the catalogue scanned (`scan`). `follow` brings single changes of the catalogue to the cache, without any task.
+//! `run` connects them to the queue and to Redis.
 
 mod job;
 
 mod coordinator;
+mod follow;
 pub mod lock;
 mod scan;
 

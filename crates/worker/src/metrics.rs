@@ -17,6 +17,8 @@ const QUEUE_FILL: &str = "pricing_queue_fill_ratio";
 const FAILURES: &str = "pricing_task_failures_total";
 const RETRIES: &str = "pricing_task_retries_total";
 const DEAD: &str = "pricing_tasks_dead_total";
+const CHANGE_TO_PRICE: &str = "pricing_change_to_price_seconds";
+const ROWS_SKIPPED: &str = "pricing_rows_skipped_total";
 const LOCK: &str = "pricing_lock_requests_total";
 const LOCK_LOST: &str = "pricing_lock_lost_total";
 
@@ -31,6 +33,7 @@ pub fn install() -> anyhow::Result<Metrics> {
     let metrics = Metrics::install(&[
         (DURATION, SLOW_BUCKETS),
         (EVENT_TO_PRICE, SLOW_BUCKETS),
+        (CHANGE_TO_PRICE, SLOW_BUCKETS),
         (QUEUE_WAIT, SLOW_BUCKETS),
     ])
     .context("metrics")?;
@@ -42,6 +45,12 @@ pub fn install() -> anyhow::Result<Metrics> {
         Unit::Seconds,
         "Time from a request to its prices, by the clocks of two hosts"
     );
+    describe_histogram!(
+        CHANGE_TO_PRICE,
+        Unit::Seconds,
+        "Time from a change of the catalogue to its cache entry, by the clocks of two hosts"
+    );
+    describe_counter!(ROWS_SKIPPED, "Rows that a recalculation skipped, by reason");
     describe_histogram!(QUEUE_WAIT, Unit::Seconds, "Time a task was ready before its run began");
     describe_gauge!(QUEUE_DEPTH, "Tasks, by state");
     describe_gauge!(
@@ -75,6 +84,15 @@ pub(crate) fn event_to_price(millis: i64) {
     histogram!(EVENT_TO_PRICE).record(millis.max(0) as f64 / 1e3);
 }
 
+#[expect(clippy::cast_precision_loss, reason = "a histogram takes doubles")]
+pub(crate) fn change_to_price(millis: i64) {
+    histogram!(CHANGE_TO_PRICE).record(millis.max(0) as f64 / 1e3);
+}
+
+pub(crate) fn rows_skipped(reason: &'static str, count: u64) {
+    counter!(ROWS_SKIPPED, "reason" => reason).increment(count);
+}
+
 pub(crate) fn products(count: u64) {
     counter!(PRODUCTS).increment(count);
 }
@@ -106,7 +124,6 @@ pub(crate) fn depths(depths: Depths, options: &QueueOptions) {
     for (state, depth) in states {
         gauge!(QUEUE_DEPTH, "state" => state).set(depth as f64);
     }
-    let stream = depths.queued + depths.running;
-    gauge!(QUEUE_FILL, "list" => "stream").set(stream as f64 / options.capacity as f64);
+    gauge!(QUEUE_FILL, "list" => "stream").set(depths.bytes as f64 / options.capacity_bytes as f64);
     gauge!(QUEUE_FILL, "list" => "dead").set(depths.dead as f64 / options.dead_capacity as f64);
 }

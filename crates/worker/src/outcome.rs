@@ -8,17 +8,14 @@ use pricing_queue::QueueError;
 use serde::Serialize;
 
 use crate::lock::LockError;
-use crate::scan::ScanError;
+use crate::scan::{ScanError, Scanned};
 
 /// The result of a recalculation, as the task's record holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub(crate) enum Outcome {
     /// All prices were recalculated.
-    Updated {
-        /// Number of products.
-        updated_count: u64,
-    },
+    Updated(Scanned),
     Skipped {
         reason: SkipReason,
     },
@@ -31,7 +28,7 @@ impl Outcome {
 
     pub(crate) fn updated_count(self) -> Option<u64> {
         match self {
-            Self::Updated { updated_count } => Some(updated_count),
+            Self::Updated(scanned) => Some(scanned.updated_count),
             Self::Skipped { .. } => None,
         }
     }
@@ -52,6 +49,9 @@ pub(crate) enum SkipReason {
 pub(crate) enum RecalculationError {
     #[error("the payload cannot be decoded")]
     Payload(#[from] InvalidPayload),
+    /// Another build may read it.
+    #[error("the payload cannot be decoded")]
+    UnknownSchema(#[source] InvalidPayload),
     #[error("the task id is invalid")]
     TaskId(#[from] InvalidId),
     #[error(transparent)]
@@ -79,12 +79,15 @@ pub(crate) enum Treatment {
     DeadLetter,
     /// Requeue it: the run was interrupted.
     Requeue,
+    /// Requeue it after a delay: another worker may be able to run it.
+    Defer,
 }
 
 impl RecalculationError {
     pub(crate) fn treatment(&self) -> Treatment {
         match self {
             Self::Scan(ScanError::Interrupted) => Treatment::Requeue,
+            Self::UnknownSchema(_) => Treatment::Defer,
             Self::Payload(_)
             | Self::TaskId(_)
             | Self::Scan(ScanError::NoDefaultMarket | ScanError::Catalogue(CatalogueError::Invalid { .. })) => {
@@ -98,11 +101,11 @@ impl RecalculationError {
 /// The name of a run's outcome in metrics, spans and log lines.
 pub(crate) fn outcome_name(ended: &Result<Outcome, RecalculationError>) -> &'static str {
     match ended {
-        Ok(Outcome::Updated { .. }) => "updated",
+        Ok(Outcome::Updated(_)) => "updated",
         Ok(Outcome::Skipped { reason: SkipReason::LockHeldByAnotherWorker }) => "skipped_lock_held",
         Ok(Outcome::Skipped { reason: SkipReason::CoveredByANewerRecalculation }) => "skipped_covered",
         Err(error) => match error.treatment() {
-            Treatment::Requeue => "requeued",
+            Treatment::Requeue | Treatment::Defer => "requeued",
             Treatment::Retry | Treatment::DeadLetter => "failed",
         },
     }
@@ -121,8 +124,8 @@ mod tests {
     fn outcomes_read_as_the_contract_says() {
         let json = |outcome| serde_json::to_string(&outcome).unwrap();
         assert_eq!(
-            json(Outcome::Updated { updated_count: 900 }),
-            r#"{"status":"updated","updated_count":900}"#
+            json(Outcome::Updated(Scanned { updated_count: 900, changed_count: 12, ..Scanned::default() })),
+            r#"{"status":"updated","updated_count":900,"changed_count":12,"invalid_count":0}"#
         );
         assert_eq!(
             json(Outcome::Skipped { reason: SkipReason::LockHeldByAnotherWorker }),
@@ -140,7 +143,9 @@ mod tests {
             io::Error::from(io::ErrorKind::ConnectionReset).into()
         }
         let invalid = CatalogueError::Invalid { what: "price", key: "P-1".to_owned() };
-        let table: [(RecalculationError, Treatment, &str); 15] = [
+        let newer = Recalculation::decode(r#"{"schema":2}"#).unwrap_err();
+        let table: [(RecalculationError, Treatment, &str); 16] = [
+            (RecalculationError::UnknownSchema(newer), Treatment::Defer, "requeued"),
             (Recalculation::decode("garbage").unwrap_err().into(), Treatment::DeadLetter, "failed"),
             (Recalculation::decode(r#"{"schema":2}"#).unwrap_err().into(), Treatment::DeadLetter, "failed"),
             (TaskId::parse("a b").unwrap_err().into(), Treatment::DeadLetter, "failed"),

@@ -7,6 +7,8 @@ use anyhow::{Result, bail};
 use apalis::prelude::{WorkerBuilder, WorkerContext};
 use pricing_core::cache::PriceCache;
 use pricing_core::catalogue::Catalogue;
+use pricing_core::causes::causes;
+use pricing_core::clock::now_ms;
 use pricing_core::ids::TaskId;
 use pricing_core::price::Policy;
 use pricing_core::recalculation::RecalculationQueue;
@@ -22,13 +24,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::coordinator::Coordinator;
+use crate::follow::Follower;
 use crate::job;
 use crate::lock::RecalculationLock;
 use crate::metrics;
-use crate::scan::Scanner;
+use crate::scan::{STATEMENT_TIMEOUT, Scanner, in_time};
 
 /// How often the depths of the queue are measured.
 const DEPTH_PERIOD: Duration = Duration::from_secs(5);
+/// How often old entries of the history are removed.
+const PRUNE_PERIOD: Duration = Duration::from_secs(60 * 60);
 /// Maximum time to requeue the tasks of aborted runs.
 const REQUEUE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -37,8 +42,9 @@ pub struct Worker {
     redis: Redis,
     queue: RecalculationQueue,
     lock: RecalculationLock,
-    scanner: Scanner,
+    scanner: Arc<Scanner>,
     drain: Duration,
+    history: Duration,
 }
 
 impl Worker {
@@ -49,18 +55,19 @@ impl Worker {
     /// When a setting is wrong or the database is away.
     pub async fn open(config: &Config) -> Result<Self> {
         let redis = Redis::new(&config.redis)?;
-        let catalogue = Catalogue::open(&config.database).await?;
+        let catalogue = Catalogue::open(&config.database, STATEMENT_TIMEOUT).await?;
         let queue = config.queue_on(&redis);
         let lock_ttl = Duration::from_secs(config.lock_ttl_seconds);
         Ok(Self {
             lock: RecalculationLock::new(&redis, lock_ttl),
-            scanner: Scanner {
+            scanner: Arc::new(Scanner {
                 catalogue,
                 cache: PriceCache::new(&redis, config.cache).patient(&redis),
                 simulation: config.simulation,
                 policy: Policy::default(),
-            },
+            }),
             drain: Duration::from_secs(config.drain_timeout_seconds),
+            history: Duration::from_secs(u64::from(config.history_days) * 24 * 60 * 60),
             queue,
             redis,
         })
@@ -75,14 +82,17 @@ impl Worker {
 ///
 /// When a part of the process ends by itself, or tasks cannot be requeued.
 pub async fn run(port: TcpListener, worker: Worker, metrics: Metrics, shutdown: Shutdown) -> Result<()> {
-    let Worker { redis, queue, lock, scanner, drain } = worker;
+    let Worker { redis, queue, lock, scanner, drain, history } = worker;
     let mut parts = Supervisor::new(shutdown);
     let (heartbeat, closing) = (Heartbeat::new("the task consumer"), parts.shutdown());
     let catalogue = Some(scanner.catalogue.clone());
     let health = Health::new(closing.clone(), &[&heartbeat], redis.commands.clone(), catalogue);
     parts.background("the upkeep of metrics", metrics.clone().upkeep());
+    parts.background("the watch over the primary of Redis", redis.follow_primary());
     parts.background("the metrics port", admin::serve(port, health.clone(), metrics));
     parts.background("the measuring of depths", measure_depths(queue.queue().clone()));
+    parts.background("the pruning of the history", prune_history(scanner.catalogue.clone(), history));
+    parts.part("the follower of changes", Follower::new(scanner.clone()).run(closing.clone()));
     let jobs = queue.queue().clone();
     let coordinator = Coordinator { lock, queue, scanner, closing: closing.clone() };
     parts.part(heartbeat.name(), run_jobs(jobs, Arc::new(coordinator), heartbeat, drain, closing));
@@ -130,6 +140,25 @@ async fn measure_depths(queue: Queue) {
         match queue.depths().await {
             Ok(depths) => metrics::depths(depths, queue.options()),
             Err(error) => tracing::debug!(%error, "the depths of the queue are unknown"),
+        }
+    }
+}
+
+/// Removes entries of the history that are older than `kept`, in bounded steps.
+async fn prune_history(catalogue: Catalogue, kept: Duration) {
+    let mut period = tokio::time::interval(PRUNE_PERIOD);
+    loop {
+        period.tick().await;
+        let before = now_ms() - i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
+        loop {
+            match in_time(catalogue.prune_history(before)).await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(error = %causes(&error), "the history was not pruned; tried again in an hour");
+                    break;
+                }
+            }
         }
     }
 }

@@ -2,24 +2,30 @@
 //! one lookup.
 
 use std::borrow::Borrow;
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::Counter;
 use moka::future::Cache;
-use pricing_core::cache::Entry;
+use pricing_core::cache::{Entry, PriceCache, ReadAt};
 use pricing_core::catalogue::{Catalogue, CatalogueError};
 use pricing_core::ids::{Location, ProductId};
 use pricing_core::price::{Market, Product};
 use pricing_core::simulation::Simulation;
+use pricing_core::trace::redis_span;
 use tokio::time::timeout;
 
-use super::breaker::{Admission, Breaker};
+use super::breaker::{Admission, Breaker, attempt};
 use crate::metrics::{Dependency, database_lookups};
 
 /// Maximum time of the lookups of one read. After it the database counts as down.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time after which the database ends a lookup: before its reader has given up on it.
+pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1_800);
+/// Maximum time to learn the time of Redis.
+const CLOCK_TIMEOUT: Duration = Duration::from_millis(250);
 /// Products, and markets, whose lookups linger at most.
 const LINGERING: u64 = 50_000;
 /// How long a result serves later loads: those that asked the cache before it was filled.
@@ -70,13 +76,24 @@ impl PricingMarket {
     }
 }
 
+/// Products in the order of a request; `None` for those that do not exist.
+pub(super) type Products = Arc<[Option<Product>]>;
+
+/// Rows of the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Read<T> {
+    pub(super) rows: T,
+    /// The time of Redis before they were read; `None` if Redis did not tell, and then the cache is not filled.
+    pub(super) read_at: Option<ReadAt>,
+}
+
 /// What was loaded; `None` for what was not asked for.
 #[derive(Debug)]
 pub(super) struct Loaded {
-    /// The products in the order of the request; `None` for those that do not exist.
-    pub(super) products: Option<Flight<Arc<[Option<Product>]>>>,
+    /// The products.
+    pub(super) products: Option<Flight<Read<Products>>>,
     /// The market that prices the location.
-    pub(super) market: Option<Flight<PricingMarket>>,
+    pub(super) market: Option<Flight<Read<PricingMarket>>>,
 }
 
 /// The lookups of a miss.
@@ -84,19 +101,29 @@ pub(super) struct Loader {
     catalogue: Catalogue,
     simulation: Simulation,
     breaker: Breaker,
-    products: SingleFlight<Vec<ProductId>, Arc<[Option<Product>]>>,
-    markets: SingleFlight<Location, PricingMarket>,
+    cache: PriceCache,
+    redis: Arc<Breaker>,
+    products: SingleFlight<Vec<ProductId>, Read<Products>>,
+    markets: SingleFlight<Location, Read<PricingMarket>>,
     product_lookups: Counter,
     market_lookups: Counter,
 }
 
 impl Loader {
-    /// Loads from this catalogue. The metrics recorder must be installed already.
-    pub(super) fn new(catalogue: Catalogue, simulation: Simulation) -> Self {
+    /// Loads from this catalogue for this cache, whose breaker is `redis`. The metrics recorder must be installed
+    /// already.
+    pub(super) fn new(
+        catalogue: Catalogue,
+        simulation: Simulation,
+        cache: PriceCache,
+        redis: Arc<Breaker>,
+    ) -> Self {
         Self {
             catalogue,
             simulation,
             breaker: Breaker::new(Dependency::Database),
+            cache,
+            redis,
             products: SingleFlight::new(LINGERING, Vec::len),
             markets: SingleFlight::new(LINGERING, |_| 1),
             product_lookups: database_lookups("product"),
@@ -137,17 +164,17 @@ impl Loader {
         Ok(Loaded { products, market })
     }
 
-    async fn products(&self, ids: &[ProductId]) -> Result<Flight<Arc<[Option<Product>]>>, Arc<LoadError>> {
+    async fn products(&self, ids: &[ProductId]) -> Result<Flight<Read<Products>>, Arc<LoadError>> {
         let lookup = async {
             self.product_lookups.increment(1);
-            let mut found: std::collections::HashMap<_, _> =
-                self.catalogue.products(ids).await?.into_iter().collect();
+            let rows = self.catalogue.products(ids).await?;
+            let mut found: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row.product)).collect();
             Ok(ids.iter().map(|id| found.remove(id)).collect())
         };
-        self.products.get_or_load(ids, self.simulation.product_lookup(lookup)).await
+        self.products.get_or_load(ids, self.read(self.simulation.product_lookup(lookup))).await
     }
 
-    async fn market(&self, location: &Location) -> Result<Flight<PricingMarket>, Arc<LoadError>> {
+    async fn market(&self, location: &Location) -> Result<Flight<Read<PricingMarket>>, Arc<LoadError>> {
         let lookup = async {
             self.market_lookups.increment(1);
             if let Some(market) = self.catalogue.market(location).await? {
@@ -157,7 +184,22 @@ impl Loader {
             let market = market.ok_or(LoadError::NoDefaultMarket)?;
             Ok(PricingMarket { market, is_fallback: true })
         };
-        self.markets.get_or_load(location, self.simulation.market_lookup(lookup)).await
+        self.markets.get_or_load(location, self.read(self.simulation.market_lookup(lookup))).await
+    }
+
+    /// Makes a lookup, and asks Redis for its time meanwhile.
+    async fn read<T>(
+        &self,
+        lookup: impl Future<Output = Result<T, LoadError>>,
+    ) -> Result<Read<T>, LoadError> {
+        let read_at = async {
+            match self.redis.is_open() {
+                true => None,
+                false => attempt(CLOCK_TIMEOUT, redis_span("TIME"), self.cache.read_at()).await.ok(),
+            }
+        };
+        let (read_at, rows) = tokio::join!(read_at, lookup);
+        Ok(Read { rows: rows?, read_at })
     }
 }
 

@@ -9,3 +9,5 @@ pub(crate) mod reader;
 mod breaker;
 mod loader;
 mod plan;
+
+pub(crate) use loader::STATEMENT_TIMEOUT;

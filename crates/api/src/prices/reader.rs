@@ -4,7 +4,7 @@ use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pricing_core::cache::{Cached, CachedInputs, Entry, PriceCache};
+use pricing_core::cache::{Cached, CachedInputs, Entry, PriceCache, ReadAt};
 use pricing_core::catalogue::Catalogue;
 use pricing_core::ids::{Location, ProductId};
 use pricing_core::price::{Membership, Policy, PriceDetail, price};
@@ -59,7 +59,7 @@ pub(crate) enum ReadError {
 pub(crate) struct PriceReader {
     cache: PriceCache,
     patient_cache: PriceCache,
-    redis: Breaker,
+    redis: Arc<Breaker>,
     loader: Arc<Loader>,
     policy: Policy,
     metrics: ReadMetrics,
@@ -74,11 +74,12 @@ impl PriceReader {
         catalogue: Catalogue,
         simulation: Simulation,
     ) -> Self {
+        let redis = Arc::new(Breaker::new(Dependency::Redis));
         Self {
+            loader: Arc::new(Loader::new(catalogue, simulation, cache.clone(), redis.clone())),
             cache,
             patient_cache,
-            redis: Breaker::new(Dependency::Redis),
-            loader: Arc::new(Loader::new(catalogue, simulation)),
+            redis,
             policy: Policy::default(),
             metrics: ReadMetrics::new(),
         }
@@ -189,20 +190,22 @@ impl PriceReader {
         let missed = cached.missed(ids);
         let loaded = self.loader.load(&missed, cached.missed_location()).await?;
 
-        let mut fills = Vec::new();
-        if let Some(products) = loaded.products.as_ref().and_then(|flight| flight.to_fill()) {
-            fills.extend(missed.iter().zip(products.iter()).map(|(id, product)| match product {
+        let products = async {
+            let Some(read) = loaded.products.as_ref().and_then(|flight| flight.to_fill()) else { return };
+            let entries = missed.iter().zip(read.rows.iter()).map(|(id, product)| match product {
                 Some(product) => Entry::Product(id, product),
                 None => Entry::NegativeProduct(id, cached.version(ids, id)),
-            }));
-        }
-        if let Some(market) = loaded.market.as_ref().and_then(|flight| flight.to_fill()) {
-            fills.extend(market.entries(cached.location));
-        }
-        self.fill(&fills).await;
+            });
+            self.fill(&entries.collect::<Vec<_>>(), read.read_at).await;
+        };
+        let market = async {
+            let Some(read) = loaded.market.as_ref().and_then(|flight| flight.to_fill()) else { return };
+            self.fill(&read.rows.entries(cached.location).collect::<Vec<_>>(), read.read_at).await;
+        };
+        tokio::join!(products, market);
 
         let product = |id: &ProductId| {
-            let products = loaded.products.as_ref()?.value();
+            let products = &loaded.products.as_ref()?.value().rows;
             products[missed.binary_search(id).ok()?]
         };
         let products = ids.iter().zip(&cached.products).map(|(id, entry)| match entry.is_current() {
@@ -210,19 +213,17 @@ impl PriceReader {
             false => product(id).map(Input::loaded),
         });
         let market = match &loaded.market {
-            Some(flight) => Some(Input::loaded(flight.value().market)),
+            Some(flight) => Some(Input::loaded(flight.value().rows.market)),
             None => Input::cached(&cached.market),
         };
         Ok(Inputs { products: products.collect(), market, is_loaded: true })
     }
 
     /// Writes entries to the cache, unless Redis is down. A failure is counted: the next read loads again.
-    async fn fill(&self, entries: &[Entry<'_>]) {
-        if entries.is_empty() || self.redis.is_open() {
-            return;
-        }
+    async fn fill(&self, entries: &[Entry<'_>], read_at: Option<ReadAt>) {
+        let Some(read_at) = read_at.filter(|_| !entries.is_empty() && !self.redis.is_open()) else { return };
         let span = redis_span("EVALSHA store");
-        if attempt(CACHE_TIMEOUT, span, self.cache.store(entries)).await.is_err() {
+        if attempt(CACHE_TIMEOUT, span, self.cache.store(entries, read_at)).await.is_err() {
             self.metrics.fill_failures.increment(1);
         }
     }

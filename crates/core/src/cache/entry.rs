@@ -14,14 +14,22 @@ use crate::price::{Market, Product};
 /// Maximum length of an entry's data, in bytes: Redis stores a hash with longer values in twice the memory. It
 /// also bounds how deep the parser can recurse.
 const MAX_DATA: usize = 64;
+/// What the keys of products begin with. The number is the version of the encoding: builds that write different entries
+/// do not take each other's for corrupt.
+pub(super) const PRODUCT: &str = "product:2:";
+/// What the keys of markets begin with.
+pub(super) const MARKET: &str = "market:2:";
 /// Data of a negative entry.
 const NEGATIVE: &str = "null";
-/// TTL of a negative market entry.
-const NEGATIVE_MARKET_TTL: Duration = Duration::from_secs(10);
-/// TTL of a negative product entry: a product that is created without an event is found after it.
-const NEGATIVE_PRODUCT_TTL: Duration = Duration::from_secs(2);
+/// TTL of a negative entry that a reader writes.
+const NEGATIVE_TTL: Duration = Duration::from_secs(10);
+/// TTL of a negative entry that a deletion leaves.
+const DELETED_TTL: Duration = Duration::from_secs(60);
+/// Maximum age of a read whose rows may be stored, less than [`DELETED_TTL`] by what clocks may differ: what was read
+/// before a deletion is refused by the negative entry, and after that by its age.
+const MAX_READ_AGE: Duration = Duration::from_secs(50);
 /// Maximum TTL of a negative entry; anything longer is corrupt.
-const MAX_NEGATIVE_TTL: Duration = NEGATIVE_MARKET_TTL;
+const MAX_NEGATIVE_TTL: Duration = DELETED_TTL;
 /// Versions are exact in Lua and in signed columns up to here.
 const MAX_VERSION: u64 = 1 << 53;
 
@@ -73,6 +81,25 @@ impl<T: Copy> Cached<T> {
     }
 }
 
+/// What an entry is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A product.
+    Product,
+    /// A market.
+    Market,
+}
+
+impl Kind {
+    /// Its name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Product => "product",
+            Self::Market => "market",
+        }
+    }
+}
+
 /// An entry to write.
 #[derive(Debug, Clone, Copy)]
 pub enum Entry<'a> {
@@ -80,16 +107,21 @@ pub enum Entry<'a> {
     Product(&'a ProductId, &'a Product),
     /// A market.
     Market(&'a Location, &'a Market),
-    /// The product does not exist. The version is the one last seen in the cache, 0 if none: the negative entry
-    /// replaces that version, and any newer version replaces it.
+    /// A reader found that the product does not exist. The version is the one last seen in the cache, 0 if none: the
+    /// negative entry replaces that version, and any newer version replaces it.
     NegativeProduct(&'a ProductId, u64),
-    /// The location has no market. Any real market replaces the negative entry.
+    /// A reader found that the location has no market. Any real market replaces the negative entry.
     NegativeMarket(&'a Location),
+    /// The product was deleted, by the change of this version.
+    DeletedProduct(&'a ProductId, u64),
+    /// The market was deleted, by the change of this version.
+    DeletedMarket(&'a Location, u64),
 }
 
 impl Entry<'_> {
     /// Appends the entry's key, version, data and TTL in milliseconds to a call of `store.lua`.
     pub(super) fn append_to(&self, call: &mut redis::ScriptInvocation<'_>, prefix: &str, ttls: &Ttls) {
+        let negative = |key, version, ttl| (key, version, NEGATIVE.to_owned(), Some(ttl));
         let (key, version, data, ttl) = match self {
             Entry::Product(id, product) => {
                 (Key::product(prefix, id), product.version, encode(*product), None)
@@ -97,11 +129,11 @@ impl Entry<'_> {
             Entry::Market(location, market) => {
                 (Key::market(prefix, location), market.version, encode(*market), None)
             }
-            Entry::NegativeProduct(id, version) => {
-                (Key::product(prefix, id), *version, NEGATIVE.to_owned(), Some(NEGATIVE_PRODUCT_TTL))
-            }
-            Entry::NegativeMarket(location) => {
-                (Key::market(prefix, location), 0, NEGATIVE.to_owned(), Some(NEGATIVE_MARKET_TTL))
+            Entry::NegativeProduct(id, version) => negative(Key::product(prefix, id), *version, NEGATIVE_TTL),
+            Entry::NegativeMarket(location) => negative(Key::market(prefix, location), 0, NEGATIVE_TTL),
+            Entry::DeletedProduct(id, version) => negative(Key::product(prefix, id), *version, DELETED_TTL),
+            Entry::DeletedMarket(location, version) => {
+                negative(Key::market(prefix, location), *version, DELETED_TTL)
             }
         };
         let ttl = ttl.unwrap_or_else(|| ttls.of(&key));
@@ -122,11 +154,11 @@ pub(super) struct Key<'a>([&'a str; 3]);
 
 impl<'a> Key<'a> {
     pub(super) fn product(prefix: &'a str, id: &'a ProductId) -> Self {
-        Self([prefix, "product:", id.as_str()])
+        Self([prefix, PRODUCT, id.as_str()])
     }
 
     pub(super) fn market(prefix: &'a str, location: &'a Location) -> Self {
-        Self([prefix, "market:", location.as_str()])
+        Self([prefix, MARKET, location.as_str()])
     }
 
     /// A number in 0 … 1 that looks random and depends on the key alone (FNV-1a).
@@ -208,6 +240,16 @@ impl Ttls {
         self.fresh_ttl.mul_f64(0.9 + 0.2 * key.spread()) + self.stale_ttl
     }
 
+    /// Maximum age of a read whose rows may be stored: no longer than the entry lives that would refuse them.
+    pub(super) fn max_read_age(&self) -> Duration {
+        MAX_READ_AGE.min(self.fresh_ttl.mul_f64(0.9) + self.stale_ttl)
+    }
+
+    /// The longest TTL of any entry.
+    pub(super) fn longest(&self) -> Duration {
+        self.fresh_ttl.mul_f64(1.1) + self.stale_ttl
+    }
+
     /// Decodes the reply of `HMGET v d`, for an entry whose remaining TTL is `pttl` as Redis gives it: in
     /// milliseconds, -2 for no key, -1 for one that never expires.
     pub(super) fn decode<T: CachedValue>(&self, key: &Key<'_>, fields: &Value, pttl: i64) -> Cached<T> {
@@ -264,7 +306,7 @@ mod tests {
     #[test]
     fn a_negative_entry_is_valid_for_a_short_while_only() {
         assert_eq!(decode("7", NEGATIVE.as_bytes(), 2_000), Cached::Negative);
-        assert_eq!(decode("7", NEGATIVE.as_bytes(), 10_001), Cached::Corrupt);
+        assert_eq!(decode("7", NEGATIVE.as_bytes(), 60_001), Cached::Corrupt);
     }
 
     #[test]

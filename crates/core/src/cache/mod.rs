@@ -5,16 +5,17 @@
 
 mod entry;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use redis::aio::ConnectionManager;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, Value};
 use smallvec::SmallVec;
 
-pub use entry::{Cached, Entry};
-use entry::{CachedValue, Key, Ttls};
+pub use entry::{Cached, Entry, Kind};
+use entry::{CachedValue, Key, MARKET, PRODUCT, Ttls};
 
+use crate::clock::millis;
 use crate::ids::{Location, ProductId};
 use crate::price::{Market, Product};
 use crate::redis::Redis;
@@ -42,12 +43,58 @@ pub struct CachedInputs {
     pub market: Cached<Market>,
 }
 
+/// A time of Redis before which no read of the database began whose rows are to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadAt(u64);
+
+impl ReadAt {
+    /// A time of Redis, in milliseconds since 1970.
+    pub fn from_ms(ms: u64) -> Self {
+        Self(ms)
+    }
+}
+
+/// The Redis behind the cache, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Its name, `master_replid`: it changes with every restart and promotion.
+    pub id: String,
+    /// Its clock, for rows that are read from now on.
+    pub read_at: ReadAt,
+    /// The highest version that its cache was given.
+    pub highest_version: u64,
+}
+
+impl Server {
+    /// Its clock in milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.read_at.0
+    }
+}
+
+/// The answer to a write of entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// The entries were written, except for those at these positions: the cache holds a newer version.
+    Except(Vec<usize>),
+    /// They were read from the database too long ago. Some may have been written; read all again.
+    Late,
+}
+
+impl Stored {
+    /// Whether every entry was written.
+    pub fn is_complete(&self) -> bool {
+        matches!(self, Self::Except(refused) if refused.is_empty())
+    }
+}
+
 /// The price cache in Redis.
 ///
 /// An entry is a hash of version `v` and data `d` that Redis expires. Its freshness follows from its remaining
 /// TTL, so only the clock of Redis counts. **An entry is replaced only by one of an equal or higher version**, in
-/// one script, whoever writes: a writer that was paused while a newer version was stored changes nothing. Data
-/// that does not decode is [`Cached::Corrupt`] and never served.
+/// one script, whoever writes: a writer that was paused while a newer version was stored changes nothing. A deleted
+/// product leaves a negative entry with the version of its deletion, and no entry is written that was read from the
+/// database longer ago than negative entries live: **a paused writer cannot bring a deleted product back.** Data that does not decode is [`Cached::Corrupt`] and never served.
 ///
 /// No method has a time-out of its own but that of its connection: callers set one.
 #[derive(Clone)]
@@ -109,18 +156,85 @@ impl PriceCache {
         Ok(CachedInputs { products, market })
     }
 
-    /// Writes entries in one burst, each unless a newer version is stored. Returns how many were written.
+    /// After this time nothing is left in Redis of what was read from the database before: reads that may still be
+    /// stored are too old, and their entries have expired.
+    pub fn memory(&self) -> Duration {
+        self.ttls.longest() + self.ttls.max_read_age()
+    }
+
+    /// Passes over the ids of all entries of one kind. Start with cursor 0; it ends when the next cursor is 0.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away or slow.
+    pub async fn scan_ids(&self, kind: Kind, cursor: u64) -> RedisResult<(u64, Vec<String>)> {
+        let prefix = match kind {
+            Kind::Product => format!("{}{PRODUCT}", self.prefix),
+            Kind::Market => format!("{}{MARKET}", self.prefix),
+        };
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(format!("{}*", escaped(&prefix))).arg("COUNT").arg(1_000);
+        let (next, keys): (u64, Vec<String>) = scan.query_async(&mut self.redis.clone()).await?;
+        let ids = keys.iter().filter_map(|key| key.strip_prefix(&prefix)).map(str::to_owned);
+        Ok((next, ids.collect()))
+    }
+
+    /// The time of Redis, for rows whose read from the database begins no earlier than this call.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away or slow.
+    pub async fn read_at(&self) -> RedisResult<ReadAt> {
+        let asked = Instant::now();
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut self.redis.clone()).await?;
+        // The read may have begun when this was asked.
+        Ok(ReadAt((seconds * 1_000 + micros / 1_000).saturating_sub(millis(asked.elapsed()) + 1)))
+    }
+
+    /// Which Redis this is, its clock, and the highest version that its cache was given.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away or slow.
+    pub async fn server(&self) -> RedisResult<Server> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("INFO").arg("replication").cmd("TIME").cmd("GET").arg(self.highest_key());
+        let (info, (seconds, micros), highest): (String, (u64, u64), Option<u64>) =
+            pipe.query_async(&mut self.redis.clone()).await?;
+        let id = info.lines().find_map(|line| line.strip_prefix("master_replid:"));
+        let id = id.ok_or((ErrorKind::UnexpectedReturnType, "INFO replication names no master_replid"))?;
+        Ok(Server {
+            id: id.trim().to_owned(),
+            read_at: ReadAt(seconds * 1_000 + micros / 1_000),
+            highest_version: highest.unwrap_or(0),
+        })
+    }
+
+    /// Writes entries in one burst, each unless a newer version is stored. `read_at` is the time of Redis before the
+    /// rows were read from the database.
     ///
     /// # Errors
     ///
     /// When Redis is away or slow; then some may have been written.
-    pub async fn store(&self, entries: &[Entry<'_>]) -> RedisResult<u64> {
-        let writes = entries.chunks(ENTRIES_PER_SCRIPT).map(async |entries| -> RedisResult<u64> {
-            let mut call = self.store.prepare_invoke();
+    pub async fn store(&self, entries: &[Entry<'_>], read_at: ReadAt) -> RedisResult<Stored> {
+        let highest = self.highest_key();
+        let writes = entries.chunks(ENTRIES_PER_SCRIPT).map(async |entries| -> RedisResult<_> {
+            let mut call = self.store.key(&highest);
+            call.arg(read_at.0).arg(millis(self.ttls.max_read_age()));
             entries.iter().for_each(|entry| entry.append_to(&mut call, &self.prefix, &self.ttls));
-            call.invoke_async(&mut self.redis.clone()).await
+            let refused: Option<Vec<usize>> = call.invoke_async(&mut self.redis.clone()).await?;
+            Ok(refused)
         });
-        Ok(try_join_all(writes).await?.into_iter().sum())
+        let mut refused = Vec::new();
+        for (chunk, positions) in try_join_all(writes).await?.into_iter().enumerate() {
+            let Some(positions) = positions else { return Ok(Stored::Late) };
+            refused.extend(positions.into_iter().map(|position| chunk * ENTRIES_PER_SCRIPT + position - 1));
+        }
+        Ok(Stored::Except(refused))
+    }
+
+    fn highest_key(&self) -> String {
+        format!("{}highest_version", self.prefix)
     }
 
     /// Removes corrupt entries, so that the fills after these misses replace them whatever version they claim. An
@@ -133,6 +247,12 @@ impl PriceCache {
             tracing::warn!(%error, "cannot remove corrupt cache entries");
         }
     }
+}
+
+/// A text as a pattern of Redis that matches it alone.
+fn escaped(text: &str) -> String {
+    let special = |character| matches!(character, '*' | '?' | '[' | ']' | '\\');
+    text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
 /// An entry that does not decode, with its data.
@@ -153,7 +273,8 @@ impl<'k> Decoder<'_, 'k> {
         let (Some(fields), Some(pttl)) = (self.replies.next(), self.replies.next()) else {
             return Err(RedisError::from((ErrorKind::UnexpectedReturnType, "fewer replies than commands")));
         };
-        let cached = self.ttls.decode(&key, fields, redis::from_redis_value_ref(pttl)?);
+        let pttl = redis::from_redis_value(pttl.clone().extract_error()?)?; // a number, or why the node refused
+        let cached = self.ttls.decode(&key, fields, pttl);
         if matches!(cached, Cached::Corrupt) {
             let data = match fields {
                 Value::Array(fields) => match fields.last() {

@@ -1,11 +1,12 @@
 //! Connecting to the database and migrating its schema.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::AnyConnection;
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::Migrator;
-use sqlx::{AnyConnection, Executor as _};
 
 use super::address::{Address, DatabaseSettings};
 use super::{Catalogue, CatalogueError};
@@ -36,30 +37,40 @@ impl Catalogue {
     /// Several processes may do this at once: they take turns, under PostgreSQL's advisory lock or a
     /// lock on a file beside the SQLite database.
     ///
+    /// `time_limit` is the time after which PostgreSQL ends a statement, see [`Catalogue::lazy`].
+    ///
     /// # Errors
     ///
     /// When `DATABASE_URL` is wrong, the database is away or the schema cannot be brought up to date.
-    pub async fn open(settings: &DatabaseSettings) -> Result<Self, CatalogueError> {
-        let (catalogue, preparation) = Self::lazy(settings)?;
+    pub async fn open(settings: &DatabaseSettings, time_limit: Duration) -> Result<Self, CatalogueError> {
+        let (catalogue, preparation) = Self::lazy(settings, time_limit)?;
         preparation.run().await?;
         Ok(catalogue)
     }
 
     /// The catalogue without a connection yet. It can be used after its [`Preparation`] has run.
     ///
+    /// PostgreSQL ends a statement after `time_limit`, and a wait for a lock a little earlier. Choose less than the
+    /// caller's own patience: a statement that nobody waits for any more would go on, holding its rows and its
+    /// connection.
+    ///
     /// # Errors
     ///
     /// When `DATABASE_URL` is wrong.
-    pub fn lazy(settings: &DatabaseSettings) -> Result<(Self, Preparation), CatalogueError> {
+    pub fn lazy(
+        settings: &DatabaseSettings,
+        time_limit: Duration,
+    ) -> Result<(Self, Preparation), CatalogueError> {
         let address = Address::read(settings)?;
         sqlx::any::install_default_drivers();
         let mut options =
             AnyPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
         if address.lock.is_none() {
-            options = options.after_connect(|connection, _| Box::pin(end_idle_transactions(connection)));
+            options = options.after_connect(move |connection, _| Box::pin(set_up(connection, time_limit)));
         }
         let pool = options.connect_lazy(&address.url).map_err(CatalogueError::Connect)?;
-        let catalogue = Self { pool, system: address.system() };
+        let (system, url) = (address.system(), address.url.into());
+        let catalogue = Self { pool, url, system, invalid: Arc::default() };
         let demo_catalogue = settings.demo_catalogue;
         Ok((catalogue.clone(), Preparation { catalogue, lock: address.lock, demo_catalogue }))
     }
@@ -86,7 +97,11 @@ impl Preparation {
             drop(lock);
         } else {
             drop(pool.acquire().await.map_err(CatalogueError::Connect)?);
-            POSTGRES.run(pool).await?;
+            // A connection without time limits: a migration may take as long as the tables are large.
+            let unlimited = AnyPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+            let unlimited = unlimited.connect_lazy(&self.catalogue.url).map_err(CatalogueError::Connect)?;
+            POSTGRES.run(&unlimited).await?;
+            unlimited.close().await;
         }
         if self.demo_catalogue {
             self.catalogue.load_demo().await?;
@@ -95,9 +110,17 @@ impl Preparation {
     }
 }
 
-/// Sets the time limit of idle transactions on a new connection.
-async fn end_idle_transactions(connection: &mut AnyConnection) -> sqlx::Result<()> {
-    let set = format!("SET idle_in_transaction_session_timeout = {}", millis(IDLE_TRANSACTION));
-    connection.execute(sqlx::AssertSqlSafe(set)).await?;
+/// Sets up a new connection to PostgreSQL: time limits of statements, locks and idle transactions, and plans that do
+/// not depend on statistics. All statements find their rows by an index; a plan that was made while a table was small
+/// would read all of it when it is large.
+async fn set_up(connection: &mut AnyConnection, statement: Duration) -> sqlx::Result<()> {
+    let set = format!(
+        "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}; \
+         SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off",
+        millis(statement),
+        millis(statement.mul_f64(0.9)),
+        millis(IDLE_TRANSACTION)
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(connection).await?;
     Ok(())
 }

@@ -7,8 +7,8 @@ use crate::money::{Money, Ppm};
 impl Catalogue {
     /// Sets the base price of a product, creating it (in US dollars) when it is new.
     ///
-    /// The database itself makes the new version, so the same holds for a change made by hand. A market
-    /// event must follow for the change to reach the cache before its entry expires.
+    /// The database itself makes the new version and notes the change as pending, so the same holds for a change
+    /// made by hand. A worker brings it to the cache.
     ///
     /// # Errors
     ///

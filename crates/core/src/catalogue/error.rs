@@ -39,7 +39,7 @@ pub enum CatalogueError {
 }
 
 impl CatalogueError {
-    /// Whether the database is away, or not up yet. A statement that the database refused, such as one on a
+    /// Whether the database is away, not up yet or too slow. A statement that the database refused, such as one on a
     /// missing table, is a defect and no outage.
     pub fn is_unavailable(&self) -> bool {
         match self {
@@ -48,6 +48,15 @@ impl CatalogueError {
             }
             _ => false,
         }
+    }
+}
+
+impl CatalogueError {
+    /// Whether another transaction was in the way, so that the same call may succeed now.
+    pub(super) fn is_conflict(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        // Serialization failure and deadlock of PostgreSQL, and SQLITE_BUSY in a transaction that began to read.
+        error.code().is_some_and(|code| ["40001", "40P01", "517"].contains(&&*code))
     }
 }
 
@@ -62,8 +71,9 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
 /// Whether a code of PostgreSQL (five characters) or of SQLite (a number) means that the database is away.
 fn is_outage(code: &str) -> bool {
     if code.len() == 5 {
-        // Connection exceptions, too many connections, and a server that starts or ends.
-        return ["08", "53300", "57P"].iter().any(|class| code.starts_with(class));
+        // Connection exceptions, too many connections, a server that starts or ends, and one that was too slow: it
+        // ended the statement at our time limit.
+        return ["08", "53300", "57P", "57014", "55P03"].iter().any(|class| code.starts_with(class));
     }
     // The primary code is the low byte: SQLITE_BUSY, SQLITE_IOERR and SQLITE_CANTOPEN.
     code.parse::<u32>().is_ok_and(|code| [5, 10, 14].contains(&(code & 0xff)))
@@ -75,10 +85,10 @@ mod tests {
 
     #[test]
     fn only_an_outage_makes_the_database_unavailable() {
-        for outage in ["08006", "53300", "57P01", "57P03", "5", "261", "10", "14"] {
+        for outage in ["08006", "53300", "57P01", "57P03", "57014", "55P03", "5", "261", "10", "14"] {
             assert!(is_outage(outage), "{outage}");
         }
-        for refusal in ["42P01", "28P01", "57014", "23505", "53100", "1", "8", "11", ""] {
+        for refusal in ["42P01", "28P01", "23505", "53100", "1", "8", "11", ""] {
             assert!(!is_outage(refusal), "{refusal}");
         }
         assert!(CatalogueError::Database(sqlx::Error::PoolTimedOut).is_unavailable());

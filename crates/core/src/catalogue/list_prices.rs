@@ -1,12 +1,18 @@
 //! List prices and their history.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, query, query_scalar};
+use pricing_queue::Backoff;
+use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, query, query_as, query_scalar};
 
-use super::{Catalogue, CatalogueError, ProductRow, placeholders};
+use super::{Catalogue, CatalogueError, ProductRow, placeholders, signed};
 use crate::ids::{ProductId, TaskId};
 use crate::money::Money;
+
+/// Attempts to record a batch when other transactions are in the way.
+const ATTEMPTS: u32 = 6;
+/// Rows of the history that one step removes.
+const PRUNE_STEP: i64 = 1_000;
 
 /// A list price and the versions it was computed from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,12 +25,41 @@ pub struct ListPrice {
     pub price: Money,
 }
 
+impl ListPrice {
+    /// Whether the row lacked this price when it was read.
+    fn is_news(&self) -> bool {
+        self.row.list_price != Some(self.price.minor())
+            || self.row.list_market_version < signed(self.market_version)
+    }
+
+    /// Whether the row, as it is now, takes this price.
+    fn fits(&self, now: &LockedRow) -> bool {
+        now.version == signed(self.row.product.version)
+            && now.list_market_version <= signed(self.market_version)
+            && (now.list_price_minor != Some(self.price.minor())
+                || now.list_market_version < signed(self.market_version))
+    }
+}
+
+/// A row that the transaction has locked.
+#[derive(sqlx::FromRow)]
+struct LockedRow {
+    id: String,
+    version: i64,
+    list_price_minor: Option<i64>,
+    list_market_version: i64,
+}
+
 impl Catalogue {
-    /// Records a batch of list prices in one transaction, and adds those that changed to the history.
+    /// Records a batch of list prices in one transaction, and adds those that changed to the history, with the price
+    /// before the change.
     ///
     /// A row is written only if its product still has the version that was read and no newer market was
     /// applied to it, so a writer that was paused in between changes nothing. Returns how many prices
     /// changed.
+    ///
+    /// Rows are locked in the order of their ids, so two batches cannot deadlock. Another client may still lock them
+    /// in another order: a transaction that was ended for that is repeated.
     ///
     /// # Errors
     ///
@@ -35,23 +70,23 @@ impl Catalogue {
         task: &TaskId,
         now_ms: i64,
     ) -> Result<usize, CatalogueError> {
-        if batch.is_empty() {
+        let news: Vec<&ListPrice> = batch.iter().filter(|item| item.is_news()).collect();
+        if news.is_empty() {
             return Ok(0);
         }
-        let record = async |database: &mut AnyConnection| {
-            let mut transaction = database.begin().await?;
-            let written = update(&mut transaction, batch).await?;
-            let is_changed = |item: &&ListPrice| {
-                item.row.list_price != Some(item.price.minor()) && written.contains(item.row.id.as_str())
+        let (mut attempt, mut backoff) = (1, Backoff::default());
+        loop {
+            let record = async |database: &mut AnyConnection| {
+                record(database, self.system == "sqlite", &news, task, now_ms).await
             };
-            let changed: Vec<&ListPrice> = batch.iter().filter(is_changed).collect();
-            if !changed.is_empty() {
-                append_history(&mut transaction, &changed, task, now_ms).await?;
+            match self.run("UPDATE products INSERT price_history", record).await {
+                Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
+                    attempt += 1;
+                    backoff.pause().await; // the other transaction ends meanwhile
+                }
+                recorded => return recorded,
             }
-            transaction.commit().await?;
-            Ok(changed.len())
-        };
-        self.run("UPDATE products INSERT price_history", record).await
+        }
     }
 
     /// Counts the list prices in the history of a product.
@@ -66,49 +101,100 @@ impl Catalogue {
             self.run("SELECT price_history", async |database| query.fetch_one(database).await).await?;
         Ok(u64::try_from(count).expect("invariant: a count is not negative"))
     }
-}
 
-/// Writes the list prices of a batch. Returns the ids of the rows that were written.
-async fn update(database: &mut AnyConnection, batch: &[ListPrice]) -> sqlx::Result<HashSet<String>> {
-    let update = format!(
-        "WITH computed (id, version, price, market_version) AS (VALUES {}) \
-         UPDATE products SET list_price_minor = computed.price, list_market_version = computed.market_version \
-         FROM computed WHERE products.id = computed.id AND products.version = computed.version \
-         AND products.list_market_version <= computed.market_version \
-         AND (products.list_price_minor IS DISTINCT FROM computed.price \
-              OR products.list_market_version < computed.market_version) \
-         RETURNING products.id",
-        placeholders(batch.len(), 4)
-    );
-    let mut query = query_scalar::<_, String>(AssertSqlSafe(update));
-    for ListPrice { row, market_version, price } in batch {
-        query = query.bind(row.id.as_str().to_owned()).bind(signed(row.product.version));
-        query = query.bind(price.minor()).bind(signed(*market_version));
+    /// Removes a bounded number of entries of the history that were recorded before `before_ms`. Returns how many; call
+    /// it again while there are some.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn prune_history(&self, before_ms: i64) -> Result<u64, CatalogueError> {
+        let delete = "DELETE FROM price_history WHERE id IN \
+                      (SELECT id FROM price_history WHERE recorded_at_ms < $1 ORDER BY recorded_at_ms LIMIT $2)";
+        let query = query(delete).bind(before_ms).bind(PRUNE_STEP);
+        Ok(query.execute(&self.pool).await?.rows_affected())
     }
-    Ok(query.fetch_all(database).await?.into_iter().collect())
 }
 
-async fn append_history(
+/// Locks the rows of a batch, writes those that take their price, and adds the changed ones to the history.
+async fn record(
     database: &mut AnyConnection,
-    changed: &[&ListPrice],
+    is_sqlite: bool,
+    batch: &[&ListPrice],
     task: &TaskId,
     now_ms: i64,
-) -> sqlx::Result<()> {
-    let insert = format!(
-        "INSERT INTO price_history \
-         (product_id, product_version, market_version, list_price_minor, task_id, recorded_at_ms) VALUES {}",
-        placeholders(changed.len(), 6)
+) -> sqlx::Result<usize> {
+    let begin = if is_sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" };
+    let mut transaction = database.begin_with(begin).await?;
+    let locked = lock(&mut transaction, is_sqlite, batch).await?;
+    let writes = batch.iter().filter_map(|item| {
+        let now = locked.get(item.row.id.as_str()).filter(|now| item.fits(now))?;
+        Some((*item, now.list_price_minor))
+    });
+    let writes: Vec<(&ListPrice, Option<i64>)> = writes.collect();
+    if writes.is_empty() {
+        return Ok(0);
+    }
+    update(&mut transaction, &writes).await?;
+    let is_changed = |(item, old): &(&ListPrice, Option<i64>)| *old != Some(item.price.minor());
+    let changed: Vec<_> = writes.into_iter().filter(is_changed).collect();
+    if !changed.is_empty() {
+        append_history(&mut transaction, &changed, task, now_ms).await?;
+    }
+    transaction.commit().await?;
+    Ok(changed.len())
+}
+
+async fn lock(
+    database: &mut AnyConnection,
+    is_sqlite: bool,
+    batch: &[&ListPrice],
+) -> sqlx::Result<HashMap<String, LockedRow>> {
+    // SQLite has one writer at a time.
+    let lock = if is_sqlite { "" } else { "FOR NO KEY UPDATE" };
+    let select = format!(
+        "SELECT id, version, list_price_minor, list_market_version FROM products \
+         WHERE id IN {} ORDER BY id {lock}",
+        placeholders(1, batch.len())
     );
-    let mut query = query(AssertSqlSafe(insert));
-    for ListPrice { row, market_version, price } in changed {
-        query = query.bind(row.id.as_str().to_owned()).bind(signed(row.product.version));
-        query = query.bind(signed(*market_version)).bind(price.minor());
-        query = query.bind(task.as_str().to_owned()).bind(now_ms);
+    let query = query_as::<_, LockedRow>(AssertSqlSafe(select));
+    let query = batch.iter().fold(query, |query, item| query.bind(item.row.id.as_str().to_owned()));
+    let rows = query.fetch_all(database).await?;
+    Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
+}
+
+async fn update(database: &mut AnyConnection, writes: &[(&ListPrice, Option<i64>)]) -> sqlx::Result<()> {
+    let update = format!(
+        "WITH computed (id, price, market_version) AS (VALUES {}) \
+         UPDATE products SET list_price_minor = computed.price, list_market_version = computed.market_version \
+         FROM computed WHERE products.id = computed.id",
+        placeholders(writes.len(), 3)
+    );
+    let mut query = query(AssertSqlSafe(update));
+    for (ListPrice { row, market_version, price }, _) in writes {
+        query = query.bind(row.id.as_str().to_owned()).bind(price.minor()).bind(signed(*market_version));
     }
     query.execute(database).await?;
     Ok(())
 }
 
-fn signed(version: u64) -> i64 {
-    i64::try_from(version).expect("invariant: a version was read from a signed column")
+async fn append_history(
+    database: &mut AnyConnection,
+    changed: &[(&ListPrice, Option<i64>)],
+    task: &TaskId,
+    now_ms: i64,
+) -> sqlx::Result<()> {
+    let insert = format!(
+        "INSERT INTO price_history (product_id, product_version, market_version, \
+         old_list_price_minor, list_price_minor, task_id, recorded_at_ms) VALUES {}",
+        placeholders(changed.len(), 7)
+    );
+    let mut query = query(AssertSqlSafe(insert));
+    for (ListPrice { row, market_version, price }, old) in changed {
+        query = query.bind(row.id.as_str().to_owned()).bind(signed(row.product.version));
+        query = query.bind(signed(*market_version)).bind(*old).bind(price.minor());
+        query = query.bind(task.as_str().to_owned()).bind(now_ms);
+    }
+    query.execute(database).await?;
+    Ok(())
 }

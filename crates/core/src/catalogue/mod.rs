@@ -12,9 +12,12 @@ mod address;
 mod connect;
 mod demo;
 
+mod changes;
 mod edit;
 mod list_prices;
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, query_as, query_scalar};
@@ -27,19 +30,28 @@ use crate::price::{Market, Product};
 use crate::trace::{client_call, integer};
 
 pub use address::DatabaseSettings;
+pub use changes::{ChangeOrder, ChangeSignal, PendingChange};
 pub use connect::Preparation;
 pub use error::CatalogueError;
 pub use list_prices::ListPrice;
 
-const PRODUCTS: &str = "SELECT id, base_price_minor, currency, version, list_price_minor FROM products";
+const PRODUCTS: &str =
+    "SELECT id, base_price_minor, currency, version, list_price_minor, list_market_version FROM products";
 const MARKETS: &str = "SELECT location, multiplier_ppm, version FROM markets";
+
+/// Maximum number of invalid rows that one process names in its log.
+const MAX_LOGGED: usize = 1_000;
 
 /// The catalogue. Clones share one connection pool.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
     pool: AnyPool,
+    /// The address, for a connection that listens.
+    url: Arc<str>,
     /// `db.system.name` of its spans.
     system: &'static str,
+    /// Keys of invalid rows that were logged.
+    invalid: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Catalogue {
@@ -70,12 +82,12 @@ impl Catalogue {
         row.map(|row| Ok(row.decode()?.product)).transpose()
     }
 
-    /// Looks products up in one statement. Those that do not exist are left out; the order is arbitrary.
+    /// Looks products up in one statement. Those that do not exist or are invalid are left out; the order is arbitrary.
     ///
     /// # Errors
     ///
-    /// When the database fails or a row holds an invalid value.
-    pub async fn products(&self, ids: &[ProductId]) -> Result<Vec<(ProductId, Product)>, CatalogueError> {
+    /// When the database fails.
+    pub async fn products(&self, ids: &[ProductId]) -> Result<Vec<ProductRow>, CatalogueError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -83,7 +95,29 @@ impl Catalogue {
         let query = query_as::<_, ProductColumns>(select);
         let query = ids.iter().fold(query, |query, id| query.bind(id.as_str().to_owned()));
         let rows = self.run("SELECT products", async |database| query.fetch_all(database).await).await?;
-        rows.into_iter().map(|row| row.decode().map(|row| (row.id, row.product))).collect()
+        Ok(rows.into_iter().filter_map(|row| self.valid(row.decode())).collect())
+    }
+
+    /// Looks markets up in one statement. Those that do not exist are left out; an invalid one is `None`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn markets(
+        &self,
+        locations: &[Location],
+    ) -> Result<Vec<(String, Option<Market>)>, CatalogueError> {
+        if locations.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = placeholders(1, locations.len());
+        let select = AssertSqlSafe(format!("{MARKETS} WHERE location IN {keys}"));
+        let query = query_as::<_, MarketColumns>(select);
+        let query = locations.iter().fold(query, |query, location| query.bind(location.as_str().to_owned()));
+        let rows = self.run("SELECT markets", async |database| query.fetch_all(database).await).await?;
+        let market =
+            |row: MarketColumns| (row.location.clone(), self.valid(row.decode()).map(|(_, market)| market));
+        Ok(rows.into_iter().map(market).collect())
     }
 
     /// Looks the market of a location up.
@@ -113,38 +147,63 @@ impl Catalogue {
     /// Reads at most `limit` products in the order of their ids, starting behind `after`.
     ///
     /// Each call is one statement over the primary key (keyset pagination), so a scan costs the same at
-    /// any position and holds no transaction open.
+    /// any position and holds no transaction open. An invalid row is skipped, and named in the log once.
     ///
     /// # Errors
     ///
-    /// When the database fails or a row holds an invalid value.
+    /// When the database fails.
     pub async fn products_after(
         &self,
-        after: Option<&ProductId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<ProductRow>, CatalogueError> {
+    ) -> Result<Page<ProductRow>, CatalogueError> {
         let select = AssertSqlSafe(format!("{PRODUCTS} WHERE id > $1 ORDER BY id LIMIT $2"));
-        let after = after.map_or("", ProductId::as_str).to_owned();
-        let query = query_as::<_, ProductColumns>(select).bind(after).bind(i64::from(limit));
+        let query = query_as::<_, ProductColumns>(select).bind(after.unwrap_or_default().to_owned());
+        let query = query.bind(i64::from(limit));
         let rows = self.run("SELECT products", async |database| query.fetch_all(database).await).await?;
-        rows.into_iter().map(ProductColumns::decode).collect()
+        let last = rows.last().map(|row| row.id.clone());
+        Ok(self.page(rows.into_iter().map(ProductColumns::decode), last))
     }
 
     /// Reads markets in the order of their locations, like [`Catalogue::products_after`].
     ///
     /// # Errors
     ///
-    /// When the database fails or a row holds an invalid value.
+    /// When the database fails.
     pub async fn markets_after(
         &self,
-        after: Option<&Location>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<(Location, Market)>, CatalogueError> {
+    ) -> Result<Page<(Location, Market)>, CatalogueError> {
         let select = AssertSqlSafe(format!("{MARKETS} WHERE location > $1 ORDER BY location LIMIT $2"));
-        let after = after.map_or("", Location::as_str).to_owned();
-        let query = query_as::<_, MarketColumns>(select).bind(after).bind(i64::from(limit));
+        let query = query_as::<_, MarketColumns>(select).bind(after.unwrap_or_default().to_owned());
+        let query = query.bind(i64::from(limit));
         let rows = self.run("SELECT markets", async |database| query.fetch_all(database).await).await?;
-        rows.into_iter().map(MarketColumns::decode).collect()
+        let last = rows.last().map(|row| row.location.clone());
+        Ok(self.page(rows.into_iter().map(MarketColumns::decode), last))
+    }
+
+    fn page<T>(
+        &self,
+        decoded: impl ExactSizeIterator<Item = Result<T, CatalogueError>>,
+        last: Option<String>,
+    ) -> Page<T> {
+        let read = decoded.len();
+        let rows: Vec<T> = decoded.filter_map(|row| self.valid(row)).collect();
+        Page { invalid: (read - rows.len()) as u64, rows, last }
+    }
+
+    /// The row, if it is valid; an invalid one is named in the log, once.
+    fn valid<T>(&self, row: Result<T, CatalogueError>) -> Option<T> {
+        let error = match row {
+            Ok(row) => return Some(row),
+            Err(error) => error,
+        };
+        let mut logged = self.invalid.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.len() < MAX_LOGGED && logged.insert(error.to_string()) {
+            tracing::error!(%error, "row skipped: no price can be made of it");
+        }
+        None
     }
 
     /// Runs statements on a connection of the pool, in one client span that covers the wait for the connection.
@@ -182,6 +241,19 @@ pub struct ProductRow {
     pub product: Product,
     /// The list price that the last recalculation recorded, in minor units.
     pub list_price: Option<i64>,
+    /// Version of the default market that the list price was computed with; 0 if none was.
+    pub list_market_version: i64,
+}
+
+/// A part of a scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The valid rows.
+    pub rows: Vec<T>,
+    /// Number of the invalid rows, which are skipped.
+    pub invalid: u64,
+    /// The key of the last row, where the next part starts; `None` at the end.
+    pub last: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -191,6 +263,7 @@ struct ProductColumns {
     currency: String,
     version: i64,
     list_price_minor: Option<i64>,
+    list_market_version: i64,
 }
 
 impl ProductColumns {
@@ -202,7 +275,8 @@ impl ProductColumns {
             version: version(self.version).ok_or_else(|| invalid("version"))?,
         };
         let id = ProductId::parse(self.id.as_str()).map_err(|_| invalid("product id"))?;
-        Ok(ProductRow { id, product, list_price: self.list_price_minor })
+        let (list_price, list_market_version) = (self.list_price_minor, self.list_market_version);
+        Ok(ProductRow { id, product, list_price, list_market_version })
     }
 }
 
@@ -228,6 +302,11 @@ fn version(stored: i64) -> Option<u64> {
     u64::try_from(stored).ok().filter(|version| *version >= 1)
 }
 
+/// A version as the database has it.
+fn signed(version: u64) -> i64 {
+    i64::try_from(version).expect("invariant: a version was read from a signed column")
+}
+
 /// `($1, $2), ($3, $4)` for two rows of two columns.
 fn placeholders(rows: usize, columns: usize) -> String {
     let row = |row: usize| {
@@ -239,6 +318,8 @@ fn placeholders(rows: usize, columns: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use opentelemetry::Value;
     use opentelemetry::trace::{SpanKind, Status};
 
@@ -252,7 +333,7 @@ mod tests {
         let url = format!("sqlite://{}", folder.path().join("empty.db").display());
         let settings =
             DatabaseSettings { database_url: Some(url), database_url_file: None, demo_catalogue: false };
-        let (unprepared, _) = Catalogue::lazy(&settings).unwrap();
+        let (unprepared, _) = Catalogue::lazy(&settings, Duration::from_secs(1)).unwrap();
         let spans = spans(async {
             unprepared.product(&ProductId::parse("P-1").unwrap()).await.unwrap_err();
             unprepared.close().await; // the driver's thread holds the span until then

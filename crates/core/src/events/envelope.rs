@@ -1,6 +1,7 @@
 //! The envelope of a market event: CloudEvents 1.0 in JSON, with the distributed tracing extension.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -9,6 +10,10 @@ use crate::recalculation::MAX_REASON;
 
 /// Longest envelope, in bytes.
 const MAX_ENVELOPE: usize = 64 * 1_024;
+/// Bytes of the hash that names an event from outside.
+const HASH: usize = 16;
+/// Length of a W3C `traceparent` of version 00. Another text is not kept.
+const TRACEPARENT: usize = 55;
 const TYPE: &str = "pricing.market.changed";
 const SOURCE: &str = "/pricing-api";
 
@@ -16,6 +21,9 @@ const SOURCE: &str = "/pricing-api";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MarketEvent {
     /// Id of the event, and of its task: an event that arrives twice has one task.
+    ///
+    /// **Events of two sources have two ids**, and no event from outside has the id of a task of ours. The id of an
+    /// event that our api published is the one that it answered; any other is derived from source and id.
     pub id: TaskId,
     /// What happened, at most [`MAX_REASON`] characters.
     pub reason: String,
@@ -74,8 +82,7 @@ impl MarketEvent {
     /// Reads a message of the channel or an entry of the log.
     ///
     /// Any text is an event. A text that is no CloudEvents 1.0 envelope, such as the seed's
-    /// `Recalculate_Triggered_v1`, becomes the reason of an event with a new id. An envelope whose id is no
-    /// [`TaskId`] gets an id derived from its source and id, so that it is the same each time.
+    /// `Recalculate_Triggered_v1`, becomes the reason of an event with a new id.
     pub fn decode(text: &[u8]) -> Self {
         Self::from_envelope(text).unwrap_or_else(|| {
             let start = &text[..text.len().min(4 * MAX_REASON)]; // a character has 4 bytes at most
@@ -91,20 +98,21 @@ impl MarketEvent {
         if read.specversion != "1.0" {
             return None;
         }
-        let id = TaskId::parse(read.id.as_str()).unwrap_or_else(|_| derived_id(&read.source, &read.id));
+        let own =
+            Some(&read).filter(|read| read.source == SOURCE).and_then(|read| TaskId::generated(&read.id));
+        let id = own.unwrap_or_else(|| derived_id(&read.source, &read.id));
         let reason = read.data.and_then(|data| data.reason).unwrap_or_else(|| read.source.clone());
-        Some(Self { id, reason: shortened(reason), traceparent: read.traceparent })
+        let traceparent = read.traceparent.filter(|text| text.len() == TRACEPARENT);
+        Some(Self { id, reason: shortened(reason), traceparent })
     }
 }
 
-/// An id that depends on source and id alone; CloudEvents makes the pair unique.
+/// An id that depends on source and id alone; CloudEvents makes the pair unique. No id of ours begins so.
 fn derived_id(source: &str, id: &str) -> TaskId {
-    let hash = |seed: u64| {
-        let bytes = source.bytes().chain([0]).chain(id.bytes());
-        bytes.fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
-    };
-    let text = format!("ce-{:016x}{:016x}", hash(0xcbf2_9ce4_8422_2325), hash(0x9e37_79b9_7f4a_7c15));
-    TaskId::parse(text).expect("invariant: `ce-` and 32 hexadecimal digits are an id")
+    let length = (source.len() as u64).to_be_bytes(); // so that no two pairs are the same bytes
+    let hash = Sha256::new().chain_update(length).chain_update(source).chain_update(id).finalize();
+    let hex: String = hash.iter().take(HASH).map(|byte| format!("{byte:02x}")).collect();
+    TaskId::parse(format!("ce-{hex}")).expect("invariant: `ce-` and hexadecimal digits are an id")
 }
 
 fn shortened(mut reason: String) -> String {
@@ -138,17 +146,36 @@ mod tests {
         }
     }
 
+    fn id_of(source: &str, id: &str) -> String {
+        let envelope = serde_json::json!({"specversion": "1.0", "id": id, "source": source, "type": "x"});
+        MarketEvent::decode(envelope.to_string().as_bytes()).id.to_string()
+    }
+
     #[test]
     fn the_same_foreign_event_has_the_same_id_each_time() {
-        let foreign = |id: &str| {
-            let text = format!(
-                r#"{{"specversion":"1.0","id":"{id}","source":"erp","type":"x","data":{{"a":[1]}}}}"#
-            );
-            MarketEvent::decode(text.as_bytes()).id
-        };
-        assert_eq!(foreign("order 17"), foreign("order 17"));
-        assert_ne!(foreign("order 17"), foreign("order 18"));
-        assert_eq!(foreign("order-17").as_str(), "order-17");
+        assert_eq!(id_of("erp", "order 17"), id_of("erp", "order 17"));
+        assert_ne!(id_of("erp", "order 17"), id_of("erp", "order 18"));
+    }
+
+    #[test]
+    fn two_sources_that_use_the_same_id_have_two_events() {
+        assert_ne!(id_of("erp", "17"), id_of("shop", "17"));
+        assert_ne!(id_of("erp", "\u{0}17"), id_of("erp\u{0}", "17"));
+        let ours = MarketEvent::new("x", None).id;
+        assert_ne!(id_of("erp", ours.as_str()), ours.as_str());
+    }
+
+    #[test]
+    fn an_id_from_outside_is_never_one_of_ours() {
+        for id in ["instead-of.7", "follow-up.0123456789abcdef", "x", "ce-0", "01j0000000000000000000000"] {
+            for source in ["erp", SOURCE] {
+                let event = id_of(source, id);
+                assert!(
+                    event.starts_with("ce-") && event.len() == 35 && event != id,
+                    "{source} {id}: {event}"
+                );
+            }
+        }
     }
 
     proptest! {

@@ -35,10 +35,10 @@ async fn how_fresh_an_entry_is_follows_from_its_remaining_life() {
     let bench = Bench::start().await;
     let (stored, spare) = (product(1, 5_499), SETTINGS.stale_ttl_seconds * 1_000);
     bench.store_product("P-1", &stored).await;
-    bench.command::<()>("PEXPIRE", "product:P-1", spare + 30_000).await;
+    bench.command::<()>("PEXPIRE", "product:2:P-1", spare + 30_000).await;
     let Cached::Fresh { age, .. } = bench.product("P-1").await else { panic!("it has time left") };
     assert!((20..=40).contains(&age.as_secs()), "{age:?} of about 60 s are gone");
-    bench.command::<()>("PEXPIRE", "product:P-1", spare).await;
+    bench.command::<()>("PEXPIRE", "product:2:P-1", spare).await;
     assert!(matches!(bench.product("P-1").await, Cached::Stale { value, .. } if value == stored));
 
     bench.store_product("P-1", &stored).await;
@@ -51,12 +51,12 @@ async fn every_entry_carries_a_time_to_live_and_they_differ() {
     let product = product(1, 5_499);
     let ids: Vec<_> = (0..250).map(|number| product_id(&format!("P-{number}"))).collect();
     let entries: Vec<_> = ids.iter().map(|id| Entry::Product(id, &product)).collect();
-    bench.cache.store(&entries).await.unwrap();
+    bench.store(&entries).await;
     let (market, name, unknown) = (market(1, 1), location("NY"), location("nowhere"));
-    bench.cache.store(&[Entry::Market(&name, &market), Entry::NegativeMarket(&unknown)]).await.unwrap();
+    bench.store(&[Entry::Market(&name, &market), Entry::NegativeMarket(&unknown)]).await;
 
     let mut connection = bench.connection.clone();
-    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*:2:*").query_async(&mut connection).await.unwrap();
     assert_eq!(keys.len(), 252);
     let mut lives = Vec::new();
     for key in &keys {

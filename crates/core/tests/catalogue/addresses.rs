@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use pricing_core::catalogue::{Catalogue, DatabaseSettings};
 use pricing_core::causes::causes;
 
-use crate::{cents, product_id};
+use crate::{TIME_LIMIT, cents, product_id};
 
 fn settings(url: &str) -> DatabaseSettings {
     DatabaseSettings { database_url: Some(url.to_owned()), database_url_file: None, demo_catalogue: false }
@@ -13,7 +13,7 @@ fn settings(url: &str) -> DatabaseSettings {
 
 /// The error with its causes, as a log shows it.
 async fn refusal(settings: &DatabaseSettings) -> String {
-    let opened = Catalogue::open(settings).await;
+    let opened = Catalogue::open(settings, TIME_LIMIT).await;
     let Err(error) = opened else { panic!("{:?} is accepted", settings.database_url) };
     causes(&error).to_string()
 }
@@ -61,11 +61,12 @@ async fn an_sqlite_address_is_the_path_of_the_file_whatever_its_characters() {
     for name in ["plain.db", "with space.db", "ünïcödé.db", "per%20cent.db", "#1.db", "new/sub/x.db"] {
         let path = folder.path().join(name);
         let settings = settings(&format!("sqlite://{}", path.display()));
-        let catalogue = Catalogue::open(&settings).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let catalogue =
+            Catalogue::open(&settings, TIME_LIMIT).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
         catalogue.set_base_price(&product_id("mine"), cents(1)).await.unwrap();
         catalogue.close().await;
         assert!(path.is_file(), "{name}");
-        let again = Catalogue::open(&settings).await.unwrap();
+        let again = Catalogue::open(&settings, TIME_LIMIT).await.unwrap();
         assert_eq!(again.count_products().await.unwrap(), 1, "{name}");
     }
 }
@@ -75,7 +76,9 @@ async fn parameters_of_an_sqlite_address_are_understood_or_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("prices.db");
     for parameters in ["?mode=rwc", "?"] {
-        Catalogue::open(&settings(&format!("sqlite://{}{parameters}", path.display()))).await.unwrap();
+        Catalogue::open(&settings(&format!("sqlite://{}{parameters}", path.display())), TIME_LIMIT)
+            .await
+            .unwrap();
     }
     for bad in ["mode=ro", "mode=memory", "cache=shared", "mode=rwc2", "x"] {
         let url = format!("sqlite://{}?mode=rwc&{bad}", path.display());
@@ -96,7 +99,7 @@ async fn an_sqlite_address_may_be_relative_to_the_working_directory() {
     let below_root = folder.path().join("sub/../Relative.db");
     let relative = format!("{up}{}", below_root.strip_prefix("/").unwrap().display());
     std::fs::create_dir(folder.path().join("sub")).unwrap();
-    let catalogue = Catalogue::open(&settings(&format!("sqlite://{relative}"))).await.unwrap();
+    let catalogue = Catalogue::open(&settings(&format!("sqlite://{relative}")), TIME_LIMIT).await.unwrap();
     catalogue.set_base_price(&product_id("mine"), cents(1)).await.unwrap();
     assert!(folder.path().join("Relative.db").is_file());
 }
@@ -108,6 +111,6 @@ async fn the_address_may_stand_in_a_file() {
     std::fs::write(&secret, format!("sqlite://{}\n", path.display())).unwrap();
     let settings =
         DatabaseSettings { database_url: None, database_url_file: Some(secret), demo_catalogue: true };
-    assert_eq!(Catalogue::open(&settings).await.unwrap().count_products().await.unwrap(), 900);
+    assert_eq!(Catalogue::open(&settings, TIME_LIMIT).await.unwrap().count_products().await.unwrap(), 900);
     assert!(path.is_file());
 }

@@ -6,28 +6,52 @@ use pricing_harness::databases::TestDatabase;
 use crate::{location, product_id};
 
 on_both_databases!(
-    an_invalid_product_is_named,
-    an_invalid_market_is_named,
-    an_id_that_is_none_is_named_by_a_scan,
+    an_invalid_product_is_skipped_and_the_others_are_not,
+    an_invalid_market_is_named_and_no_other_takes_its_place,
+    an_id_that_is_none_is_skipped_by_a_scan,
     the_schema_refuses_values_that_no_price_can_be_made_of,
+    rows_of_an_older_database_that_are_invalid_can_be_mended_and_deleted,
 );
 
-const CONSTRAINTS: [(&str, &str); 5] = [
+const CONSTRAINTS: [(&str, &str); 8] = [
     ("products", "products_base_price_minor_check"),
     ("products", "products_currency_check"),
     ("products", "products_version_check"),
+    ("products", "products_id_is_an_id"),
+    ("products", "products_currency_is_a_code"),
     ("markets", "markets_multiplier_ppm_check"),
     ("markets", "markets_version_check"),
+    ("markets", "markets_location_is_an_id"),
+];
+const TRIGGERS: [&str; 10] = [
+    "products_id_insert",
+    "products_id_update",
+    "products_currency_insert",
+    "products_currency_update",
+    "products_insert",
+    "products_update",
+    "markets_location_insert",
+    "markets_location_update",
+    "markets_insert",
+    "markets_update",
 ];
 
-/// Runs a statement that the schema would refuse.
+/// Runs a statement that the schema would refuse, without making a version.
 async fn force(database: &TestDatabase, statement: &str) {
-    if database.is_sqlite() {
-        return database.execute(&["PRAGMA ignore_check_constraints = ON", statement]).await;
-    }
-    let drops =
-        CONSTRAINTS.map(|(table, name)| format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}"));
-    let statements: Vec<&str> = drops.iter().map(String::as_str).chain([statement]).collect();
+    let free: Vec<String> = match database.is_sqlite() {
+        true => {
+            let drops = TRIGGERS.map(|name| format!("DROP TRIGGER IF EXISTS {name}"));
+            drops.into_iter().chain(["PRAGMA ignore_check_constraints = ON".to_owned()]).collect()
+        }
+        false => {
+            let drops = CONSTRAINTS
+                .map(|(table, name)| format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}"));
+            let triggers =
+                ["products", "markets"].map(|table| format!("ALTER TABLE {table} DISABLE TRIGGER USER"));
+            drops.into_iter().chain(triggers).collect()
+        }
+    };
+    let statements: Vec<&str> = free.iter().map(String::as_str).chain([statement]).collect();
     database.execute(&statements).await;
 }
 
@@ -39,7 +63,7 @@ fn assert_names<T: std::fmt::Debug>(found: Result<T, CatalogueError>, column: &s
     }
 }
 
-async fn an_invalid_product_is_named(database: &TestDatabase) {
+async fn an_invalid_product_is_skipped_and_the_others_are_not(database: &TestDatabase) {
     let catalogue = database.open_demo().await;
     let id = product_id("P-100");
     for (column, value) in [
@@ -52,34 +76,62 @@ async fn an_invalid_product_is_named(database: &TestDatabase) {
         ("version", "0"),
         ("version", "-9223372036854775808"),
     ] {
-        let version = if column == "version" { value } else { "2" };
-        let good = "base_price_minor = 1, currency = 'USD'";
+        let good = "base_price_minor = 1, currency = 'USD', version = 2";
         force(database, &format!("UPDATE products SET {good} WHERE id = 'P-100'")).await;
-        force(database, &format!("UPDATE products SET version = {version} WHERE id = 'P-100'")).await;
         force(database, &format!("UPDATE products SET {column} = {value} WHERE id = 'P-100'")).await;
         assert_names(catalogue.product(&id).await, column, "P-100");
-        assert_names(catalogue.products(&[product_id("P-101"), id.clone()]).await, column, "P-100");
-        assert_names(catalogue.products_after(None, 10).await, column, "P-100");
+        let found = catalogue.products(&[product_id("P-101"), id.clone()]).await.unwrap();
+        assert_eq!(
+            found.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(),
+            ["P-101"],
+            "{column} = {value}"
+        );
+        let page = catalogue.products_after(None, 10).await.unwrap();
+        assert_eq!((page.rows.len(), page.invalid, page.last.as_deref()), (9, 1, Some("P-109")));
     }
-    assert!(catalogue.product(&product_id("P-101")).await.unwrap().is_some(), "the others are served");
 }
 
-async fn an_invalid_market_is_named(database: &TestDatabase) {
+async fn an_invalid_market_is_named_and_no_other_takes_its_place(database: &TestDatabase) {
     let catalogue = database.open_demo().await;
     for (column, value) in [("multiplier_ppm", "-1"), ("multiplier_ppm", "100000001"), ("version", "0")] {
         force(database, "UPDATE markets SET multiplier_ppm = 1, version = 1").await;
         force(database, &format!("UPDATE markets SET {column} = {value} WHERE location = 'NY'")).await;
         assert_names(catalogue.market(&location("NY")).await, column, "NY");
-        assert_names(catalogue.markets_after(None, 10).await, column, "NY");
+        let found = catalogue.markets(&[location("NY"), location("Mars")]).await.unwrap();
+        assert_eq!(found, [("NY".to_owned(), None)]);
+        let page = catalogue.markets_after(None, 10).await.unwrap();
+        assert_eq!((page.rows.len(), page.invalid), (3, 1));
     }
 }
 
-async fn an_id_that_is_none_is_named_by_a_scan(database: &TestDatabase) {
+async fn an_id_that_is_none_is_skipped_by_a_scan(database: &TestDatabase) {
     let catalogue = database.open().await;
-    database.execute(&["INSERT INTO products (id, base_price_minor) VALUES ('a b', 1)"]).await;
-    database.execute(&["INSERT INTO markets (location, multiplier_ppm) VALUES ('a:b', 1)"]).await;
-    assert_names(catalogue.products_after(None, 10).await, "product id", "a b");
-    assert_names(catalogue.markets_after(None, 10).await, "location", "a:b");
+    force(database, "INSERT INTO products (id, base_price_minor) VALUES ('a b', 1)").await;
+    force(database, "INSERT INTO markets (location, multiplier_ppm) VALUES ('a:b', 1)").await;
+    let page = catalogue.products_after(None, 1).await.unwrap();
+    assert_eq!((page.rows.len(), page.invalid, page.last.as_deref()), (0, 1, Some("a b")));
+    let page = catalogue.markets_after(None, 1).await.unwrap();
+    assert_eq!((page.rows.len(), page.invalid, page.last.as_deref()), (0, 1, Some("a:b")));
+}
+
+/// The constraints are newer than some databases.
+async fn rows_of_an_older_database_that_are_invalid_can_be_mended_and_deleted(database: &TestDatabase) {
+    let catalogue = database.open().await;
+    let bad =
+        "INSERT INTO products (id, base_price_minor, currency) VALUES ('A 1', 1, 'usd'), ('A', 1, 'usd')";
+    force(database, bad).await;
+    if !database.is_sqlite() {
+        let on = ["products", "markets"].map(|table| format!("ALTER TABLE {table} ENABLE TRIGGER USER"));
+        database.execute(&on.each_ref().map(String::as_str)).await;
+    }
+    database
+        .execute(&[
+            "UPDATE products SET id = 'A1', currency = 'USD' WHERE id = 'A 1'",
+            "DELETE FROM products WHERE id = 'A'",
+        ])
+        .await;
+    let page = catalogue.products_after(None, 10).await.unwrap();
+    assert_eq!((page.rows.len(), page.invalid), (1, 0));
 }
 
 async fn the_schema_refuses_values_that_no_price_can_be_made_of(database: &TestDatabase) {
@@ -90,7 +142,9 @@ async fn the_schema_refuses_values_that_no_price_can_be_made_of(database: &TestD
         ("base_price_minor", "NULL"),
         ("base_price_minor", "'x'"),
         ("currency", "'dollars'"),
-        ("version", "0"),
+        ("currency", "'usd'"),
+        ("id", "'A 1'"),
+        ("id", "''"),
         ("list_price_minor", "'x'"),
     ] {
         database.refuses(&format!("UPDATE products SET {column} = {value} WHERE id = 'P-100'")).await;
@@ -98,7 +152,11 @@ async fn the_schema_refuses_values_that_no_price_can_be_made_of(database: &TestD
     for value in ["-1", "100000001", "NULL", "'x'"] {
         database.refuses(&format!("UPDATE markets SET multiplier_ppm = {value}")).await;
     }
-    assert_eq!(catalogue.product(&product_id("P-100")).await.unwrap().unwrap().version, 1);
+    database.refuses("INSERT INTO products (id, base_price_minor) VALUES ('A 1', 1)").await;
+    database.refuses("INSERT INTO products (id, base_price_minor, currency) VALUES ('A', 1, 'usd')").await;
+    database.refuses("INSERT INTO markets (location, multiplier_ppm) VALUES ('New York', 1)").await;
+    database.refuses("UPDATE markets SET location = 'New York' WHERE location = 'NY'").await;
+    assert_eq!(catalogue.count_products().await.unwrap(), 900);
 
     // PostgreSQL rounds a fraction to an integer; SQLite must not keep one either.
     if database.is_sqlite() {

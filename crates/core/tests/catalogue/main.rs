@@ -23,15 +23,22 @@ macro_rules! on_both_databases {
 }
 
 mod addresses;
+mod changes;
 mod invalid_rows;
 mod list_prices;
 mod lookups;
 mod opening;
 mod scanning;
+mod time_limits;
 mod versions;
+
+use std::time::Duration;
 
 use pricing_core::ids::{Location, ProductId};
 use pricing_core::money::Money;
+
+/// Time limit of a statement.
+const TIME_LIMIT: Duration = Duration::from_secs(14);
 
 fn product_id(text: &str) -> ProductId {
     ProductId::parse(text).unwrap()

@@ -15,14 +15,15 @@ on_both_databases!(
 );
 
 async fn scan(catalogue: &Catalogue, limit: u32) -> Vec<ProductId> {
-    let mut visited: Vec<ProductId> = Vec::new();
+    let (mut visited, mut last) = (Vec::new(), None);
     loop {
-        let batch = catalogue.products_after(visited.last(), limit).await.unwrap();
-        if batch.is_empty() {
+        let page = catalogue.products_after(last.as_deref(), limit).await.unwrap();
+        assert!(page.rows.len() <= limit as usize && page.invalid == 0);
+        visited.extend(page.rows.into_iter().map(|row| row.id));
+        last = page.last;
+        if last.is_none() {
             return visited;
         }
-        assert!(batch.len() <= limit as usize);
-        visited.extend(batch.into_iter().map(|row| row.id));
     }
 }
 
@@ -66,13 +67,14 @@ async fn a_scan_visits_each_market_once(database: &TestDatabase) {
     for name in &names {
         catalogue.set_multiplier(name, Ppm::ONE).await.unwrap();
     }
-    let mut visited: Vec<Location> = Vec::new();
+    let (mut visited, mut last) = (Vec::new(), None);
     loop {
-        let batch = catalogue.markets_after(visited.last(), 7).await.unwrap();
-        if batch.is_empty() {
+        let page = catalogue.markets_after(last.as_deref(), 7).await.unwrap();
+        visited.extend(page.rows.into_iter().map(|(location, _)| location));
+        last = page.last;
+        if last.is_none() {
             break;
         }
-        visited.extend(batch.into_iter().map(|(location, _)| location));
     }
     assert_eq!(visited, names);
 }

@@ -1,4 +1,6 @@
-//! Whoever changes a product or a market makes a new version.
+//! Whoever changes a product or a market makes a new version, greater than any before.
+
+use std::collections::HashSet;
 
 use futures_util::future::join_all;
 use pricing_core::catalogue::Catalogue;
@@ -10,8 +12,12 @@ use crate::{cents, location, product_id};
 on_both_databases!(
     a_change_through_the_catalogue_makes_a_version,
     a_change_by_hand_makes_a_version,
-    a_change_by_hand_cannot_keep_or_lower_the_version,
+    a_change_by_hand_cannot_choose_the_version,
+    an_update_that_changes_nothing_makes_no_version,
     concurrent_changes_each_make_a_version,
+    a_product_that_is_created_again_has_a_greater_version,
+    a_market_that_is_created_again_has_a_greater_version,
+    a_restored_database_is_moved_beyond_what_the_cache_was_given,
 );
 
 async fn version(catalogue: &Catalogue) -> u64 {
@@ -24,46 +30,118 @@ async fn market_version(catalogue: &Catalogue) -> u64 {
 
 async fn a_change_through_the_catalogue_makes_a_version(database: &TestDatabase) {
     let catalogue = database.open_demo().await;
-    for expected in 2..5_u32 {
-        catalogue.set_base_price(&product_id("P-100"), cents(expected.into())).await.unwrap();
-        assert_eq!(version(&catalogue).await, u64::from(expected));
-        let multiplier = Ppm::multiplier(expected.into()).unwrap();
-        catalogue.set_multiplier(&location("NY"), multiplier).await.unwrap();
-        assert_eq!(market_version(&catalogue).await, u64::from(expected));
-    }
     let untouched = catalogue.product(&product_id("P-101")).await.unwrap().unwrap();
-    assert_eq!(untouched.version, 1);
+    let mut last = catalogue.last_version().await.unwrap();
+    for price in 2..5 {
+        catalogue.set_base_price(&product_id("P-100"), cents(price)).await.unwrap();
+        let product = version(&catalogue).await;
+        catalogue.set_multiplier(&location("NY"), Ppm::multiplier(price).unwrap()).await.unwrap();
+        let market = market_version(&catalogue).await;
+        assert!(last < product && product < market, "{last} {product} {market}");
+        assert_eq!(catalogue.last_version().await.unwrap(), market);
+        last = market;
+    }
+    assert_eq!(catalogue.product(&product_id("P-101")).await.unwrap().unwrap(), untouched);
 }
 
 async fn a_change_by_hand_makes_a_version(database: &TestDatabase) {
     let catalogue = database.open_demo().await;
+    let last = catalogue.last_version().await.unwrap();
     database.execute(&["UPDATE products SET base_price_minor = base_price_minor + 1"]).await;
-    assert_eq!(version(&catalogue).await, 2);
+    let all = catalogue.products_after(None, 1_000).await.unwrap().rows;
+    let versions: HashSet<u64> = all.iter().map(|row| row.product.version).collect();
+    assert_eq!(versions.len(), 900, "each its own");
+    assert!(versions.iter().all(|version| *version > last));
+    let before = version(&catalogue).await;
     database.execute(&["UPDATE products SET currency = 'EUR' WHERE id = 'P-100'"]).await;
-    assert_eq!(version(&catalogue).await, 3);
+    assert!(version(&catalogue).await > before);
+    let before = market_version(&catalogue).await;
     database.execute(&["UPDATE markets SET multiplier_ppm = 1000000"]).await;
-    assert_eq!(market_version(&catalogue).await, 2);
-    let all = catalogue.products_after(None, 1_000).await.unwrap();
-    assert!(all.iter().all(|row| row.product.version >= 2));
+    assert!(market_version(&catalogue).await > before);
 }
 
-async fn a_change_by_hand_cannot_keep_or_lower_the_version(database: &TestDatabase) {
+async fn a_change_by_hand_cannot_choose_the_version(database: &TestDatabase) {
     let catalogue = database.open_demo().await;
-    database.execute(&["UPDATE products SET base_price_minor = 1, version = 10"]).await;
-    assert_eq!(version(&catalogue).await, 10, "a higher one is kept");
-    database.execute(&["UPDATE products SET base_price_minor = 2, version = 10"]).await;
-    assert_eq!(version(&catalogue).await, 11);
-    database.execute(&["UPDATE products SET base_price_minor = 3, version = 1"]).await;
-    assert_eq!(version(&catalogue).await, 12);
+    for chosen in
+        ["version = 1000000", "base_price_minor = 2, version = 1000000", "base_price_minor = 3, version = 1"]
+    {
+        let before = catalogue.last_version().await.unwrap();
+        database.execute(&[&format!("UPDATE products SET {chosen} WHERE id = 'P-100'")]).await;
+        let given = version(&catalogue).await;
+        assert!(given > before && given < 1_000_000, "{chosen}: {given} after {before}");
+    }
+    let before = catalogue.last_version().await.unwrap();
     database.execute(&["UPDATE markets SET multiplier_ppm = 3, version = 1"]).await;
-    assert_eq!(market_version(&catalogue).await, 2);
+    assert!(market_version(&catalogue).await > before);
+    database
+        .execute(&["INSERT INTO products (id, base_price_minor, version) VALUES ('new', 1, 1000000)"])
+        .await;
+    assert!(catalogue.product(&product_id("new")).await.unwrap().unwrap().version < 1_000_000);
+}
+
+async fn an_update_that_changes_nothing_makes_no_version(database: &TestDatabase) {
+    let catalogue = database.open_demo().await;
+    let before = catalogue.last_version().await.unwrap();
+    database
+        .execute(&["UPDATE products SET base_price_minor = base_price_minor, list_price_minor = 7"])
+        .await;
+    database.execute(&["UPDATE markets SET multiplier_ppm = multiplier_ppm"]).await;
+    assert_eq!(catalogue.last_version().await.unwrap(), before);
 }
 
 async fn concurrent_changes_each_make_a_version(database: &TestDatabase) {
     let catalogue = database.open_demo().await;
+    let before = catalogue.last_version().await.unwrap();
     join_all((1..=20).map(async |price| {
         catalogue.set_base_price(&product_id("P-100"), cents(price)).await.unwrap();
     }))
     .await;
-    assert_eq!(version(&catalogue).await, 21);
+    assert!(version(&catalogue).await >= before + 20);
+}
+
+async fn a_product_that_is_created_again_has_a_greater_version(database: &TestDatabase) {
+    let catalogue = database.open_demo().await;
+    let again = "INSERT INTO products (id, base_price_minor) VALUES ('P-100', 1)";
+    let mut ways = vec![vec!["DELETE FROM products WHERE id = 'P-100'", again]];
+    match database.is_sqlite() {
+        true => ways.extend([
+            vec!["REPLACE INTO products (id, base_price_minor) VALUES ('P-100', 2)"],
+            vec![
+                "INSERT OR IGNORE INTO products (id, base_price_minor) VALUES ('P-100', 2)",
+                "UPDATE products SET base_price_minor = 9 WHERE id = 'P-100'",
+            ],
+            vec!["UPDATE OR REPLACE products SET id = 'P-100' WHERE id = 'P-101'"],
+        ]),
+        false => ways.push(vec!["TRUNCATE products", again]),
+    }
+    ways.push(vec![
+        "UPDATE products SET id = 'other' WHERE id = 'P-100'",
+        "UPDATE products SET id = 'P-100' WHERE id = 'other'",
+    ]);
+    for way in ways {
+        let before = catalogue.last_version().await.unwrap();
+        database.execute(&way).await;
+        assert!(version(&catalogue).await > before, "{way:?}");
+    }
+}
+
+async fn a_market_that_is_created_again_has_a_greater_version(database: &TestDatabase) {
+    let catalogue = database.open_demo().await;
+    let before = catalogue.last_version().await.unwrap();
+    let again = "INSERT INTO markets (location, multiplier_ppm) VALUES ('NY', 1)";
+    database.execute(&["DELETE FROM markets WHERE location = 'NY'", again]).await;
+    assert!(market_version(&catalogue).await > before);
+}
+
+async fn a_restored_database_is_moved_beyond_what_the_cache_was_given(database: &TestDatabase) {
+    let catalogue = database.open_demo().await;
+    let given = catalogue.last_version().await.unwrap();
+    catalogue.move_beyond(given).await.unwrap();
+    assert_eq!(catalogue.last_version().await.unwrap(), given, "it is not behind");
+
+    catalogue.move_beyond(given + 1_000_000).await.unwrap();
+    let all = catalogue.products_after(None, 1_000).await.unwrap().rows;
+    assert!(all.iter().all(|row| row.product.version > given + 1_000_000));
+    assert!(market_version(&catalogue).await > given + 1_000_000);
+    assert_eq!(database.select("SELECT COUNT(*) FROM pending_changes WHERE stored_on = ''").await, 904);
 }

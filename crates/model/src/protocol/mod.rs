@@ -51,7 +51,7 @@ pub enum Protection {
     OwnLockTakeover,
     /// A run does that even if its own request is covered.
     OwnLockBeforeCovered,
-    /// The lock is released only under the token of the run that holds it.
+    /// The lock is released only under the token of the run that holds it, beside its lease.
     OwnToken,
     /// The lock is released only if no newer request has arrived since the scan started.
     ReleaseOnlyIfCovered,
@@ -96,10 +96,8 @@ pub enum Action {
     /// A run fails instead and does not release the lock, because Redis is away or the job panics. Or it does not
     /// dead-letter its task, and starts to do so again.
     Break(usize, Failure),
-    /// A run notices that it lost the lock, and fails.
-    NoticeLostLock(usize),
-    /// A run under the lock notices that it lost its lease, releases the lock and fails.
-    NoticeLostLease(usize),
+    /// A run under the lock notices that it lost the lock or its lease, and fails.
+    NoticeLoss(usize),
     /// The worker of a run dies, or a run that lost its lease is dropped.
     Vanish(usize),
     /// The lock expires: its holder is dead or paused.
@@ -152,11 +150,8 @@ impl Model for Protocol {
                 actions.push(Action::Vanish(index));
             }
             let holds = state.lock == Some(run.token);
-            if !holds && run.step.is_under_lock() {
-                actions.push(Action::NoticeLostLock(index));
-            }
-            if holds && run.step.is_under_lock() && !run.current {
-                actions.push(Action::NoticeLostLease(index));
+            if run.step.is_under_lock() && !(holds && run.current) {
+                actions.push(Action::NoticeLoss(index));
             }
             match run.step {
                 _ if left.failures == 0 => {}
@@ -205,8 +200,7 @@ impl Model for Protocol {
                 state.left.failures -= 1;
                 state.runs[index].step = run::after(failure);
             }
-            Action::NoticeLostLock(index) => state.runs[index].step = Step::Retry,
-            Action::NoticeLostLease(index) => state.runs[index].step = Step::Abandon(Failure::Transient),
+            Action::NoticeLoss(index) => state.runs[index].step = Step::Retry,
             Action::Vanish(index) => {
                 let run = state.runs.remove(index);
                 state.left.crashes -= u8::from(run.current);

@@ -86,7 +86,7 @@ impl Protocol {
     /// whether or not the run has noticed a loss. `None` when the run is over.
     pub(super) fn certain_step(&self, state: &State, run: &Run) -> Option<Step> {
         let mut step = run.step;
-        let lost = state.lock != Some(run.token) && self.has(Protection::OwnToken);
+        let lost = !self.holds(state, run);
         let fenced = !run.current && self.has(Protection::LeaseAtAck);
         loop {
             step = match step {

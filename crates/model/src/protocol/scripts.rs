@@ -54,7 +54,7 @@ impl Protocol {
     }
 
     pub(super) fn release(&self, state: &mut State, run: &Run, covers: u8, anyway: bool) -> Release {
-        if state.lock != Some(run.token) && self.has(Protection::OwnToken) {
+        if !self.holds(state, run) {
             return Release::Lost;
         }
         state.covered = state.covered.max(covers);
@@ -66,9 +66,14 @@ impl Protocol {
     }
 
     pub(super) fn abandon(&self, state: &mut State, run: &Run) {
-        if state.lock == Some(run.token) || !self.has(Protection::OwnToken) {
+        if self.holds(state, run) {
             state.lock = None;
         }
+    }
+
+    /// What release, renew and abandon check first: the lease of the run and its token.
+    pub(super) fn holds(&self, state: &State, run: &Run) -> bool {
+        run.current && (state.lock == Some(run.token) || !self.has(Protection::OwnToken))
     }
 
     /// Whether a new request must take the place of the task.

@@ -202,9 +202,10 @@ impl State {
         runs.for_each(|run| run.current = false);
     }
 
-    /// Whether the run that acquired the lock under this token lives. It renews the lock unless it is paused.
+    /// Whether the run that acquired the lock under this token lives. It renews the lock unless it is paused or has
+    /// lost its lease.
     pub(super) fn lives(&self, holder: Token) -> bool {
-        self.runs.iter().any(|run| run.token == holder && run.step.is_under_lock())
+        self.runs.iter().any(|run| run.token == holder && run.current && run.step.is_under_lock())
     }
 
     /// Drops tasks that have ended and that nothing can ask for any more. Kept are those that are not met yet

@@ -1,9 +1,24 @@
--- Releases an entry that was fetched and not begun: its task is ready for another worker at once.
--- KEYS: record, stream; ARGV: group, entry, task id
--- An entry that is not the current one of a queued task is left alone.
-local state, current = unpack(redis.call('HMGET', KEYS[1], 'state', 'entry'))
-if current == ARGV[2] and state == 'queued' then
-    redis.call('XACK', KEYS[2], ARGV[1], ARGV[2])
-    redis.call('XDEL', KEYS[2], ARGV[2])
-    make_ready(KEYS[1], KEYS[2], ARGV[3])
+-- Releases entries of a consumer that were fetched and not begun: their tasks are ready for others at once, with the
+-- deliveries before this one.
+-- KEYS: stream; ARGV: group, consumer, prefix of records, then the entries
+local stream, group = KEYS[1], ARGV[1]
+for i = 4, #ARGV do
+    local entry = ARGV[i]
+    local pending = redis.call('XPENDING', stream, group, entry, entry, 1, ARGV[2])[1]
+    local message = pending and redis.call('XRANGE', stream, entry, entry)[1]
+    if message then
+        redis.call('XACK', stream, group, entry)
+        redis.call('XDEL', stream, entry)
+        local id = message[2][2]
+        local record = ARGV[3] .. id
+        local current, lease, deliveries = unpack(redis.call('HMGET', record, 'entry', 'lease', 'deliveries'))
+        if current == entry then
+            if lease and not is_given_here(lease) then
+                deliveries = deliveries - 1 -- Redis failed over or restarted during the run
+            end
+            redis.call('HDEL', record, 'lease')
+            make_ready(record, stream, id)
+            redis.call('HSET', record, 'deliveries', deliveries)
+        end
+    end
 end

@@ -4,7 +4,7 @@
 local current = {}
 for i = 2, #KEYS do
     local entry, lease = ARGV[2 * i - 1], ARGV[2 * i]
-    if redis.call('HGET', KEYS[i], 'lease') == lease then
+    if is_current(KEYS[i], lease) then
         redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, entry, 'JUSTID')
         current[i - 1] = 1
     else

@@ -6,6 +6,50 @@ local function now()
     return string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000))
 end
 
+-- The number in a key, 0 without one.
+local function number(key)
+    return tonumber(redis.call('GET', key) or '0')
+end
+
+-- The replication id of this Redis: a promotion and a restart give it a new one. Either may lose the latest writes.
+local replication_id
+local function this_redis()
+    replication_id = replication_id
+        or string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+    return replication_id
+end
+
+-- What stands in Redis for a token that this Redis gave. It names the Redis, so it is current on no other.
+local function given_here(token)
+    return token .. '@' .. this_redis()
+end
+
+-- Whether this Redis gave what stands there.
+local function is_given_here(value)
+    return string.match(value, '@(%x+)$') == this_redis()
+end
+
+-- Whether the run with this lease is the current run of its task.
+local function is_current(record, lease)
+    return redis.call('HGET', record, 'lease') == given_here(lease)
+end
+
+-- The bytes that a task takes in Redis: its payload and traceparent, and what its record and entry cost beside them.
+local function task_size(payload, traceparent)
+    return 1024 + payload + traceparent
+end
+
+local function size_of(record)
+    return task_size(redis.call('HSTRLEN', record, 'payload'), redis.call('HSTRLEN', record, 'traceparent'))
+end
+
+-- Adds to the bytes of the tasks that are 'waiting' for their end, or 'dead'.
+local function count_bytes(bytes, list, change)
+    if redis.call('HINCRBY', bytes, list, change) < 0 then
+        redis.call('HSET', bytes, list, 0)
+    end
+end
+
 -- Makes a task ready to run. A task without a record is left alone: there is nothing to run.
 local function make_ready(record, stream, id)
     if redis.call('HEXISTS', record, 'payload') == 0 then

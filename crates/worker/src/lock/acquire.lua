@@ -1,31 +1,30 @@
 -- Acquires the recalculation lock, unless the request is covered or another task holds the lock.
 -- Takes a fence. KEYS, from 3: lock, covered, skipped, traces of skipped requests
 -- ARGV, from 4: token, TTL in ms, traceparent or ''
-if not is_current() then
+local request, task_id = tonumber(ARGV[2]), ARGV[3]
+if not is_current(KEYS[1], ARGV[1]) then
     -- The run was taken over on its way here. Requests would be skipped trusting a holder that nobody retries.
     return 'superseded'
 end
-local function number(key)
-    return tonumber(redis.call('GET', key) or '0')
-end
 local function acquire()
-    redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5])
+    redis.call('SET', KEYS[3], given_here(ARGV[4]), 'PX', ARGV[5])
     return 'acquired'
 end
 
-local last, covered, skipped = last_request(), number(KEYS[4]), number(KEYS[5])
+local last, covered, skipped = number(KEYS[2]), number(KEYS[4]), number(KEYS[5])
 if covered > last then
     covered = 0 -- the counter of requests was lost and started over
 end
 local holder = redis.call('GET', KEYS[3])
-if not holder then
+-- A holder from before a failover or a restart of Redis can neither cover nor release here: the lock is free.
+if not holder or not is_given_here(holder) then
     -- Every skipped request trusted a holder that is gone, so all of them must be covered, not only this one.
     if covered >= math.max(request, math.min(skipped, last)) then
         return 'covered'
     end
     return acquire()
 end
-local holder_task, nonce = string.match(holder, '^([^:]*):%d+:(%x+)$')
+local holder_task, nonce = string.match(holder, '^([^:]*):%d+:(%x+)@')
 if holder_task == task_id then
     -- An earlier attempt of the same task holds the lock and has lost its lease: take over from it.
     return acquire()

@@ -13,9 +13,9 @@ use tracing::Span;
 
 use super::{Keys, LockError, RecalculationLock};
 
-static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("renew.lua")));
+static RENEW: LazyLock<Script> = LazyLock::new(|| Fence::script(include_str!("renew.lua")));
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Fence::script(include_str!("release.lua")));
-static ABANDON: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("abandon.lua")));
+static ABANDON: LazyLock<Script> = LazyLock::new(|| Fence::script(include_str!("abandon.lua")));
 
 /// The answer to a holder that has ended a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Release {
     Released,
     /// A request was made since the scan started: scan again. The lock is still held.
     NewerRequests,
-    /// The lock was not held any more; nothing was recorded.
+    /// The run is not current any more, or did not hold the lock; nothing was recorded.
     Lost,
 }
 
@@ -69,8 +69,8 @@ impl LockGuard {
             let pause = if left > ttl * 2 / 3 { ttl / 3 } else { ttl / 15 };
             tokio::time::sleep(left.min(pause)).await;
             let asked = Instant::now();
-            let mut call = RENEW.key(&self.lock.keys.lock);
-            call.arg(&self.token).arg(millis(ttl));
+            let mut call = self.fence.invocation(&RENEW);
+            call.key(&self.lock.keys.lock).arg(&self.token).arg(millis(ttl));
             let left = ttl.saturating_sub(renewed.elapsed());
             match tokio::time::timeout(left, self.lock.invoke::<bool>(&call)).await {
                 Ok(Ok(true)) => renewed = asked,
@@ -118,8 +118,8 @@ impl LockGuard {
     ///
     /// When Redis is away. Then the lock is held until it expires or the task is retried.
     pub async fn abandon(&self) -> Result<(), LockError> {
-        let mut call = ABANDON.key(&self.lock.keys.lock);
-        call.arg(&self.token);
+        let mut call = self.fence.invocation(&ABANDON);
+        call.key(&self.lock.keys.lock).arg(&self.token);
         redis_call("EVALSHA abandon lock", self.lock.invoke(&call)).await
     }
 

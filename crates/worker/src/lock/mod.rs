@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use deadpool_redis::{Pool, PoolError};
 use pricing_core::clock::millis;
+use pricing_core::recalculation::SKIPPED;
 use pricing_core::redis::Redis;
 use pricing_core::trace::{current_traceparent, integer, redis_call};
 use pricing_queue::Fence;
@@ -101,11 +102,11 @@ impl Forfeit {
 }
 
 struct Keys {
-    /// Task, attempt and nonce of the holder; expires.
+    /// Task, attempt and nonce of the holder, and the Redis that gave the lock; expires.
     lock: String,
     /// The highest request that a scan covered.
     covered: String,
-    /// The highest request that was skipped because the lock was held.
+    /// The highest request that was skipped because the lock was held, or dropped because the queue was full.
     skipped: String,
     /// `traceparent`s of the latest requests that were skipped so.
     skipped_traces: String,
@@ -116,6 +117,10 @@ struct Keys {
 /// **At most one task holds it.** It expires after its TTL by the clock of Redis; a holder that was paused
 /// for longer can neither renew nor release the lock of another. Its value names task and attempt, so a
 /// redelivered task takes over from its own dead attempt at once.
+///
+/// **Only the current run of a task holds it, on the Redis that gave the lock.** Each script compares the lease of
+/// the run, and the Redis that gave lease and lock. After a failover, which may have lost requests that the holder
+/// has noted, it can neither cover nor release, and its lock is free for others.
 #[derive(Clone)]
 pub struct RecalculationLock {
     pool: Pool,
@@ -131,7 +136,7 @@ impl RecalculationLock {
             keys: Arc::new(Keys {
                 lock: key("recalculate_global_lock"),
                 covered: key("recalculate_covered"),
-                skipped: key("recalculate_skipped"),
+                skipped: key(SKIPPED),
                 skipped_traces: key("recalculate_skipped_traces"),
             }),
             ttl,

@@ -2,11 +2,10 @@
 -- Takes a fence. KEYS, from 3: lock, covered, traces of skipped requests
 -- ARGV, from 4: token, last request at the start of the scan, TTL in ms, 'always' or 'if_covered'
 -- Returns {'released' | 'newer_requests' | 'lost', traceparents of requests that were skipped}.
-if redis.call('GET', KEYS[3]) ~= ARGV[4] then
+if not is_current(KEYS[1], ARGV[1]) or redis.call('GET', KEYS[3]) ~= given_here(ARGV[4]) then
     return {'lost', {}}
 end
-local covers, last = tonumber(ARGV[5]), last_request()
-local covered = tonumber(redis.call('GET', KEYS[4]) or '0')
+local covers, last, covered = tonumber(ARGV[5]), number(KEYS[2]), number(KEYS[4])
 if covers > covered or covered > last then
     redis.call('SET', KEYS[4], ARGV[5])
 end

@@ -72,7 +72,7 @@ async fn a_holder_that_stopped_renewing_loses_the_lock_in_time() {
 async fn a_scan_that_must_be_repeated_has_the_lock_for_its_whole_life_again() {
     let bench = Bench::start(LONG).await;
     let held = bench.hold("holder", 1, bench.request().await).await;
-    let key = bench.server.key("recalculate_global_lock");
+    let key = bench.key("recalculate_global_lock");
     let mut connection = bench.connection.clone();
     redis::cmd("PEXPIRE").arg(&key).arg(5_000).query_async::<()>(&mut connection).await.unwrap();
     bench.request().await;
@@ -85,7 +85,7 @@ async fn a_scan_that_must_be_repeated_has_the_lock_for_its_whole_life_again() {
 async fn a_holder_notices_that_its_lock_is_gone() {
     let bench = Bench::start(Duration::from_secs(1)).await;
     let held = bench.hold("holder", 1, 1).await;
-    let key = bench.server.key("recalculate_global_lock");
+    let key = bench.key("recalculate_global_lock");
     redis::cmd("DEL").arg(&key).query_async::<()>(&mut bench.connection.clone()).await.unwrap();
     tokio::time::timeout(DEADLINE, held.renew_until_lost()).await.unwrap();
 }

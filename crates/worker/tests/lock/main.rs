@@ -4,6 +4,7 @@
 
 mod coverage;
 mod expiry;
+mod failover;
 mod takeover;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use pricing_core::ids::TaskId;
+use pricing_core::redis::Redis;
 use pricing_harness::redis_server::RedisServer;
 use pricing_queue::{Fence, Queue, QueueOptions};
 use pricing_worker::lock::{Acquire, Forfeit, LockGuard, RecalculationLock, Release};
@@ -21,8 +23,9 @@ use redis::aio::MultiplexedConnection;
 const LONG: Duration = Duration::from_secs(60);
 
 /// A lock in a Redis of its own, and the queue that numbers requests.
-struct Bench {
-    server: RedisServer,
+struct Bench<S = RedisServer> {
+    server: S,
+    redis: Redis,
     queue: Queue,
     lock: RecalculationLock,
     connection: MultiplexedConnection,
@@ -31,11 +34,22 @@ struct Bench {
 impl Bench {
     async fn start(ttl: Duration) -> Self {
         let server = RedisServer::start().await;
-        let redis = server.connect();
+        let (redis, connection) = (server.connect(), server.connection().await);
+        Self::over(server, redis, connection, ttl)
+    }
+}
+
+impl<S> Bench<S> {
+    fn over(server: S, redis: Redis, connection: MultiplexedConnection, ttl: Duration) -> Self {
         let (commands, pool) = (redis.commands.clone(), redis.pool.clone());
         let queue = Queue::new(&redis.prefix, "bench", commands, pool, QueueOptions::default());
         let lock = RecalculationLock::new(&redis, ttl);
-        Self { queue, lock, connection: server.connection().await, server }
+        Self { server, redis, queue, lock, connection }
+    }
+
+    /// A name below the prefix, as Redis knows it.
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.redis.prefix)
     }
 
     /// Takes a number, as a request does when it is enqueued.
@@ -47,9 +61,17 @@ impl Bench {
     /// Begins an attempt of a task, as the queue does.
     async fn begin(&self, id: &str, attempt: u32) {
         let mut begin = redis::cmd("HSET");
-        let record = self.server.key(&format!("queue:{{bench}}:task:{id}"));
-        begin.arg(record).arg("lease").arg(format!("lease {attempt}"));
+        let record = self.key(&format!("queue:{{bench}}:task:{id}"));
+        begin.arg(record).arg("lease").arg(format!("lease {attempt}@{}", self.redis_id().await));
         let _: u64 = begin.query_async(&mut self.connection.clone()).await.unwrap();
+    }
+
+    /// The name of the Redis, as leases have it.
+    async fn redis_id(&self) -> String {
+        let mut info = redis::cmd("INFO");
+        let info = info.arg("replication").query_async(&mut self.connection.clone()).await;
+        let info: redis::InfoDict = info.unwrap();
+        info.get("master_replid").unwrap()
     }
 
     /// Begins an attempt of a task, and asks for the lock.
@@ -73,7 +95,7 @@ impl Bench {
     }
 
     fn last_request_key(&self) -> String {
-        self.server.key("queue:{bench}:last_request")
+        self.key("queue:{bench}:last_request")
     }
 
     async fn last_request(&self) -> u64 {
@@ -89,7 +111,7 @@ impl Bench {
 
     async fn lock_value(&self) -> Option<String> {
         let mut get = redis::cmd("GET");
-        get.arg(self.server.key("recalculate_global_lock"));
+        get.arg(self.key("recalculate_global_lock"));
         get.query_async(&mut self.connection.clone()).await.unwrap()
     }
 }

@@ -1,0 +1,209 @@
+//! Follows changes of the catalogue: each is in the cache soon after its commit, without any event.
+
+use std::collections::{HashMap, HashSet};
+use std::slice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pricing_core::cache::{Entry, Kind, Server};
+use pricing_core::catalogue::{ChangeOrder, ChangeSignal, PendingChange};
+use pricing_core::causes::causes;
+use pricing_core::clock::{millis, now_ms};
+use pricing_core::ids::{Location, ProductId, TaskId};
+use pricing_core::price::Market;
+use pricing_core::trace::integer;
+use pricing_queue::Backoff;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, info_span};
+
+use crate::metrics;
+use crate::scan::{ScanError, Scanner, in_time};
+
+/// Maximum changes of one batch.
+const BATCH: usize = 500;
+/// Pause between two looks at the table, unless the database announces a change earlier.
+const POLL_PERIOD: Duration = Duration::from_millis(500);
+/// How often changes of another Redis are looked for, and old ones removed.
+const MAINTENANCE_PERIOD: Duration = Duration::from_secs(10);
+/// How much longer a change is kept than the cache remembers what was before it: for a Redis that fails over to a replica
+/// with some lag.
+const LAG: Duration = Duration::from_secs(60);
+
+/// Follows the changes of the catalogue.
+///
+/// **Every committed change reaches the cache**, whoever made it: the database notes its key in the transaction of the
+/// change, and the note is removed only after the cache has stored that version. A worker that dies in between, or a
+/// Redis that loses what it stored, has it stored once more. Several workers may follow at the same time: the cache takes
+/// only an equal or higher version, and a note is removed only under the version that was stored.
+pub(crate) struct Follower {
+    scanner: Arc<Scanner>,
+    signal: ChangeSignal,
+    /// Redis as it was last seen.
+    redis: String,
+    maintain_at: Instant,
+}
+
+impl Follower {
+    pub(crate) fn new(scanner: Arc<Scanner>) -> Self {
+        let signal = scanner.catalogue.change_signal();
+        Self { scanner, signal, redis: String::new(), maintain_at: Instant::now() }
+    }
+
+    /// Follows until `closing`.
+    pub(crate) async fn run(mut self, closing: CancellationToken) -> anyhow::Result<()> {
+        closing.run_until_cancelled(self.follow()).await;
+        Ok(())
+    }
+
+    async fn follow(&mut self) {
+        let (mut backoff, mut has_failed, mut order) = (Backoff::default(), false, ChangeOrder::Oldest);
+        loop {
+            match self.drain(order).await {
+                Ok(count) => {
+                    if has_failed {
+                        tracing::info!("changes of the catalogue are followed again");
+                    }
+                    (backoff, has_failed) = (Backoff::default(), false);
+                    if count == BATCH {
+                        // In turns, so that one change beside an import of a million is served at once.
+                        order = match order {
+                            ChangeOrder::Oldest => ChangeOrder::Newest,
+                            ChangeOrder::Newest => ChangeOrder::Oldest,
+                        };
+                    } else {
+                        self.signal.wait(POLL_PERIOD).await;
+                    }
+                }
+                Err(error) => {
+                    if !has_failed {
+                        tracing::warn!(error = %causes(&error), "changes of the catalogue are not followed");
+                    }
+                    has_failed = true;
+                    backoff.pause().await;
+                }
+            }
+        }
+    }
+
+    /// Brings one batch of changes to the cache. Returns its size.
+    async fn drain(&mut self, order: ChangeOrder) -> Result<usize, ScanError> {
+        let server = self.scanner.cache.server().await?;
+        self.check_versions(&server).await?;
+        self.maintain(&server).await?;
+        let changes = in_time(self.scanner.catalogue.pending_changes(order, BATCH)).await?;
+        if !changes.is_empty() {
+            let span = info_span!("store changes", pricing.changes = integer(changes.len() as u64));
+            self.store(&changes, &server).instrument(span).await?;
+        }
+        Ok(changes.len())
+    }
+
+    /// Moves the database beyond the versions that the cache was given: one that was restored from a dump gives
+    /// versions again that the cache takes for old. Keys that only the cache knows become pending too, first: once the
+    /// database is beyond, nobody would look for them.
+    async fn check_versions(&self, server: &Server) -> Result<(), ScanError> {
+        let Scanner { catalogue, cache, .. } = &*self.scanner;
+        let last = in_time(catalogue.last_version()).await?;
+        if last >= server.highest_version {
+            return Ok(());
+        }
+        tracing::warn!(
+            last_version = last,
+            cached_version = server.highest_version,
+            "the database is older than the cache, as after a restore: all its rows get new versions"
+        );
+        let beyond = server.highest_version + 1;
+        for kind in [Kind::Product, Kind::Market] {
+            let mut cursor = 0;
+            loop {
+                let (next, ids) = cache.scan_ids(kind, cursor).await?;
+                in_time(catalogue.make_pending(kind, &ids, beyond)).await?;
+                cursor = next;
+                if cursor == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(catalogue.move_beyond(beyond).await?)
+    }
+
+    /// Makes changes pending that another Redis holds, and removes those that are older than any entry.
+    async fn maintain(&mut self, server: &Server) -> Result<(), ScanError> {
+        if self.redis == server.id && Instant::now() < self.maintain_at {
+            return Ok(());
+        }
+        let catalogue = &self.scanner.catalogue;
+        while in_time(catalogue.reopen_changes(&server.id)).await? > 0 {}
+        let kept = self.scanner.cache.memory() + LAG;
+        let before = server.now_ms().saturating_sub(millis(kept));
+        while in_time(catalogue.forget_changes(&server.id, before)).await? > 0 {}
+        self.redis.clone_from(&server.id);
+        self.maintain_at = Instant::now() + MAINTENANCE_PERIOD;
+        Ok(())
+    }
+
+    /// Reads the changed rows, stores them, and notes that they are stored: also those that the cache refused, for it
+    /// holds newer versions. The order matters: a row that is read before its change is selected may lack the change.
+    async fn store(&self, changes: &[PendingChange], server: &Server) -> Result<(), ScanError> {
+        self.store_markets(changes, server).await?;
+        self.store_products(changes, server).await?;
+        in_time(self.scanner.catalogue.changes_stored(changes, &server.id, server.now_ms())).await?;
+        let now = now_ms();
+        changes.iter().for_each(|change| metrics::change_to_price(now - change.changed_at_ms));
+        Ok(())
+    }
+
+    async fn store_markets(&self, changes: &[PendingChange], server: &Server) -> Result<(), ScanError> {
+        let changed = changes.iter().filter(|change| change.kind == Kind::Market.as_str());
+        // An id that does not parse names no row that a price could be made of.
+        let changed =
+            changed.filter_map(|change| Some((Location::parse(&*change.id).ok()?, version(change))));
+        let (locations, versions): (Vec<Location>, Vec<u64>) = changed.unzip();
+        let markets = in_time(self.scanner.catalogue.markets(&locations)).await?;
+        let markets: HashMap<String, Option<Market>> = markets.into_iter().collect();
+        let entry = |(location, version): (_, &u64)| match markets.get(Location::as_str(location)) {
+            Some(Some(market)) => Some(Entry::Market(location, market)),
+            Some(None) => None, // an invalid row has no price, and is no reason to take another market's
+            None => Some(Entry::DeletedMarket(location, *version)),
+        };
+        let entries: Vec<_> = locations.iter().zip(&versions).filter_map(entry).collect();
+        self.scanner.store(&entries, server.read_at).await?;
+        Ok(())
+    }
+
+    async fn store_products(&self, changes: &[PendingChange], server: &Server) -> Result<(), ScanError> {
+        let changed = changes.iter().filter(|change| change.kind == Kind::Product.as_str());
+        let changed =
+            changed.filter_map(|change| Some((ProductId::parse(&*change.id).ok()?, version(change))));
+        let (ids, versions): (Vec<ProductId>, Vec<u64>) = changed.unzip();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let catalogue = &self.scanner.catalogue;
+        let default = in_time(catalogue.markets(slice::from_ref(Location::fallback()))).await?;
+        let default = default.into_iter().find_map(|(_, market)| market);
+        let rows = in_time(catalogue.products(&ids)).await?;
+        let found: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+        let deleted = ids.iter().zip(&versions).filter(|(id, _)| !found.contains(id.as_str()));
+        let deleted: Vec<_> = deleted.map(|(id, version)| Entry::DeletedProduct(id, *version)).collect();
+        self.scanner.store(&deleted, server.read_at).await?;
+        match default {
+            Some(market) => {
+                let task = TaskId::parse("change").expect("invariant: a word is a task id");
+                self.scanner.write_products(rows, &market, &task, server.read_at).await?;
+            }
+            // Without a valid default market there are no list prices; the products are cached all the same.
+            None => {
+                let entries: Vec<_> = rows.iter().map(|row| Entry::Product(&row.id, &row.product)).collect();
+                self.scanner.store(&entries, server.read_at).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The version of a change.
+fn version(change: &PendingChange) -> u64 {
+    u64::try_from(change.version).expect("invariant: a sequence gives versions from 1")
+}
