@@ -103,7 +103,7 @@ impl Follower {
     /// versions again that the cache takes for old. Keys that only the cache knows become pending too, first: once the
     /// database is beyond, nobody would look for them.
     async fn check_versions(&self, server: &Server) -> Result<(), ScanError> {
-        let Scanner { catalogue, cache, .. } = &*self.scanner;
+        let catalogue = &self.scanner.catalogue;
         let last = in_time(catalogue.last_version()).await?;
         if last >= server.highest_version {
             return Ok(());
@@ -114,18 +114,26 @@ impl Follower {
             "the database is older than the cache, as after a restore: all its rows get new versions"
         );
         let beyond = server.highest_version + 1;
+        self.make_cached_keys_pending(beyond).await?;
+        catalogue.move_beyond(beyond).await?;
+        // What was changed in between may have taken an old version.
+        self.make_cached_keys_pending(in_time(catalogue.last_version()).await?).await
+    }
+
+    async fn make_cached_keys_pending(&self, version: u64) -> Result<(), ScanError> {
+        let Scanner { catalogue, cache, .. } = &*self.scanner;
         for kind in [Kind::Product, Kind::Market] {
             let mut cursor = 0;
             loop {
                 let (next, ids) = cache.scan_ids(kind, cursor).await?;
-                in_time(catalogue.make_pending(kind, &ids, beyond)).await?;
+                in_time(catalogue.make_pending(kind, &ids, version)).await?;
                 cursor = next;
                 if cursor == 0 {
                     break;
                 }
             }
         }
-        Ok(catalogue.move_beyond(beyond).await?)
+        Ok(())
     }
 
     /// Makes changes pending that another Redis holds, and removes those that are older than any entry.

@@ -97,12 +97,6 @@ impl<'l> CachedRead<'l> {
     pub(super) fn missed_location(&self) -> Option<&'l Location> {
         self.market.fresh().is_none().then_some(self.location)
     }
-
-    /// The version in which the cache last held a product, 0 if it did not.
-    pub(super) fn version(&self, ids: &[ProductId], id: &ProductId) -> u64 {
-        let entry = ids.iter().zip(&self.products).find(|(asked, _)| *asked == id);
-        entry.and_then(|(_, entry)| entry.value()).map_or(0, |product| product.version)
-    }
 }
 
 /// The inputs of prices.

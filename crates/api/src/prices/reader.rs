@@ -194,7 +194,7 @@ impl PriceReader {
             let Some(read) = loaded.products.as_ref().and_then(|flight| flight.to_fill()) else { return };
             let entries = missed.iter().zip(read.rows.iter()).map(|(id, product)| match product {
                 Some(product) => Entry::Product(id, product),
-                None => Entry::NegativeProduct(id, cached.version(ids, id)),
+                None => Entry::NegativeProduct(id),
             });
             self.fill(&entries.collect::<Vec<_>>(), read.read_at).await;
         };

@@ -107,10 +107,9 @@ pub enum Entry<'a> {
     Product(&'a ProductId, &'a Product),
     /// A market.
     Market(&'a Location, &'a Market),
-    /// A reader found that the product does not exist. The version is the one last seen in the cache, 0 if none: the
-    /// negative entry replaces that version, and any newer version replaces it.
-    NegativeProduct(&'a ProductId, u64),
-    /// A reader found that the location has no market. Any real market replaces the negative entry.
+    /// A reader found that the product does not exist. The negative entry replaces nothing, and any product replaces it.
+    NegativeProduct(&'a ProductId),
+    /// A reader found that the location has no market, likewise.
     NegativeMarket(&'a Location),
     /// The product was deleted, by the change of this version.
     DeletedProduct(&'a ProductId, u64),
@@ -129,7 +128,7 @@ impl Entry<'_> {
             Entry::Market(location, market) => {
                 (Key::market(prefix, location), market.version, encode(*market), None)
             }
-            Entry::NegativeProduct(id, version) => negative(Key::product(prefix, id), *version, NEGATIVE_TTL),
+            Entry::NegativeProduct(id) => negative(Key::product(prefix, id), 0, NEGATIVE_TTL),
             Entry::NegativeMarket(location) => negative(Key::market(prefix, location), 0, NEGATIVE_TTL),
             Entry::DeletedProduct(id, version) => negative(Key::product(prefix, id), *version, DELETED_TTL),
             Entry::DeletedMarket(location, version) => {

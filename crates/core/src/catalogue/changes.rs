@@ -110,7 +110,8 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Makes keys of one kind pending, as if each had been changed with this version, unless it is in the table already.
+    /// Makes keys of one kind pending, as if each had been changed with this version, unless it was changed with a higher
+    /// one.
     ///
     /// # Errors
     ///
@@ -119,7 +120,8 @@ impl Catalogue {
         for ids in ids.chunks(MAX_ROWS) {
             let insert = format!(
                 "INSERT INTO pending_changes (kind, id, version, changed_at_ms) VALUES {} \
-                 ON CONFLICT (kind, id) DO NOTHING",
+                 ON CONFLICT (kind, id) DO UPDATE SET version = excluded.version, stored_on = '' \
+                 WHERE pending_changes.version < excluded.version",
                 placeholders(ids.len(), 4)
             );
             let mut query = query(AssertSqlSafe(insert));

@@ -109,6 +109,50 @@ async fn what_is_deleted_is_gone_and_its_id_can_be_used_again() {
     }
 }
 
+#[tokio::test]
+async fn a_change_of_many_rows_and_one_beside_it_are_served() {
+    let mut rounds = Rounds::of(
+        "all rows of a large catalogue are changed by one statement, and one more by another",
+        "the one is served within 1 s, all within 30 s, and the memory of the worker stays flat",
+    )
+    .one_of(10);
+    let products = rounds.either(5_000, 100_000);
+    let stack = Stack::builder().database(TestDatabase::postgres().await).listeners(0).start().await;
+    stack.database.add_products(products).await;
+    let worker = &stack.workers[0];
+    while rounds.next_round().is_some() {
+        all_are_cached(&stack).await;
+        let memory = worker.resident_memory().expect("the system tells it");
+        let all = "UPDATE products SET base_price_minor = base_price_minor % 5000 + 1 WHERE id LIKE 'X-%'";
+        stack.database.execute(&[all]).await;
+        let changed = Instant::now();
+        let one = "UPDATE products SET base_price_minor = base_price_minor % 5000 + 100 WHERE id = 'P-100'";
+        stack.database.execute(&[one]).await;
+        let cents = stack.database.select("SELECT base_price_minor FROM products WHERE id = 'P-100'").await;
+        let price = f64::from(i32::try_from(cents).expect("it is small")) / 100.0;
+        eventually(DEADLINE, "the one change to be served", async || {
+            (stack.price("P-100", "NY", false).await["base_price"] == price).then_some(())
+        })
+        .await;
+        rounds.measure("s to the one price", changed.elapsed().as_secs_f64());
+        assert!(changed.elapsed() <= rounds.either(10 * SERVED_WITHIN, SERVED_WITHIN));
+        all_are_cached(&stack).await;
+        rounds.measure("s to all prices", changed.elapsed().as_secs_f64());
+        assert!(changed.elapsed() <= Duration::from_secs(30), "{:?}", changed.elapsed());
+        let grown = worker.resident_memory().expect("the system tells it").saturating_sub(memory);
+        rounds.measure("MiB that the worker has grown", grown as f64 / 1_048_576.0);
+        assert!(grown < 64 * 1_024 * 1_024, "{grown} bytes");
+    }
+}
+
+async fn all_are_cached(stack: &Stack) {
+    eventually(DEADLINE, "the cache to hold all changes", async || {
+        let pending = "SELECT COUNT(*) FROM pending_changes WHERE stored_on = ''";
+        (stack.database.select(pending).await == 0).then_some(())
+    })
+    .await;
+}
+
 /// Makes one random change of one of a few products.
 async fn change(stack: &Stack, products: &mut Products, round: &mut Round) {
     let names: Vec<String> = (100..120).map(|number| format!("P-{number}")).collect();
