@@ -9,7 +9,9 @@ mod records;
 mod backlog;
 #[cfg(target_os = "linux")]
 mod clocks;
+mod failover;
 mod frozen;
+mod full;
 mod listener;
 mod misses;
 mod outages;
