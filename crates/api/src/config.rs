@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use pricing_core::cache::CacheSettings;
 use pricing_core::catalogue::DatabaseSettings;
+use pricing_core::events::EventSettings;
 use pricing_core::recalculation::QueueSettings;
 use pricing_core::redis::RedisSettings;
 use pricing_core::simulation::Simulation;
@@ -33,10 +34,15 @@ pub struct Config {
     /// Seconds after that until requests under way are aborted
     #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub drain_timeout_seconds: u64,
+    /// Replicas of Redis that must have an event or a task before it is answered with 200
+    #[arg(long, env, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=16))]
+    pub wait_for_replicas: u32,
     #[command(flatten)]
     pub redis: RedisSettings,
     #[command(flatten)]
     pub queue: QueueSettings,
+    #[command(flatten)]
+    pub events: EventSettings,
     #[command(flatten)]
     pub database: DatabaseSettings,
     #[command(flatten)]

@@ -10,12 +10,12 @@ use pricing_core::causes::causes;
 use pricing_core::events::EventLog;
 use pricing_core::recalculation::RecalculationQueue;
 use pricing_core::redis::{ConnectError, Redis};
+use pricing_queue::QueueOptions;
 use pricing_service::health::Health;
 use pricing_service::http::{self, DrainPolicy};
 use pricing_service::shutdown::Shutdown;
 use pricing_service::supervisor::{PartFailed, Supervisor};
 use pricing_service::telemetry::Metrics;
-use redis::aio::ConnectionManager;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
@@ -48,8 +48,7 @@ pub struct Api {
     is_traced: bool,
     load_shed: LoadShedLayer,
     drain: DrainPolicy,
-    /// For readiness.
-    redis: ConnectionManager,
+    redis: Redis,
     catalogue: Catalogue,
     /// Left to run if the database was down at the start.
     preparation: Option<Preparation>,
@@ -74,6 +73,7 @@ impl Api {
             Err(error) => return Err(error.into()),
         };
         let cache = PriceCache::new(&redis, config.cache);
+        let replicas = config.wait_for_replicas;
         let state = AppState {
             reader: PriceReader::new(
                 cache.clone(),
@@ -81,8 +81,8 @@ impl Api {
                 catalogue.clone(),
                 config.simulation,
             ),
-            events: EventLog::new(&redis),
-            queue: RecalculationQueue::new(&redis, config.queue.options()),
+            events: EventLog::new(&redis, &config.events).replicated(replicas),
+            queue: RecalculationQueue::new(&redis, QueueOptions { replicas, ..config.queue.options() }),
         };
         Ok(Self {
             state: Arc::new(state),
@@ -90,7 +90,7 @@ impl Api {
             is_traced,
             load_shed: LoadShedLayer::new(config.max_concurrent_requests as usize, config.request_timeout()),
             drain: config.drain_policy(),
-            redis: redis.cache,
+            redis,
             catalogue,
             preparation,
         })
@@ -105,9 +105,10 @@ impl Api {
 /// When a part of the process ends by itself.
 pub async fn run(listener: TcpListener, api: Api, shutdown: Shutdown) -> Result<(), PartFailed> {
     let mut parts = Supervisor::new(shutdown);
-    let (redis, catalogue) = (api.redis.clone(), api.catalogue.clone());
-    let health = Health::new(parts.shutdown(), &[], redis, Some(catalogue.clone()));
+    let catalogue = api.catalogue.clone();
+    let health = Health::new(parts.shutdown(), &[], api.redis.cache.clone(), Some(catalogue.clone()));
     parts.background("the upkeep of metrics", api.metrics.clone().upkeep());
+    parts.background("the watch over the primary of Redis", api.redis.follow_primary());
     if let Some(preparation) = &api.preparation {
         parts.background("the preparation of the database", prepare(preparation.clone()));
     }

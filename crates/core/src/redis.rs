@@ -3,11 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use deadpool_redis::{Manager, Pool, Runtime};
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use deadpool_redis::{Hook, HookError, Manager, Pool, Runtime};
+use redis::aio::{
+    AsyncPushSender, ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection,
+};
 use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::TcpKeepalive;
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError,
+    RedisResult,
+};
 
 use crate::settings::{SecretError, secret};
 
@@ -21,6 +26,8 @@ pub const BLOCK: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest pause between two attempts to reconnect.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+/// Period at which a connection is asked whether it leads to the primary.
+pub const PRIMARY_PERIOD: Duration = Duration::from_millis(500);
 
 /// Address of Redis and prefix of our keys.
 #[derive(Debug, Clone, clap::Args)]
@@ -52,6 +59,10 @@ pub enum ConnectError {
 }
 
 /// The connections of one process, and the prefix of its keys.
+///
+/// **No connection stays with a node that was demoted**, also one that only reads: it connects again, to the node that
+/// the address leads to by then. The shared connections do so while [`Redis::follow_primary`] runs, those of the pool
+/// when they are taken from it, and subscriptions when [`PrimaryProbe::check`] fails.
 #[derive(Clone)]
 pub struct Redis {
     /// Shared connection for cache reads and writes. Its time limit is 200 ms.
@@ -60,10 +71,12 @@ pub struct Redis {
     pub commands: ConnectionManager,
     /// Exclusive connections: for blocking reads and the lock.
     pub pool: Pool,
-    /// Client for subscriptions, which need a connection each.
-    pub client: Client,
+    /// Asks a connection whether it leads to the primary.
+    pub primary: PrimaryProbe,
     /// Prefix of every key.
     pub prefix: String,
+    /// For subscriptions, which need a connection each.
+    subscriber: Client,
 }
 
 impl Redis {
@@ -79,6 +92,9 @@ impl Redis {
         let info = url.into_connection_info().map_err(ConnectError::Address)?;
         let info = info.set_tcp_settings(tcp_settings());
         let client = Client::open(info.clone()).map_err(ConnectError::Address)?;
+        let resp3 = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let subscriber =
+            Client::open(info.clone().set_redis_settings(resp3)).map_err(ConnectError::Address)?;
         let manager = |timeout| {
             let config = ConnectionManagerConfig::new()
                 .set_response_timeout(Some(timeout))
@@ -86,14 +102,83 @@ impl Redis {
                 .set_max_delay(RECONNECT_PAUSE);
             ConnectionManager::new_lazy_with_config(client.clone(), config)
         };
+        let primary = PrimaryProbe { key: format!("{}primary", settings.redis_prefix) };
         Ok(Self {
             cache: manager(CACHE_TIMEOUT).map_err(ConnectError::Address)?,
             commands: manager(COMMAND_TIMEOUT).map_err(ConnectError::Address)?,
-            pool: pool(info)?,
-            client,
+            pool: pool(info, primary.clone())?,
+            primary,
             prefix: settings.redis_prefix.clone(),
+            subscriber,
         })
     }
+
+    /// Subscribes to a channel on a connection of its own, which speaks RESP3, so that it takes other commands too.
+    /// The connection calls `on_push` for each message and for its own end.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away.
+    pub async fn subscribe(
+        &self,
+        channel: &str,
+        on_push: impl AsyncPushSender,
+    ) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(COMMAND_TIMEOUT))
+            .set_push_sender(on_push);
+        let mut connection = self.subscriber.get_multiplexed_async_connection_with_config(&config).await?;
+        connection.subscribe(channel).await?;
+        Ok(connection)
+    }
+
+    /// Has the shared connections leave a node that is not the primary, within [`PRIMARY_PERIOD`], and connect again
+    /// as often until they have found the primary. Never returns.
+    pub async fn follow_primary(self) {
+        tokio::join!(self.keep_on_primary(self.cache.clone()), self.keep_on_primary(self.commands.clone()));
+    }
+
+    async fn keep_on_primary(&self, mut connection: ConnectionManager) {
+        let mut is_primary = true;
+        loop {
+            tokio::time::sleep(PRIMARY_PERIOD).await;
+            let error = self.primary.check(&mut connection).await.err().filter(is_not_primary);
+            let was_primary = std::mem::replace(&mut is_primary, error.is_none());
+            let Some(error) = error else { continue };
+            if was_primary {
+                tracing::warn!(%error, "connected to a Redis that is not the primary: connecting again");
+            }
+            // QUIT closes the connection. That PING gets no answer tells the manager to make another one.
+            let _ = redis::pipe().cmd("QUIT").cmd("PING").exec_async(&mut connection).await;
+        }
+    }
+}
+
+/// Asks a connection whether it leads to the primary of our keys.
+///
+/// Connections that were open during a failover stay with the demoted node. It answers reads and keeps subscriptions,
+/// so only writes fail. The probe is a write that changes nothing, `PERSIST` of a key that does not exist: the node
+/// answers it as it would any other write.
+#[derive(Debug, Clone)]
+pub struct PrimaryProbe {
+    key: String,
+}
+
+impl PrimaryProbe {
+    /// Succeeds if the connection leads to a node that takes writes.
+    ///
+    /// # Errors
+    ///
+    /// When the node is not the primary, or does not answer.
+    pub async fn check(&self, connection: &mut impl ConnectionLike) -> RedisResult<()> {
+        redis::cmd("PERSIST").arg(&self.key).exec_async(connection).await
+    }
+}
+
+/// Whether a node refused a write because it is not, or not yet, the primary of the key.
+fn is_not_primary(error: &RedisError) -> bool {
+    matches!(error.code(), Some("READONLY" | "MOVED" | "LOADING" | "MASTERDOWN"))
 }
 
 /// Settings that detect a vanished peer within twenty seconds, with or without data under way.
@@ -105,13 +190,19 @@ fn tcp_settings() -> TcpSettings {
     settings
 }
 
-/// A pool whose connections can sit out a blocking read of [`BLOCK`].
-fn pool(info: ConnectionInfo) -> Result<Pool, ConnectError> {
+/// A pool whose connections can sit out a blocking read of [`BLOCK`]. A connection that does not lead to the primary is
+/// closed instead of being used again.
+fn pool(info: ConnectionInfo, primary: PrimaryProbe) -> Result<Pool, ConnectError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(BLOCK + COMMAND_TIMEOUT));
     let manager = Manager::new_with_config(info, config).map_err(ConnectError::Address)?;
+    let still_primary = Hook::async_fn(move |connection, _| {
+        let primary = primary.clone();
+        Box::pin(async move { primary.check(connection).await.map_err(HookError::Backend) })
+    });
     Ok(Pool::builder(manager)
+        .pre_recycle(still_primary)
         .max_size(16)
         .wait_timeout(Some(COMMAND_TIMEOUT))
         .create_timeout(Some(COMMAND_TIMEOUT))

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use pricing_core::events::{
-    CHANNEL, EventError, EventLog, EventReader, LOG_CAPACITY, LOG_CAPACITY_BYTES, LoggedEvent, MarketEvent,
+    EventError, EventLog, EventReader, EventSettings, LOG_CAPACITY, LOG_CAPACITY_BYTES, LoggedEvent,
+    MarketEvent,
 };
 use pricing_core::ids::TaskId;
 use pricing_core::recalculation::RecalculationQueue;
@@ -16,6 +17,7 @@ use pricing_harness::waiting::eventually;
 use pricing_queue::QueueOptions;
 use redis::aio::{MultiplexedConnection, PubSub};
 
+const CHANNEL: &str = "changes";
 const DEADLINE: Duration = Duration::from_secs(20);
 
 struct Bench {
@@ -30,7 +32,8 @@ impl Bench {
         let server = RedisServer::start().await;
         let (redis, connection) = (server.connect(), server.connection().await);
         let queue = RecalculationQueue::new(&redis, QueueOptions::default());
-        Self { log: EventLog::new(&redis), queue, connection, server }
+        let settings = EventSettings { events_channel: CHANNEL.to_owned() };
+        Self { log: EventLog::new(&redis, &settings), queue, connection, server }
     }
 
     /// Queues the task of an event, which takes its place in the log.

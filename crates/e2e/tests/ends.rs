@@ -63,8 +63,8 @@ async fn a_worker_hands_its_task_back_at_once_and_frees_the_lock() {
 
 #[tokio::test]
 async fn an_api_that_starts_without_its_database_serves_what_is_cached_and_the_rest_once_it_is_there() {
-    let mut stack =
-        Stack::builder().database(TestDatabase::postgres().await).database_through_proxy().start().await;
+    let database = TestDatabase::postgres().await;
+    let mut stack = Stack::builder().database(database).database_through_proxy().workers(0).start().await;
     let before = stack.price("P-100", "NY", false).await;
     let proxy = stack.database_proxy.as_ref().unwrap();
     proxy.set(Mode::Cut);

@@ -89,7 +89,8 @@ async fn a_run_shows_each_call_that_it_waited_for_and_its_outcome() {
     let stack = Stack::builder().traced_by(&receiver.endpoint()).start().await;
     let id = stack.recalculate().await;
     let task = stack.wait_for_task(&id).await;
-    assert_eq!(task["result"], json!({"status": "updated", "updated_count": 900}));
+    let result = &task["result"];
+    assert_eq!((&result["status"], &result["updated_count"]), (&json!("updated"), &json!(900)), "{result}");
     let (_, spans) = trace_of(&receiver, &task, 1).await;
     let run = runs(&spans)[0];
     assert!(!run.has_failed, "{run:?}");

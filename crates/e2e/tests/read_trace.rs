@@ -43,6 +43,7 @@ async fn a_miss_shows_its_statements_and_a_hit_shows_none() {
     let receiver = OtlpReceiver::start().await;
     let stack = Stack::builder()
         .traced_by(&receiver.endpoint())
+        .workers(0)
         .set("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
         .start()
         .await;
@@ -53,9 +54,17 @@ async fn a_miss_shows_its_statements_and_a_hit_shows_none() {
     let miss_calls = calls(&spans, miss);
     assert_eq!(
         names(&miss_calls),
-        ["EVALSHA store", "HMGET price inputs", "SELECT markets", "SELECT products"]
+        [
+            "EVALSHA store",
+            "EVALSHA store",
+            "HMGET price inputs",
+            "SELECT markets",
+            "SELECT products",
+            "TIME",
+            "TIME"
+        ]
     );
-    for statement in &miss_calls[2..] {
+    for statement in &miss_calls[3..5] {
         assert_eq!(attribute(statement, "db.system.name"), "sqlite");
         assert_eq!(attribute(statement, "db.query.summary"), statement.name);
         assert!(statement.numbers.contains("pricing.pool_wait_ms"), "{statement:?}");

@@ -18,17 +18,23 @@ const DEADLINE: Duration = Duration::from_secs(30);
 async fn a_change_is_in_the_cache_when_the_task_of_its_event_has_ended() {
     for database in [TestDatabase::sqlite(), TestDatabase::postgres().await] {
         let stack = Stack::builder().database(database).start().await;
-        assert_eq!(stack.price("P-100", "NY", false).await["final_price"], 47.49);
+        let before = stack.price("P-100", "NY", false).await;
+        assert_eq!(before["final_price"], 47.49);
         stack.database.execute(&["UPDATE products SET base_price_minor = 10000 WHERE id = 'P-100'"]).await;
         let id = stack.publish().await;
         let task = stack.wait_for_task(&id).await;
         assert_eq!(task["state"], "succeeded", "{task}");
-        assert_eq!(task["result"], json!({"status": "updated", "updated_count": 900}));
+        let result = &task["result"];
+        assert_eq!(
+            (&result["status"], &result["updated_count"]),
+            (&json!("updated"), &json!(900)),
+            "{result}"
+        );
         assert_eq!(task["progress"], json!({"done": 900, "total": 900}));
         assert_eq!((task["attempts"].as_u64(), &task["error"]), (Some(1), &Value::Null));
         let answer = stack.price("P-100", "NY", false).await;
         assert_eq!((&answer["source"], &answer["final_price"]), (&json!("cache"), &json!(95.0)));
-        assert_eq!(answer["version"], 2);
+        assert!(answer["version"].as_u64() > before["version"].as_u64(), "{answer} after {before}");
         // A line after spans that nobody exports is not lost with them.
         eventually(DEADLINE, "the line of the run in the worker's log", async || {
             stack.workers[0].log().contains(r#""outcome":"updated""#).then_some(())

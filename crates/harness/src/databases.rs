@@ -69,6 +69,11 @@ mod engine {
             let Ok(server) = std::env::var("TEST_POSTGRES_URL") else {
                 panic!("TEST_POSTGRES_URL is not set: run `cargo xtask test`, which starts PostgreSQL");
             };
+            Self::postgres_in(server).await
+        }
+
+        /// A database of its own in the PostgreSQL server whose superuser's URL is `server`.
+        pub async fn postgres_in(server: String) -> Self {
             let name = format!("pricing_{:032x}", rand::random::<u128>());
             administer(&server, &format!("CREATE DATABASE {name}")).await;
             let (address, _) = server.rsplit_once('/').expect("TEST_POSTGRES_URL ends in /postgres");

@@ -32,10 +32,11 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// A running cluster. Dropping it stops the server and removes the data.
 #[derive(Debug)]
 pub struct Cluster {
-    url: String,
-    _server: Process,
-    _directory: TempDir,
-    _port: Port,
+    programs: PathBuf,
+    user: Option<User>,
+    server: Process,
+    directory: TempDir,
+    port: Port,
 }
 
 /// The directory of the server's programs, installed first when the system has none.
@@ -51,16 +52,7 @@ impl Cluster {
         if let Some(user) = &user {
             chown(directory.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
         }
-        let program = |name: &str| {
-            let mut command = Command::new(programs.join(name));
-            command.current_dir(directory.path());
-            if let Some(user) = &user {
-                command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-            }
-            command
-        };
-
-        let mut initdb = program("initdb");
+        let mut initdb = program(programs, "initdb", directory.path(), user.as_ref());
         initdb.args(["--pgdata=data", "--username=postgres", "--auth=trust", "--encoding=UTF8"]);
         let output = initdb.args(["--no-locale", "--no-sync"]).output().context("cannot run initdb")?;
         ensure!(
@@ -68,38 +60,63 @@ impl Cluster {
             "initdb failed: {}",
             String::from_utf8_lossy(&output.stderr).trim_end()
         );
-
-        let (port, log) = (Port::reserve(), directory.path().join("log"));
-        let number = port.number().to_string();
-        let mut server = program("postgres");
-        server.args(["-D", "data", "-k", "", "-p", &number]);
-        server.args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300"]);
-        // The data is thrown away: nothing needs to survive a crash.
-        server.args(["-F", "-c", "full_page_writes=off", "-c", "synchronous_commit=off"]);
-        log_to(&mut server, &log)?;
-        // Its fast shutdown is SIGINT; SIGTERM would wait for every client to leave.
-        let mut server = Process::spawn_group("postgres", server, Signal::SIGINT)?;
-
-        let is_ready = || {
-            let mut command = Command::new(programs.join("pg_isready"));
-            command.args(["--quiet", "--host=127.0.0.1", "--port", &number]).stdout(Stdio::null());
-            command.status().map(|status| status.success())
-        };
-        let deadline = Instant::now() + READY_WITHIN;
-        while !is_ready().context("cannot run pg_isready")? {
-            if server.exit_status().is_some() || Instant::now() > deadline {
-                bail!("PostgreSQL did not start: {}", end_of_log(&log, 20));
-            }
-            pause(POLL).await;
-        }
-        let url = format!("postgres://postgres@{}/postgres", port.address());
-        Ok(Self { url, _server: server, _directory: directory, _port: port })
+        let port = Port::reserve();
+        let server = launch(programs, user.as_ref(), directory.path(), &port).await?;
+        Ok(Self { programs: programs.to_owned(), user, server, directory, port })
     }
 
     /// The superuser's connection URL.
-    pub fn url(&self) -> &str {
-        &self.url
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@{}/postgres", self.port.address())
     }
+
+    /// Kills all its processes (SIGKILL).
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts it again after [`Cluster::kill`]. What was committed is there.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.server = launch(&self.programs, self.user.as_ref(), self.directory.path(), &self.port).await?;
+        Ok(())
+    }
+}
+
+/// A program of the server, to be run in `directory` by `user`.
+fn program(programs: &Path, name: &str, directory: &Path, user: Option<&User>) -> Command {
+    let mut command = Command::new(programs.join(name));
+    command.current_dir(directory);
+    if let Some(user) = user {
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    command
+}
+
+/// Starts the server, and waits until it accepts connections.
+async fn launch(programs: &Path, user: Option<&User>, directory: &Path, port: &Port) -> Result<Process> {
+    let (log, number) = (directory.join("log"), port.number().to_string());
+    let mut server = program(programs, "postgres", directory, user);
+    server.args(["-D", "data", "-k", "", "-p", &number]);
+    server.args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300"]);
+    // The data is thrown away: nothing needs to survive the death of the host.
+    server.args(["-F", "-c", "full_page_writes=off"]);
+    log_to(&mut server, &log)?;
+    // Its fast shutdown is SIGINT; SIGTERM would wait for every client to leave.
+    let mut server = Process::spawn_group("postgres", server, Signal::SIGINT)?;
+
+    let is_ready = || {
+        let mut command = Command::new(programs.join("pg_isready"));
+        command.args(["--quiet", "--host=127.0.0.1", "--port", &number]).stdout(Stdio::null());
+        command.status().map(|status| status.success())
+    };
+    let deadline = Instant::now() + READY_WITHIN;
+    while !is_ready().context("cannot run pg_isready")? {
+        if server.exit_status().is_some() || Instant::now() > deadline {
+            bail!("PostgreSQL did not start: {}", end_of_log(&log, 20));
+        }
+        pause(POLL).await;
+    }
+    Ok(server)
 }
 
 /// Who runs the server when xtask runs as root; `None` is the present user.

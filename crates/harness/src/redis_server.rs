@@ -149,6 +149,7 @@ fn spawn(
 ) -> Result<Process> {
     let mut command = Command::new("redis-server");
     command.args(["--bind", "127.0.0.1", "--port", &port.number().to_string()]);
+    command.args(["--repl-diskless-sync-delay", "0"]); // a replica waits for no other one
     command.args(options).envs(environment).current_dir(directory);
     log_to(&mut command, &directory.join("log"))?;
     if leads_group {
@@ -159,13 +160,15 @@ fn spawn(
 
 #[cfg(feature = "engine")]
 mod engine {
+    use std::net::SocketAddr;
     use std::time::Duration;
 
     use pricing_core::redis::{Redis, RedisSettings};
     use redis::aio::MultiplexedConnection;
     use redis::{AsyncCommands as _, AsyncConnectionConfig, Client};
 
-    use super::{PREFIX, RedisServer};
+    use super::{PREFIX, RedisServer, START_DEADLINE};
+    use crate::waiting::poll;
 
     /// Longest a command of the test itself may take.
     const TEST_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -215,6 +218,46 @@ mod engine {
                 }
                 let () = pipe.query_async(&mut redis).await.expect("redis-server answers");
             }
+        }
+
+        /// Makes it a replica of the primary at `address`; it has all data when this returns.
+        pub async fn replicate(&self, address: SocketAddr) {
+            let mut replicaof = redis::cmd("REPLICAOF");
+            replicaof.arg(address.ip().to_string()).arg(address.port());
+            let () = replicaof.query_async(&mut self.connection().await).await.expect("it can replicate");
+            self.eventually_is(&["role:slave", "master_link_status:up"]).await;
+        }
+
+        /// Makes `replica` the primary without losing a write, and this one its replica (`FAILOVER`). Connections
+        /// stay open on both.
+        pub async fn fail_over_to(&self, replica: &RedisServer) {
+            let address = replica.address();
+            let mut failover = redis::cmd("FAILOVER");
+            failover.arg("TO").arg(address.ip().to_string()).arg(address.port());
+            let () = failover.query_async(&mut self.connection().await).await.expect("it can fail over");
+            replica.eventually_is(&["role:master"]).await;
+            self.eventually_is(&["role:slave", "master_link_status:up"]).await;
+        }
+
+        /// Waits until the section `replication` of its INFO has all of these lines.
+        async fn eventually_is(&self, lines: &[&str]) {
+            let (mut connection, mut info) = (self.connection().await, String::new());
+            let is = poll(START_DEADLINE, async || {
+                info = redis::cmd("INFO").arg("replication").query_async(&mut connection).await.ok()?;
+                lines.iter().all(|line| info.lines().any(|has| has == *line)).then_some(())
+            });
+            assert!(is.await.is_some(), "not {lines:?}: {info}");
+        }
+
+        /// Clients that are connected, other than replicas and the caller: a line of `CLIENT LIST` each.
+        pub async fn clients(&self) -> Vec<String> {
+            let mut connection = self.connection().await;
+            let list = redis::cmd("CLIENT").arg("LIST").to_owned();
+            let list: String = list.query_async(&mut connection).await.expect("it lists its clients");
+            let is_service = |line: &&str| {
+                !["cmd=client|list", "cmd=replconf", "flags=M"].iter().any(|other| line.contains(other))
+            };
+            list.lines().filter(is_service).map(str::to_owned).collect()
         }
 
         /// A client for what no service does, such as subscribing from outside.

@@ -1,6 +1,5 @@
 //! A Redis that fails over and loses its latest writes.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use pricing_core::redis::{Redis, RedisSettings};
@@ -79,6 +78,14 @@ impl ReplicatedRedis {
         std::mem::swap(&mut self.primary, &mut self.replica);
     }
 
+    /// Makes the replica the primary without losing a write, and the old primary its replica. Open connections stay with
+    /// the old one.
+    pub async fn demote(&mut self) {
+        self.primary.fail_over_to(&self.replica).await;
+        self.front.switch_to(self.replica.address());
+        std::mem::swap(&mut self.primary, &mut self.replica);
+    }
+
     /// Starts the server that [`ReplicatedRedis::fail_over`] killed, as the replica of the other.
     pub async fn restore(&mut self) {
         self.replica.restart().await;
@@ -88,15 +95,7 @@ impl ReplicatedRedis {
     }
 
     async fn follow(&self) {
-        let address: SocketAddr = self.link.address();
-        let mut follow = redis::cmd("REPLICAOF");
-        follow.arg(address.ip().to_string()).arg(address.port());
-        let () = follow.query_async(&mut self.replica.connection().await).await.expect("it follows");
-        eventually(DEADLINE, "the replica to follow", async || {
-            let info = info(&self.replica).await;
-            (info.get::<String>("master_link_status").as_deref() == Some("up")).then_some(())
-        })
-        .await;
+        self.replica.replicate(self.link.address()).await;
     }
 }
 

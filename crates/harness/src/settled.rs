@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use pricing_core::catalogue::ChangeOrder;
 use pricing_core::price::{Market, Membership, Policy, price};
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
@@ -14,6 +13,8 @@ use crate::waiting::poll;
 
 /// Longest until the queue and the log are empty and the lock is free, once all tasks have ended.
 const CALM_DEADLINE: Duration = Duration::from_secs(20);
+/// Counts the changes that the cache does not hold.
+const PENDING: &str = "SELECT COUNT(*) FROM pending_changes WHERE stored_on = ''";
 /// Changes that the history holds more than once.
 const REPEATED: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM price_history \
                         GROUP BY product_id, product_version, market_version HAVING COUNT(*) > 1) AS repeated";
@@ -170,11 +171,12 @@ impl Stack {
         type Answer = (u64, u64, u64, u64, bool, Option<u64>, Option<u64>);
         let answer: Answer = pipe.query_async(redis).await.expect("Redis answers");
         let (logged, queued, delayed, dead, locked, covered, skipped) = answer;
-        let calm = logged + queued + delayed + dead == 0 && !locked && covered >= skipped;
+        let pending = self.database.select(PENDING).await;
+        let calm = logged + queued + delayed + dead == 0 && !locked && covered >= skipped && pending == 0;
         (!calm).then(|| {
             format!(
                 "{logged} events logged; tasks: {queued} queued or running, {delayed} delayed, {dead} dead; \
-                 lock held: {locked}; covered {covered:?}, skipped {skipped:?}"
+                 lock held: {locked}; covered {covered:?}, skipped {skipped:?}; {pending} changes are not cached"
             )
         })
     }
@@ -216,11 +218,6 @@ impl Stack {
             if last.is_none() {
                 break;
             }
-        }
-        let pending =
-            catalogue.pending_changes(ChangeOrder::Oldest, 500).await.expect("the database answers");
-        if let Some(first) = pending.first() {
-            stale.push(format!("{} changes are pending, the first is {first:?}", pending.len()));
         }
         catalogue.close().await;
         stale.extend(self.stale_entries("market:2:", &markets).await);

@@ -121,3 +121,19 @@ async fn a_torn_answer_ends_in_its_middle() {
     let ended = poll(DEADLINE, async || (ask(&mut connection, "x").await.is_empty()).then_some(())).await;
     assert!(ended.is_some());
 }
+
+#[tokio::test]
+async fn after_a_switch_new_connections_lead_to_the_other_server_and_open_ones_stay() {
+    let (upstream, server) = echo().await;
+    let proxy = Proxy::start(upstream);
+    let mut before = TcpStream::connect(proxy.address()).await.unwrap();
+    assert_eq!(ask(&mut before, "one").await, "one");
+    let (other, _other) = echo().await;
+    proxy.switch_to(other);
+    server.abort();
+    let mut after = TcpStream::connect(proxy.address()).await.unwrap();
+    assert_eq!(
+        (ask(&mut before, "two").await, ask(&mut after, "three").await),
+        ("two".into(), "three".into())
+    );
+}

@@ -1,38 +1,110 @@
 //! The subscriber of the channel, for publishers that need no more than `PUBLISH`.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use futures_util::StreamExt as _;
-use pricing_core::events::{CHANNEL, MarketEvent};
+use pricing_core::events::MarketEvent;
+use pricing_core::redis::PRIMARY_PERIOD;
 use pricing_queue::Backoff;
 use pricing_service::health::Heartbeat;
-use redis::aio::PubSub;
-use tokio::time::{Instant, interval_at, timeout};
+use redis::{PushInfo, PushKind, Value};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::Listener;
 use crate::metrics;
 use crate::source::Source;
 
-/// Longest to wait for a subscription, and for the answer to a ping.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
-/// Period of the pings that tell a silent connection from a broken one.
-const PING_PERIOD: Duration = Duration::from_secs(5);
+/// Messages that wait while their tasks cannot be enqueued.
+const CAPACITY: usize = 1_024;
+/// Longest pause between two heartbeats of a reader without messages.
+const BEAT_PERIOD: Duration = Duration::from_secs(5);
 
-/// Turns every message of the channel into a task, through every failure of Redis, until `shutdown`.
+/// Takes the messages of the channel.
+///
+/// **It is bounded**: a message that arrives while 1,024 wait is dropped and counted. [`Messages`] gives one event for
+/// all messages that were dropped.
+#[derive(Clone)]
+pub(crate) struct Inbox {
+    events: mpsc::Sender<MarketEvent>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The events of the messages that an [`Inbox`] took.
+pub(crate) struct Messages {
+    events: mpsc::Receiver<MarketEvent>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// An inbox, and the messages that it takes.
+pub(crate) fn inbox() -> (Inbox, Messages) {
+    let (sender, events) = mpsc::channel(CAPACITY);
+    let dropped = Arc::<AtomicU64>::default();
+    (Inbox { events: sender, dropped: dropped.clone() }, Messages { events, dropped })
+}
+
+impl Inbox {
+    fn put(&self, message: &[u8]) {
+        match self.events.try_reserve() {
+            Ok(place) => place.send(MarketEvent::decode(message)),
+            Err(_) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                metrics::event(Source::Channel, "overflow");
+            }
+        }
+    }
+}
+
+impl Messages {
+    /// The next event; `None` when none came in time.
+    async fn next(&mut self) -> Option<MarketEvent> {
+        // It is read here, after the drop and before the task of its event: that task is newer than all dropped messages.
+        match self.dropped.swap(0, Ordering::Relaxed) {
+            0 => tokio::time::timeout(BEAT_PERIOD, self.events.recv()).await.ok().flatten(),
+            dropped => {
+                tracing::warn!(
+                    dropped,
+                    "messages came faster than tasks were queued: one task covers those dropped"
+                );
+                Some(MarketEvent::new(format!("{dropped} messages of the channel were dropped"), None))
+            }
+        }
+    }
+}
+
+/// Turns every message of the channel into a task, until `shutdown`.
 ///
 /// Pub/Sub keeps nothing: messages that others publish while no listener is connected are lost. Events that our
 /// own api publishes are in the log as well.
 pub(crate) async fn follow(
     listener: &Listener,
+    mut messages: Messages,
+    heartbeat: &Heartbeat,
+    shutdown: &CancellationToken,
+) -> Result<(), Infallible> {
+    while let Some(event) = shutdown.run_until_cancelled(messages.next()).await {
+        heartbeat.beat();
+        if let Some(event) = event {
+            listener.handle(Source::Channel, &event, heartbeat, shutdown).await;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps a subscription that fills the inbox, through every failure of Redis, until `shutdown`.
+pub(crate) async fn subscribe(
+    listener: &Listener,
+    inbox: &Inbox,
     heartbeat: &Heartbeat,
     shutdown: &CancellationToken,
 ) -> Result<(), Infallible> {
     let mut backoff = Backoff::default();
     while !shutdown.is_cancelled() {
-        if let Err(error) = session(listener, &mut backoff, heartbeat, shutdown).await {
+        let session = session(listener, inbox, &mut backoff, heartbeat);
+        if let Some(Err(error)) = shutdown.run_until_cancelled(session).await {
             metrics::reconnect(Source::Channel);
             tracing::warn!(error = format!("{error:#}"), "channel subscription lost; subscribing again");
             heartbeat.beat();
@@ -42,37 +114,35 @@ pub(crate) async fn follow(
     Ok(())
 }
 
-/// Receives messages on one connection until it breaks or the listener ends.
+/// Receives messages on one connection until it breaks, falls silent or does not lead to the primary.
 async fn session(
     listener: &Listener,
+    inbox: &Inbox,
     backoff: &mut Backoff,
     heartbeat: &Heartbeat,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
-    let subscribed = shutdown.run_until_cancelled(timeout(ANSWER_TIMEOUT, subscribe(listener))).await;
-    let Some(subscribed) = subscribed else { return Ok(()) };
-    let (mut sink, mut messages) = subscribed.context("Redis did not answer in time")??.split();
+) -> anyhow::Result<Infallible> {
+    let (inbox, closed) = (inbox.clone(), CancellationToken::new());
+    let at_end = closed.clone();
+    let on_push = move |push: PushInfo| {
+        match (push.kind, push.data.last()) {
+            (PushKind::Message, Some(Value::BulkString(message))) => inbox.put(message),
+            (PushKind::Disconnection, _) => at_end.cancel(),
+            _ => {}
+        }
+        Ok::<_, Infallible>(())
+    };
+    let mut connection = listener.redis.subscribe(listener.events.channel(), on_push).await?;
     *backoff = Backoff::default();
-    let mut next_ping = interval_at(Instant::now() + PING_PERIOD, PING_PERIOD);
     loop {
         heartbeat.beat();
-        let message = tokio::select! {
-            message = messages.next() => message,
-            _ = next_ping.tick() => {
-                let answered = timeout(ANSWER_TIMEOUT, sink.ping::<redis::Value>()).await;
-                answered.context("Redis did not answer in time")??;
-                continue;
-            }
-            () = shutdown.cancelled() => return Ok(()),
-        };
-        let Some(message) = message else { bail!("Redis closed the subscription") };
-        let event = MarketEvent::decode(message.get_payload_bytes());
-        listener.handle(Source::Channel, &event, heartbeat, shutdown).await;
+        if closed.run_until_cancelled(tokio::time::sleep(PRIMARY_PERIOD)).await.is_none() {
+            bail!("Redis closed the subscription");
+        }
+        listener
+            .redis
+            .primary
+            .check(&mut connection)
+            .await
+            .context("the subscription is not with the primary")?;
     }
-}
-
-async fn subscribe(listener: &Listener) -> anyhow::Result<PubSub> {
-    let mut subscription = listener.redis.client.get_async_pubsub().await?;
-    subscription.subscribe(CHANNEL).await?;
-    Ok(subscription)
 }

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
+use pricing_core::events::EventSettings;
 use pricing_core::recalculation::QueueSettings;
 use pricing_core::redis::RedisSettings;
 
 /// Turns market events into recalculation tasks.
 ///
-/// Reads the durable event log and the Redis channel `market_events`. Each event becomes one task, however often
-/// it arrives.
+/// Reads the durable event log and a Redis channel. Each event becomes one task, however often it arrives.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(version)]
 pub struct Config {
@@ -24,6 +24,9 @@ pub struct Config {
     /// How much the queue may hold
     #[command(flatten)]
     pub queue: QueueSettings,
+    /// Which channel is subscribed to
+    #[command(flatten)]
+    pub events: EventSettings,
 }
 
 /// What the program can do besides listening.

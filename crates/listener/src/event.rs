@@ -67,7 +67,7 @@ impl Listener {
     pub fn new(config: &Config) -> Result<Self, ConnectError> {
         let redis = Redis::new(&config.redis)?;
         let queue = RecalculationQueue::new(&redis, config.queue.options());
-        Ok(Self { events: EventLog::new(&redis), redis, queue })
+        Ok(Self { events: EventLog::new(&redis, &config.events), redis, queue })
     }
 
     /// Handles a message of the channel until it has a task or is dropped. Returns `false` when `shutdown` came first.
@@ -113,7 +113,7 @@ impl Listener {
             messaging.system = "redis",
             messaging.operation.name = "process",
             messaging.operation.type = "process",
-            messaging.destination.name = "market_events",
+            messaging.destination.name = self.events.channel(),
             messaging.message.id = %event.id,
             pricing.event_source = source.as_str(),
             pricing.duplicate = tracing::field::Empty,

@@ -1,7 +1,7 @@
 //! The event bridge: market events in, recalculation tasks out.
 //!
-//! In reading order: `run` starts two loops, `log` reads the durable event log and `channel` subscribes to what
-//! others publish; both pass each event to `event`, which enqueues its task.
+//! In reading order: `run` starts the loops, `log` reads the durable event log and `channel` subscribes to what others
+//! publish; both pass each event to `event`, which enqueues its task.
 
 mod channel;
 mod config;
@@ -23,12 +23,12 @@ pub use metrics::install as install_metrics;
 
 /// Reads the log and the channel until shutdown, and serves health and metrics on `port`.
 ///
-/// Both loops end between two events. An event that was read and has no task yet is read again by another
+/// The loops end between two events. An event that was read and has no task yet is read again by another
 /// listener.
 ///
 /// # Errors
 ///
-/// When one of the loops ends by itself; the other is ended with it.
+/// When one of the loops ends by itself; the others are ended with it.
 pub async fn run(
     port: TcpListener,
     listener: Listener,
@@ -37,14 +37,22 @@ pub async fn run(
 ) -> Result<(), PartFailed> {
     let mut parts = Supervisor::new(shutdown);
     let log = Heartbeat::new("the reader of the event log");
+    let subscription = Heartbeat::new("the subscription to the channel");
     let channel = Heartbeat::new("the reader of the channel");
-    let health = Health::new(parts.shutdown(), &[&log, &channel], listener.redis.commands.clone(), None);
+    let heartbeats = [&log, &subscription, &channel];
+    let health = Health::new(parts.shutdown(), &heartbeats, listener.redis.commands.clone(), None);
     parts.background("the upkeep of metrics", metrics.clone().upkeep());
+    parts.background("the watch over the primary of Redis", listener.redis.clone().follow_primary());
     parts.background("the metrics port", admin::serve(port, health.clone(), metrics));
     let (reader, closing) = (listener.clone(), parts.shutdown());
     parts.part(log.name(), async move { log::follow(&reader, &log, &closing).await });
+    let (inbox, messages) = channel::inbox();
+    let (subscriber, closing) = (listener.clone(), parts.shutdown());
+    parts.part(subscription.name(), async move {
+        channel::subscribe(&subscriber, &inbox, &subscription, &closing).await
+    });
     let closing = parts.shutdown();
-    parts.part(channel.name(), async move { channel::follow(&listener, &channel, &closing).await });
+    parts.part(channel.name(), async move { channel::follow(&listener, messages, &channel, &closing).await });
     health.started();
     tracing::info!("listening for market events");
     parts.run().await

@@ -6,9 +6,17 @@
 //! properties that must always hold.
 //!
 //! - [`protocol`]: the tasks of the queue, the lock, the sequence of requests. No request is lost.
+//! - [`event_log`]: an event on its way from the log to its task. None is lost.
+//! - [`failover`]: the lock and its requests on a Redis that loses its latest writes.
+//! - [`full_queue`]: messages that are dropped while the queue is full. None is missed.
+//! - [`changes`]: a change of the catalogue, from the row by way of `pending_changes` to the cache. None is missed.
 //! - [`cache`]: scans and reads that write entries and list prices by version. Old data never replaces newer data.
 //!
 //! Each protection can be taken away; the tests show that the checker then finds the fault.
 
 pub mod cache;
+pub mod changes;
+pub mod event_log;
+pub mod failover;
+pub mod full_queue;
 pub mod protocol;

@@ -1,4 +1,4 @@
-//! Pauses between attempts to reach Redis.
+//! Pauses between attempts.
 
 use std::time::Duration;
 

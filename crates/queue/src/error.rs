@@ -26,6 +26,10 @@ pub enum QueueError {
     /// A script gave a reply that it does not have.
     #[error("a script gave an unknown reply: {0}")]
     Reply(String),
+    /// Too few replicas had the task in time, so a failover may lose it. It may have been enqueued; enqueueing it again
+    /// does no harm.
+    #[error("too few replicas have the task")]
+    NotReplicated,
     /// Redis is away, slow or full, or refused the command.
     #[error("Redis failed")]
     Redis(#[from] RedisError),

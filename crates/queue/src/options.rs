@@ -27,6 +27,9 @@ pub struct QueueOptions {
     pub dead_capacity: u64,
     /// Maximum of bytes in Redis that dead tasks take. Beyond it the oldest are dropped.
     pub dead_capacity_bytes: u64,
+    /// Replicas that must have a new task before [`Queue::enqueue`](crate::Queue::enqueue) returns. A producer's own
+    /// choice.
+    pub replicas: u32,
 }
 
 impl Default for QueueOptions {
@@ -41,6 +44,7 @@ impl Default for QueueOptions {
             capacity_bytes: 128 * MIB,
             dead_capacity: 10_000,
             dead_capacity_bytes: 32 * MIB,
+            replicas: 0,
         }
     }
 }

@@ -92,8 +92,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// When the queue is full, the task breaks a bound, or Redis is away or out of memory. After a time-out it is
-    /// unknown whether the task was enqueued; enqueueing it again does no harm.
+    /// When the queue is full, the task breaks a bound, Redis is away or out of memory, or too few replicas have the
+    /// task. After a time-out it is unknown whether the task was enqueued; enqueueing it again does no harm.
     pub async fn enqueue(&self, task: NewTask<'_>) -> Result<Enqueued, QueueError> {
         let mut call = self.enqueueing(&SCRIPTS.enqueue, task)?;
         self.enqueued(call.arg("refuse")).await
@@ -173,7 +173,7 @@ impl Queue {
     }
 
     async fn reply(&self, call: &ScriptInvocation<'_>) -> Result<(String, u64), QueueError> {
-        Ok(call.invoke_async(&mut self.store.commands.clone()).await?)
+        self.store.write(call).await
     }
 
     /// The record of a task; `None` when it has none, or none any more.

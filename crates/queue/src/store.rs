@@ -1,11 +1,12 @@
 //! The Redis side of one queue: its keys and its connections.
 
 use deadpool_redis::Pool;
-use redis::AsyncCommands as _;
 use redis::aio::ConnectionManager;
+use redis::{AsyncCommands as _, FromRedisValue, ScriptInvocation};
 
 use crate::error::QueueError;
 use crate::options::QueueOptions;
+use crate::replication::wait_for_replicas;
 
 /// Consumer group of the workers.
 pub(crate) const GROUP: &str = "workers";
@@ -22,6 +23,23 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// Calls a script that writes. Returns after as many replicas have the write as the options ask for.
+    pub(crate) async fn write<T: FromRedisValue>(
+        &self,
+        call: &ScriptInvocation<'_>,
+    ) -> Result<T, QueueError> {
+        let replicas = self.options.replicas;
+        if replicas == 0 {
+            return Ok(call.invoke_async(&mut self.commands.clone()).await?);
+        }
+        let mut connection = self.pool.get().await?;
+        let reply = call.invoke_async(&mut connection).await?;
+        match wait_for_replicas(&mut connection, replicas).await? {
+            true => Ok(reply),
+            false => Err(QueueError::NotReplicated),
+        }
+    }
+
     pub(crate) async fn last_request(&self) -> Result<u64, QueueError> {
         let number: Option<u64> = self.commands.clone().get(&self.keys.last_request).await?;
         Ok(number.unwrap_or(0))

@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_payload_of_another_schema_waits_an_hour_for_a_build_that_reads_it() {
-        let decode = |payload, minutes| decode(payload, Duration::from_secs(60 * minutes)).unwrap_err();
+        let decode = |payload, minutes: u64| decode(payload, Duration::from_secs(60 * minutes)).unwrap_err();
         for schema in [r#"{"schema":0}"#, r#"{"schema":2,"why":"x"}"#] {
             assert!(matches!(decode(schema, 59), RecalculationError::UnknownSchema(_)), "{schema}");
             assert!(matches!(decode(schema, 60), RecalculationError::Payload(_)), "{schema}");

@@ -88,6 +88,7 @@ pub async fn run(port: TcpListener, worker: Worker, metrics: Metrics, shutdown: 
     let catalogue = Some(scanner.catalogue.clone());
     let health = Health::new(closing.clone(), &[&heartbeat], redis.commands.clone(), catalogue);
     parts.background("the upkeep of metrics", metrics.clone().upkeep());
+    parts.background("the watch over the primary of Redis", redis.follow_primary());
     parts.background("the metrics port", admin::serve(port, health.clone(), metrics));
     parts.background("the measuring of depths", measure_depths(queue.queue().clone()));
     parts.background("the pruning of the history", prune_history(scanner.catalogue.clone(), history));

@@ -76,6 +76,9 @@ impl PricingMarket {
     }
 }
 
+/// Products in the order of a request; `None` for those that do not exist.
+pub(super) type Products = Arc<[Option<Product>]>;
+
 /// Rows of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Read<T> {
@@ -87,8 +90,8 @@ pub(super) struct Read<T> {
 /// What was loaded; `None` for what was not asked for.
 #[derive(Debug)]
 pub(super) struct Loaded {
-    /// The products in the order of the request; `None` for those that do not exist.
-    pub(super) products: Option<Flight<Read<Arc<[Option<Product>]>>>>,
+    /// The products.
+    pub(super) products: Option<Flight<Read<Products>>>,
     /// The market that prices the location.
     pub(super) market: Option<Flight<Read<PricingMarket>>>,
 }
@@ -100,7 +103,7 @@ pub(super) struct Loader {
     breaker: Breaker,
     cache: PriceCache,
     redis: Arc<Breaker>,
-    products: SingleFlight<Vec<ProductId>, Read<Arc<[Option<Product>]>>>,
+    products: SingleFlight<Vec<ProductId>, Read<Products>>,
     markets: SingleFlight<Location, Read<PricingMarket>>,
     product_lookups: Counter,
     market_lookups: Counter,
@@ -161,10 +164,7 @@ impl Loader {
         Ok(Loaded { products, market })
     }
 
-    async fn products(
-        &self,
-        ids: &[ProductId],
-    ) -> Result<Flight<Read<Arc<[Option<Product>]>>>, Arc<LoadError>> {
+    async fn products(&self, ids: &[ProductId]) -> Result<Flight<Read<Products>>, Arc<LoadError>> {
         let lookup = async {
             self.product_lookups.increment(1);
             let rows = self.catalogue.products(ids).await?;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use pricing_core::events::{CHANNEL, EventError, EventLog, MarketEvent};
+use pricing_core::events::{EventError, EventLog, MarketEvent};
 use pricing_core::trace::{client_call, current_traceparent};
 use serde::Serialize;
 use tracing::{field, info_span};
 use utoipa::ToSchema;
 
+use super::NOT_REPLICATED;
 use super::reason::ReasonRequest;
 use crate::identifier::Identifier;
 use crate::json::{ValidatedJson, json};
@@ -25,7 +26,7 @@ pub(crate) struct PublishedEvent<'a> {
     status: &'static str,
     /// The Pub/Sub channel it was published on.
     #[schema(example = "market_events")]
-    channel: &'static str,
+    channel: &'a str,
     /// The event.
     #[schema(value_type = Identifier)]
     event_id: &'a str,
@@ -49,12 +50,13 @@ pub(crate) async fn publish_market_event(
     let event = publish(&state.events, ReasonRequest::or(body, "market event")).await.map_err(|error| {
         let detail = match error {
             EventError::LogFull => "The event log is full.",
+            EventError::NotReplicated => NOT_REPLICATED,
             EventError::Redis(_) | EventError::Pool(_) => "Events cannot be published just now.",
         };
         Problem::unavailable(detail, &error)
     })?;
-    let id = event.id.as_str();
-    Ok(json(&PublishedEvent { status: "Event published", channel: CHANNEL, event_id: id, task_id: id }))
+    let (channel, id) = (state.events.channel(), event.id.as_str());
+    Ok(json(&PublishedEvent { status: "Event published", channel, event_id: id, task_id: id }))
 }
 
 /// Publishes an event that continues the current trace.
@@ -66,7 +68,7 @@ async fn publish(events: &EventLog, reason: String) -> Result<MarketEvent, Event
         messaging.system = "redis",
         messaging.operation.name = "publish",
         messaging.operation.type = "send",
-        messaging.destination.name = CHANNEL,
+        messaging.destination.name = events.channel(),
         messaging.message.id = field::Empty,
     );
     let event = span.in_scope(|| MarketEvent::new(reason, current_traceparent()));

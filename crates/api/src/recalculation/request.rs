@@ -9,6 +9,7 @@ use pricing_queue::QueueError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::NOT_REPLICATED;
 use super::reason::ReasonRequest;
 use crate::identifier::Identifier;
 use crate::json::{ValidatedJson, json};
@@ -43,6 +44,7 @@ pub(crate) async fn recalculate(
     state.queue.enqueue(&task, &reason).await.map_err(|error| {
         let detail = match error {
             QueueError::Full => "The queue is full.",
+            QueueError::NotReplicated => NOT_REPLICATED,
             _ => "Tasks cannot be queued just now.",
         };
         Problem::unavailable(detail, &error)

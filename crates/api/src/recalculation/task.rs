@@ -82,6 +82,12 @@ pub(crate) struct TaskResult {
     /// How many products were updated.
     #[schema(example = 900)]
     pub(crate) updated_count: Option<u64>,
+    /// Number of list prices that changed, if the recalculation was made.
+    pub(crate) changed_count: Option<u64>,
+    /// Number of rows of the database that were skipped, because no price can be made of them.
+    pub(crate) invalid_count: Option<u64>,
+    /// Number of products for which the cache holds a newer version than the database; absent when it is 0.
+    pub(crate) refused_count: Option<u64>,
     /// Why it was skipped.
     pub(crate) reason: Option<String>,
 }
@@ -169,14 +175,16 @@ mod tests {
         let done = TaskRecord {
             state: TaskState::Succeeded,
             progress: Some(Progress { done: 9, total: 9 }),
-            result: Some(r#"{"status":"updated","updated_count":9}"#.into()),
+            result: Some(
+                r#"{"status":"updated","updated_count":9,"changed_count":2,"invalid_count":0}"#.into(),
+            ),
             traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
             ..record()
         };
         let json = serde_json::to_string(&TaskAnswer::from(done)).unwrap();
         assert!(
             json.contains(
-                r#""progress":{"done":9,"total":9},"result":{"status":"updated","updated_count":9},"#
+                r#""progress":{"done":9,"total":9},"result":{"status":"updated","updated_count":9,"changed_count":2,"invalid_count":0},"#
             )
         );
         assert!(json.contains(r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736""#));

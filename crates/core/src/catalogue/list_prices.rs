@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use pricing_queue::Backoff;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, query, query_as, query_scalar};
 
 use super::{Catalogue, CatalogueError, ProductRow, placeholders, signed};
@@ -9,7 +10,7 @@ use crate::ids::{ProductId, TaskId};
 use crate::money::Money;
 
 /// Attempts to record a batch when other transactions are in the way.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 6;
 /// Rows of the history that one step removes.
 const PRUNE_STEP: i64 = 1_000;
 
@@ -73,13 +74,16 @@ impl Catalogue {
         if news.is_empty() {
             return Ok(0);
         }
-        let mut attempt = 1;
+        let (mut attempt, mut backoff) = (1, Backoff::default());
         loop {
             let record = async |database: &mut AnyConnection| {
                 record(database, self.system == "sqlite", &news, task, now_ms).await
             };
             match self.run("UPDATE products INSERT price_history", record).await {
-                Err(error) if error.is_conflict() && attempt < ATTEMPTS => attempt += 1,
+                Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
+                    attempt += 1;
+                    backoff.pause().await; // the other transaction ends meanwhile
+                }
                 recorded => return recorded,
             }
         }

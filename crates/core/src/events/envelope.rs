@@ -12,6 +12,8 @@ use crate::recalculation::MAX_REASON;
 const MAX_ENVELOPE: usize = 64 * 1_024;
 /// Bytes of the hash that names an event from outside.
 const HASH: usize = 16;
+/// Length of a W3C `traceparent` of version 00. Another text is not kept.
+const TRACEPARENT: usize = 55;
 const TYPE: &str = "pricing.market.changed";
 const SOURCE: &str = "/pricing-api";
 
@@ -100,7 +102,8 @@ impl MarketEvent {
             Some(&read).filter(|read| read.source == SOURCE).and_then(|read| TaskId::generated(&read.id));
         let id = own.unwrap_or_else(|| derived_id(&read.source, &read.id));
         let reason = read.data.and_then(|data| data.reason).unwrap_or_else(|| read.source.clone());
-        Some(Self { id, reason: shortened(reason), traceparent: read.traceparent })
+        let traceparent = read.traceparent.filter(|text| text.len() == TRACEPARENT);
+        Some(Self { id, reason: shortened(reason), traceparent })
     }
 }
 

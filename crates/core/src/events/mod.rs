@@ -5,7 +5,7 @@ mod envelope;
 use std::time::Duration;
 
 use deadpool_redis::{Connection, PoolError};
-use pricing_queue::SourceEntry;
+use pricing_queue::{SourceEntry, wait_for_replicas};
 use redis::aio::ConnectionManager;
 use redis::streams::{
     StreamAutoClaimOptions, StreamAutoClaimReply, StreamId, StreamReadOptions, StreamReadReply,
@@ -17,8 +17,8 @@ use crate::redis::{BLOCK, Redis};
 
 pub use envelope::MarketEvent;
 
-/// The Pub/Sub channel of market events. Any message on it asks for a recalculation.
-pub const CHANNEL: &str = "market_events";
+/// Longest name of a channel.
+const MAX_CHANNEL: usize = 128;
 /// Capacity of the log, in events. Publishing to a full log fails until a listener has caught up.
 pub const LOG_CAPACITY: u64 = 100_000;
 /// Capacity of the log, in bytes of memory of Redis.
@@ -31,12 +31,33 @@ const ABANDONED: Duration = Duration::from_secs(10);
 /// After this time of silence a listener without entries is removed from the group.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
 
+/// Which Pub/Sub channel carries market events. The api and the listener must be given the same one.
+#[derive(Debug, Clone, clap::Args)]
+pub struct EventSettings {
+    /// Pub/Sub channel of market events: at most 128 letters, digits and `._:-`
+    #[arg(long, env, default_value = "market_events", value_parser = parse_channel)]
+    pub events_channel: String,
+}
+
+/// Any message on the channel asks for a recalculation, and every deployment on one Redis hears it. A name has no
+/// character that means something in a pattern, so that access can be granted by name.
+fn parse_channel(name: &str) -> Result<String, String> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
+    if name.is_empty() || name.len() > MAX_CHANNEL || !name.bytes().all(is_allowed) {
+        return Err(format!("a channel has 1 to {MAX_CHANNEL} letters, digits and `._:-`"));
+    }
+    Ok(name.to_owned())
+}
+
 /// Errors of the event log.
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
     /// The log is full: it holds [`LOG_CAPACITY`] events, or takes [`LOG_CAPACITY_BYTES`].
     #[error("the event log is full: is a listener running?")]
     LogFull,
+    /// Too few replicas had the event in time, so a failover may lose it. It may have been published.
+    #[error("too few replicas have the event")]
+    NotReplicated,
     /// Redis is away, slow, full or refused the command.
     #[error("Redis failed")]
     Redis(#[from] RedisError),
@@ -48,22 +69,26 @@ pub enum EventError {
 /// The durable log of market events, a Redis stream.
 ///
 /// **An event that was published is not lost**: [`EventLog::publish`] answers after Redis has both
-/// appended it and published it on [`CHANNEL`], and the entry stays until the step that queues its task deletes
+/// appended it and published it on the channel, and the entry stays until the step that queues its task deletes
 /// it ([`EventLog::source`]). What Redis itself loses when its host dies depends on its `appendfsync`.
 #[derive(Clone)]
 pub struct EventLog {
     redis: Redis,
     commands: ConnectionManager,
     key: String,
+    channel: String,
+    replicas: u32,
     publish: Script,
     prune_consumers: Script,
 }
 
 impl EventLog {
-    /// The log of this Redis and prefix.
-    pub fn new(redis: &Redis) -> Self {
+    /// The log of this Redis and prefix, with its channel.
+    pub fn new(redis: &Redis, settings: &EventSettings) -> Self {
         Self {
             key: format!("{}events", redis.prefix),
+            channel: settings.events_channel.clone(),
+            replicas: 0,
             commands: redis.commands.clone(),
             redis: redis.clone(),
             publish: Script::new(include_str!("publish.lua")),
@@ -71,20 +96,39 @@ impl EventLog {
         }
     }
 
-    /// Appends an event to the log and publishes it on [`CHANNEL`], in one step. Returns the length of the log:
+    /// The same log, whose [`EventLog::publish`] answers after so many replicas have the event.
+    #[must_use]
+    pub fn replicated(self, replicas: u32) -> Self {
+        Self { replicas, ..self }
+    }
+
+    /// The Pub/Sub channel of market events.
+    pub fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    /// Appends an event to the log and publishes it on the channel, in one step. Returns the length of the log:
     /// the number of events without a task.
     ///
     /// # Errors
     ///
-    /// When the log is full or Redis is away. After a time-out it is unknown whether the event was
-    /// published; publishing it again under the same id does no harm.
+    /// When the log is full, Redis is away, or too few replicas have the event. After a time-out it is unknown whether
+    /// the event was published; publishing it again under the same id does no harm.
     pub async fn publish(&self, event: &MarketEvent) -> Result<u64, EventError> {
         let mut call = self.publish.key(&self.key);
-        call.arg(CHANNEL).arg(event.encode()).arg(LOG_CAPACITY).arg(LOG_CAPACITY_BYTES);
-        match call.invoke_async(&mut self.commands.clone()).await? {
-            0 => Err(EventError::LogFull),
-            backlog => Ok(backlog),
-        }
+        call.arg(&self.channel).arg(event.encode()).arg(LOG_CAPACITY).arg(LOG_CAPACITY_BYTES);
+        let backlog = match self.replicas {
+            0 => call.invoke_async(&mut self.commands.clone()).await?,
+            replicas => {
+                let mut connection = self.redis.pool.get().await?;
+                let backlog = call.invoke_async(&mut connection).await?;
+                if !wait_for_replicas(&mut connection, replicas).await? {
+                    return Err(EventError::NotReplicated);
+                }
+                backlog
+            }
+        };
+        if backlog == 0 { Err(EventError::LogFull) } else { Ok(backlog) }
     }
 
     /// The entry of the log that the task of an event takes the place of.
@@ -203,4 +247,21 @@ fn logged(entry: StreamId) -> LoggedEvent {
         tracing::error!(entry = entry.id, "log entry without an event: all prices are recalculated");
     }
     LoggedEvent { entry: entry.id, event: MarketEvent::decode(&text.unwrap_or_default()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_has_a_name_that_is_no_pattern() {
+        for good in ["market_events", "shop-2:prices.v1", &"x".repeat(MAX_CHANNEL)] {
+            assert_eq!(parse_channel(good).as_deref(), Ok(good));
+        }
+        for bad in
+            ["", "market events", "market*", "m[ab]", "m?", "m\\n", "märkte", &"x".repeat(MAX_CHANNEL + 1)]
+        {
+            assert!(parse_channel(bad).is_err(), "{bad:?}");
+        }
+    }
 }

@@ -29,6 +29,7 @@ mod list_prices;
 mod lookups;
 mod opening;
 mod scanning;
+mod time_limits;
 mod versions;
 
 use std::time::Duration;

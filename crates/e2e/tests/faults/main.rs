@@ -7,6 +7,7 @@ mod named_worker;
 mod records;
 
 mod backlog;
+mod changes;
 #[cfg(target_os = "linux")]
 mod clocks;
 mod failover;

@@ -1,4 +1,4 @@
-//! A Redis that dies.
+//! A Redis that dies, or is demoted.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use pricing_harness::load::{Load, Request};
 use pricing_harness::redis_server::RedisServer;
 use pricing_harness::service::Binary;
 use pricing_harness::stack::Stack;
-use pricing_harness::waiting::{eventually, pause};
+use pricing_harness::waiting::{eventually, pause, poll};
 use rand::RngExt as _;
 
 use crate::catalogue::change_prices;
@@ -54,6 +54,56 @@ async fn what_was_acknowledged_survives_a_redis_that_is_killed_under_load() {
         let services = stack.listeners.iter_mut().chain(&mut stack.workers).chain([&mut stack.api]);
         services.for_each(|service| assert_eq!(service.exit_status(), None, "no service has ended"));
     }
+}
+
+#[tokio::test]
+async fn the_services_leave_a_redis_that_is_demoted_under_load() {
+    let mut rounds = Rounds::of(
+        "the primary of Redis is demoted under load and goes on as a replica; new connections lead to the promoted one",
+        "all services are back within 5 s and no connection stays behind; acknowledged events and tasks are done",
+    );
+    let mut stack = Stack::builder()
+        .redis(RedisServer::start_durable().await)
+        .redis_through_proxy()
+        .workers(2)
+        .set_for(Binary::Worker, "RETRY_DELAY_SECONDS", 1)
+        .start()
+        .await;
+    let catalogue = stack.database.open().await;
+    let mut other = RedisServer::start_durable().await;
+    other.replicate(stack.redis.address()).await;
+    while let Some(mut round) = rounds.next_round() {
+        let load = Load::start(&stack, &REQUESTS);
+        change_prices(&catalogue, &mut round.random).await;
+        pause(Duration::from_millis(round.random.random_range(200..1_500))).await;
+        stack.redis.fail_over_to(&other).await;
+        pause(Duration::from_millis(round.random.random_range(0..1_000))).await;
+        stack.redis_proxy.as_ref().expect("a proxy").switch_to(other.address());
+        std::mem::swap(&mut stack.redis, &mut other);
+        let back = Instant::now();
+        let (mut ids, left) =
+            tokio::join!(async { vec![first_success(&stack, &mut rounds, back).await] }, left(&other, back));
+        rounds.measure("s until no connection was left", left.as_secs_f64());
+
+        let answers = load.stop().await;
+        rounds.count("acknowledged", answers.acknowledged.len());
+        rounds.count("prices read", answers.prices);
+        rounds.count("refused", answers.refused);
+        ids.extend(answers.acknowledged);
+        change_prices(&catalogue, &mut round.random).await;
+        ids.push(stack.publish().await);
+        rounds.record(stack.findings(&ids, DEADLINE).await);
+    }
+}
+
+/// How long it takes until no service has a connection to a Redis that was demoted.
+async fn left(demoted: &RedisServer, since: Instant) -> Duration {
+    let mut clients = Vec::new();
+    let gone = poll(RECONNECT, async || {
+        clients = demoted.clients().await;
+        clients.is_empty().then(|| since.elapsed())
+    });
+    gone.await.unwrap_or_else(|| panic!("clients stay with the demoted Redis: {clients:#?}"))
 }
 
 /// How long Redis is away: mostly short, and sometimes longer than services wait for a connection.

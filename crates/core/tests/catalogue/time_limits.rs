@@ -1,0 +1,44 @@
+//! A statement that nobody waits for any more does not go on in PostgreSQL.
+
+use std::time::{Duration, Instant};
+
+use pricing_core::catalogue::{Catalogue, CatalogueError, ListPrice};
+use pricing_core::ids::TaskId;
+use pricing_harness::databases::TestDatabase;
+use sqlx::{AnyConnection, Connection as _};
+
+use crate::cents;
+
+const LIMIT: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn a_wait_for_a_row_that_an_operator_has_locked_ends_in_the_database_too() {
+    let database = TestDatabase::postgres().await;
+    let catalogue = Catalogue::open(&database.settings(true), LIMIT).await.unwrap();
+    let mut operator = AnyConnection::connect(database.url()).await.unwrap();
+    let mut transaction = operator.begin().await.unwrap();
+    sqlx::query("UPDATE products SET currency = currency").execute(&mut *transaction).await.unwrap();
+
+    let rows = catalogue.products_after(None, 10).await.unwrap().rows;
+    let batch: Vec<_> =
+        rows.into_iter().map(|row| ListPrice { row, market_version: 1, price: cents(1) }).collect();
+    let asked = Instant::now();
+    let refused = catalogue.record_list_prices(&batch, &TaskId::generate(), 0).await.unwrap_err();
+    assert!(asked.elapsed() < 20 * LIMIT, "{:?}", asked.elapsed());
+    assert!(matches!(refused, CatalogueError::Database(_)) && refused.is_unavailable(), "{refused:?}");
+    let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    assert_eq!(database.select(waiting).await, 0);
+    transaction.rollback().await.unwrap();
+    assert_eq!(catalogue.record_list_prices(&batch, &TaskId::generate(), 0).await.unwrap(), 10);
+}
+
+#[tokio::test]
+async fn work_that_grows_with_the_catalogue_has_no_limit() {
+    let database = TestDatabase::postgres().await;
+    let catalogue = Catalogue::open(&database.settings(true), LIMIT).await.unwrap();
+    database.add_products(20_000).await;
+    let last = catalogue.last_version().await.unwrap();
+    let asked = Instant::now();
+    catalogue.move_beyond(last + 1_000).await.unwrap();
+    assert!(asked.elapsed() > LIMIT, "the test needs more products: {:?}", asked.elapsed());
+}
