@@ -119,16 +119,32 @@ impl Stack {
             .get(self.redis.key("queue:{recalculate}:last_request"))
             .await
             .expect("Redis answers");
-        let tasks = self.task_ids().await.len() as u64;
+        let (tasks, dropped) = (self.task_ids().await.len() as u64, self.dropped().await);
         let mut twice = Vec::new();
-        if numbers.unwrap_or(0) != tasks {
-            twice.push(format!("{tasks} tasks were given {numbers:?} numbers"));
+        if numbers.unwrap_or(0) != tasks + dropped {
+            twice
+                .push(format!("{tasks} tasks and {dropped} dropped messages were given {numbers:?} numbers"));
         }
         let repeated = self.database.select(REPEATED).await;
         if repeated > 0 {
             twice.push(format!("{repeated} changes of list prices are in the history more than once"));
         }
         twice
+    }
+
+    /// Messages that the listeners dropped because the queue was full. Each is a request with a number.
+    ///
+    /// # Panics
+    ///
+    /// When a listener does not answer.
+    pub async fn dropped(&self) -> u64 {
+        let mut dropped = 0;
+        for listener in &self.listeners {
+            let metrics = listener.metrics().await;
+            let lines = metrics.lines().filter(|line| line.contains(r#"outcome="dropped""#));
+            dropped += lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>();
+        }
+        dropped
     }
 
     /// What does not come to rest although it should.

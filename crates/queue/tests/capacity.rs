@@ -1,5 +1,7 @@
 //! The queue: what it holds when it is full, and when Redis is.
 
+#![expect(clippy::unwrap_used, reason = "where a test unwraps, the panic is the report")]
+
 use std::time::Duration;
 
 use pricing_harness::queue_bench::{QueueBench, quick};

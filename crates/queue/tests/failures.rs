@@ -1,5 +1,7 @@
 //! The queue: what holds when workers die and Redis breaks.
 
+#![expect(clippy::unwrap_used, reason = "where a test unwraps, the panic is the report")]
+
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 

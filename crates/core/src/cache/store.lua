@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Writes cache entries, each unless a newer version of it is there.
 -- KEYS: the highest version, then the entries
 -- ARGV: time of the read in ms, maximum age of a read in ms, then version, data and life in ms of each entry

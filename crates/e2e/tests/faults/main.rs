@@ -10,7 +10,9 @@ mod backlog;
 mod changes;
 #[cfg(target_os = "linux")]
 mod clocks;
+mod failover;
 mod frozen;
+mod full;
 mod listener;
 mod misses;
 mod outages;

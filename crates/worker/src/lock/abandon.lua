@@ -1,5 +1,5 @@
--- Releases the lock after a scan that failed. It covers nothing. Takes a fence. KEYS, from 3: lock; ARGV, from 4: token
-if is_current(KEYS[1], ARGV[1]) and redis.call('GET', KEYS[3]) == given_here(ARGV[4]) then
-    return redis.call('DEL', KEYS[3])
+-- Releases the lock after a scan that failed. It covers nothing.
+-- Takes a fence. KEYS, from 3: lock, its second key; ARGV, from 4: token
+if is_current(KEYS[1], ARGV[1]) and holder(KEYS[3], KEYS[4]) == given_here(ARGV[4]) then
+    free(KEYS[3], KEYS[4])
 end
-return 0

@@ -11,11 +11,11 @@ use pricing_queue::Fence;
 use redis::Script;
 use tracing::Span;
 
-use super::{Keys, LockError, RecalculationLock};
+use super::{Keys, LockError, RecalculationLock, script};
 
-static RENEW: LazyLock<Script> = LazyLock::new(|| Fence::script(include_str!("renew.lua")));
-static RELEASE: LazyLock<Script> = LazyLock::new(|| Fence::script(include_str!("release.lua")));
-static ABANDON: LazyLock<Script> = LazyLock::new(|| Fence::script(include_str!("abandon.lua")));
+static RENEW: LazyLock<Script> = LazyLock::new(|| script(include_str!("renew.lua")));
+static RELEASE: LazyLock<Script> = LazyLock::new(|| script(include_str!("release.lua")));
+static ABANDON: LazyLock<Script> = LazyLock::new(|| script(include_str!("abandon.lua")));
 
 /// The answer to a holder that has ended a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +69,8 @@ impl LockGuard {
             let pause = if left > ttl * 2 / 3 { ttl / 3 } else { ttl / 15 };
             tokio::time::sleep(left.min(pause)).await;
             let asked = Instant::now();
-            let mut call = self.fence.invocation(&RENEW);
-            call.key(&self.lock.keys.lock).arg(&self.token).arg(millis(ttl));
+            let mut call = self.lock.invocation(&RENEW, &self.fence);
+            call.arg(&self.token).arg(millis(ttl));
             let left = ttl.saturating_sub(renewed.elapsed());
             match tokio::time::timeout(left, self.lock.invoke::<bool>(&call)).await {
                 Ok(Ok(true)) => renewed = asked,
@@ -102,9 +102,9 @@ impl LockGuard {
     }
 
     async fn release(&self, covers: u64, mode: &str) -> Result<Release, LockError> {
-        let Keys { lock, covered, skipped_traces, .. } = &*self.lock.keys;
-        let mut call = self.fence.invocation(&RELEASE);
-        call.key(lock).key(covered).key(skipped_traces);
+        let Keys { covered, skipped_traces, .. } = &*self.lock.keys;
+        let mut call = self.lock.invocation(&RELEASE, &self.fence);
+        call.key(covered).key(skipped_traces);
         call.arg(&self.token).arg(covers).arg(millis(self.lock.ttl)).arg(mode);
         let (reply, traces): (String, Vec<String>) =
             redis_call("EVALSHA release lock", self.lock.invoke(&call)).await?;
@@ -118,8 +118,8 @@ impl LockGuard {
     ///
     /// When Redis is away. Then the lock is held until it expires or the task is retried.
     pub async fn abandon(&self) -> Result<(), LockError> {
-        let mut call = self.fence.invocation(&ABANDON);
-        call.key(&self.lock.keys.lock).arg(&self.token);
+        let mut call = self.lock.invocation(&ABANDON, &self.fence);
+        call.arg(&self.token);
         redis_call("EVALSHA abandon lock", self.lock.invoke(&call)).await
     }
 

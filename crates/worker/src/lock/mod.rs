@@ -30,8 +30,8 @@ use tracing::Span;
 
 pub use guard::{LockGuard, Release};
 
-static ACQUIRE: LazyLock<Script> = LazyLock::new(|| Fence::script(include_str!("acquire.lua")));
-static FORFEIT: LazyLock<Script> = LazyLock::new(|| Fence::script(include_str!("forfeit.lua")));
+static ACQUIRE: LazyLock<Script> = LazyLock::new(|| script(include_str!("acquire.lua")));
+static FORFEIT: LazyLock<Script> = LazyLock::new(|| script(include_str!("forfeit.lua")));
 
 /// The lock could not be reached, or its state is unknown. It expires by itself.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +104,8 @@ impl Forfeit {
 struct Keys {
     /// Task, attempt and nonce of the holder, and the Redis that gave the lock; expires.
     lock: String,
+    /// The same without a TTL, so that it is not evicted.
+    kept: String,
     /// The highest request that a scan covered.
     covered: String,
     /// The highest request that was skipped because the lock was held, or dropped because the queue was full.
@@ -121,6 +123,9 @@ struct Keys {
 /// **Only the current run of a task holds it, on the Redis that gave the lock.** Each script compares the lease of
 /// the run, and the Redis that gave lease and lock. After a failover, which may have lost requests that the holder
 /// has noted, it can neither cover nor release, and its lock is free for others.
+///
+/// **A Redis that is out of memory takes the lock from nobody.** It may evict a key that has a TTL, so a second key
+/// keeps what the lock holds, with the time at which it expires.
 #[derive(Clone)]
 pub struct RecalculationLock {
     pool: Pool,
@@ -135,6 +140,7 @@ impl RecalculationLock {
             pool: redis.pool.clone(),
             keys: Arc::new(Keys {
                 lock: key("recalculate_global_lock"),
+                kept: key("recalculate_global_lock_kept"),
                 covered: key("recalculate_covered"),
                 skipped: key(SKIPPED),
                 skipped_traces: key("recalculate_skipped_traces"),
@@ -155,9 +161,9 @@ impl RecalculationLock {
         let nonce = rand::rng().random();
         let token = format!("{}:{}:{nonce:016x}", fence.task_id(), fence.attempt());
         let asked = Instant::now();
-        let mut call = fence.invocation(&ACQUIRE);
-        let Keys { lock, covered, skipped, skipped_traces } = &*self.keys;
-        call.key(lock).key(covered).key(skipped).key(skipped_traces);
+        let mut call = self.invocation(&ACQUIRE, &fence);
+        let Keys { covered, skipped, skipped_traces, .. } = &*self.keys;
+        call.key(covered).key(skipped).key(skipped_traces);
         call.arg(&token).arg(millis(self.ttl)).arg(current_traceparent().unwrap_or_default());
         let reply: String = redis_call("EVALSHA acquire lock", self.invoke(&call)).await?;
         Acquire::parse(reply, || LockGuard { lock: self.clone(), fence, token, nonce, asked })
@@ -170,9 +176,16 @@ impl RecalculationLock {
     ///
     /// When Redis is away.
     pub async fn forfeit(&self, fence: &Fence) -> Result<Forfeit, LockError> {
-        let mut call = fence.invocation(&FORFEIT);
-        call.key(&self.keys.lock).key(&self.keys.covered).key(&self.keys.skipped);
+        let mut call = self.invocation(&FORFEIT, fence);
+        call.key(&self.keys.covered).key(&self.keys.skipped);
         Forfeit::parse(redis_call("EVALSHA forfeit lock", self.invoke(&call)).await?)
+    }
+
+    /// An invocation of a script of the lock, which begins with the lock's two keys.
+    fn invocation<'s>(&self, script: &'s Script, fence: &Fence) -> ScriptInvocation<'s> {
+        let mut call = fence.invocation(script);
+        call.key(&self.keys.lock).key(&self.keys.kept);
+        call
     }
 
     async fn invoke<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, LockError> {
@@ -182,6 +195,11 @@ impl RecalculationLock {
         let mut connection = connection?;
         Ok(call.invoke_async(&mut connection).await?)
     }
+}
+
+/// A script of the lock, which takes a fence.
+fn script(lua: &str) -> Script {
+    Fence::script(&[include_str!("lock.lua"), lua].concat())
 }
 
 #[cfg(test)]

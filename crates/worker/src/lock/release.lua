@@ -1,19 +1,19 @@
 -- Ends a scan: records what it covers, and releases the lock unless a newer request has arrived.
--- Takes a fence. KEYS, from 3: lock, covered, traces of skipped requests
+-- Takes a fence. KEYS, from 3: lock, its second key, covered, traces of skipped requests
 -- ARGV, from 4: token, last request at the start of the scan, TTL in ms, 'always' or 'if_covered'
 -- Returns {'released' | 'newer_requests' | 'lost', traceparents of requests that were skipped}.
-if not is_current(KEYS[1], ARGV[1]) or redis.call('GET', KEYS[3]) ~= given_here(ARGV[4]) then
+if not is_current(KEYS[1], ARGV[1]) or holder(KEYS[3], KEYS[4]) ~= given_here(ARGV[4]) then
     return {'lost', {}}
 end
-local covers, last, covered = tonumber(ARGV[5]), number(KEYS[2]), number(KEYS[4])
+local covers, last, covered = tonumber(ARGV[5]), number(KEYS[2]), number(KEYS[5])
 if covers > covered or covered > last then
-    redis.call('SET', KEYS[4], ARGV[5])
+    redis.call('SET', KEYS[5], ARGV[5])
 end
-local traces = redis.call('LRANGE', KEYS[5], 0, -1)
-redis.call('DEL', KEYS[5])
+local traces = redis.call('LRANGE', KEYS[6], 0, -1)
+redis.call('DEL', KEYS[6])
 if ARGV[7] == 'if_covered' and last > covers then
-    redis.call('PEXPIRE', KEYS[3], ARGV[6])
+    hold(KEYS[3], KEYS[4], given_here(ARGV[4]), ARGV[6])
     return {'newer_requests', traces}
 end
-redis.call('DEL', KEYS[3])
+free(KEYS[3], KEYS[4])
 return {'released', traces}

@@ -85,8 +85,8 @@ async fn a_scan_that_must_be_repeated_has_the_lock_for_its_whole_life_again() {
 async fn a_holder_notices_that_its_lock_is_gone() {
     let bench = Bench::start(Duration::from_secs(1)).await;
     let held = bench.hold("holder", 1, 1).await;
-    let key = bench.key("recalculate_global_lock");
-    redis::cmd("DEL").arg(&key).query_async::<()>(&mut bench.connection.clone()).await.unwrap();
+    let keys = ["recalculate_global_lock", "recalculate_global_lock_kept"].map(|key| bench.key(key));
+    redis::cmd("DEL").arg(&keys).query_async::<()>(&mut bench.connection.clone()).await.unwrap();
     tokio::time::timeout(DEADLINE, held.renew_until_lost()).await.unwrap();
 }
 
@@ -102,4 +102,22 @@ async fn a_holder_that_cannot_renew_gives_up_when_its_time_is_over() {
     tokio::time::timeout(DEADLINE, held.renew_until_lost()).await.unwrap();
     let took = acquired.elapsed();
     assert!(took < life + Duration::from_millis(500), "gave up after {took:?}, its life is {life:?}");
+}
+
+#[tokio::test]
+async fn a_lock_that_a_full_redis_evicted_is_held_all_the_same() {
+    let bench = Bench::start(LONG).await;
+    let number = bench.request().await;
+    let held = bench.hold("holder", 1, number).await;
+    let config = async |name: &str, value: &str| {
+        let mut config = redis::cmd("CONFIG");
+        config.arg(&["SET", name, value]).query_async::<()>(&mut bench.connection.clone()).await.unwrap();
+    };
+    config("maxmemory-policy", "volatile-lru").await;
+    config("maxmemory", "1").await;
+    eventually(DEADLINE, "the eviction", async || bench.lock_value().await.is_none().then_some(())).await;
+    config("maxmemory", "0").await;
+    assert!(matches!(bench.acquire("other", 1, number).await, Acquire::HeldByAnother));
+    assert_eq!(held.release_if_covered(number).await.unwrap(), Release::Released);
+    assert!(matches!(bench.acquire("other", 2, number).await, Acquire::Covered));
 }

@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 /// The modules of the tests in the order of the table; those that are not named come last.
-const ORDER: [&str; 12] = [
-    "listener", "worker", "frozen", "redis", "retries", "poison", "payloads", "backlog", "clocks", "outages",
-    "misses", "restarts",
+const ORDER: [&str; 14] = [
+    "listener", "worker", "frozen", "redis", "failover", "full", "retries", "poison", "payloads", "backlog",
+    "clocks", "outages", "misses", "restarts",
 ];
 
 /// What all rows reported.
