@@ -122,8 +122,9 @@ impl Stack {
         let (tasks, dropped) = (self.task_ids().await.len() as u64, self.dropped().await);
         let mut twice = Vec::new();
         if numbers.unwrap_or(0) != tasks + dropped {
-            twice
-                .push(format!("{tasks} tasks and {dropped} dropped messages were given {numbers:?} numbers"));
+            twice.push(format!(
+                "{tasks} tasks were given {numbers:?} numbers, {dropped} messages were dropped"
+            ));
         }
         let repeated = self.database.select(REPEATED).await;
         if repeated > 0 {
