@@ -234,7 +234,13 @@ mod engine {
             let address = replica.address();
             let mut failover = redis::cmd("FAILOVER");
             failover.arg("TO").arg(address.ip().to_string()).arg(address.port());
-            let () = failover.query_async(&mut self.connection().await).await.expect("it can fail over");
+            let (mut connection, mut refused) = (self.connection().await, None);
+            // It is refused until this server knows that the replica has all data.
+            let accepted = poll(START_DEADLINE, async || {
+                refused = failover.exec_async(&mut connection).await.err();
+                refused.is_none().then_some(())
+            });
+            assert!(accepted.await.is_some(), "it cannot fail over: {refused:?}");
             replica.eventually_is(&["role:master"]).await;
             self.eventually_is(&["role:slave", "master_link_status:up"]).await;
         }
