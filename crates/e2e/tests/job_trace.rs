@@ -97,7 +97,7 @@ async fn a_run_shows_each_call_that_it_waited_for_and_its_outcome() {
     assert_eq!(attribute(run, "pricing.outcome"), "updated");
     assert_eq!(
         calls(&spans, run),
-        ["EVALSHA ack task", "EVALSHA acquire lock", "EVALSHA release lock", "GET last request"]
+        ["EVALSHA ack task", "EVALSHA acquire lock", "EVALSHA last request", "EVALSHA release lock"]
     );
     let below = |parent: &str| {
         let parents = spans.iter().filter(|span| span.name == parent);

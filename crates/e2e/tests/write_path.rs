@@ -103,9 +103,11 @@ async fn whoever_can_publish_can_ask_for_a_recalculation() {
     for _ in 0..3 {
         let _: u64 = redis.publish("market_events", event).await.unwrap();
     }
-    let task = eventually(DEADLINE, "the task of the event", async || stack.task("erp-17").await).await;
-    assert_eq!(task["task_id"], "erp-17", "the same event thrice is one task");
-    assert_eq!(stack.wait_for_task("erp-17").await["state"], "succeeded");
+    let id = eventually(DEADLINE, "the task of the event", async || {
+        stack.task_ids().await.into_iter().find(|id| id.starts_with("ce-"))
+    })
+    .await;
+    assert_eq!(stack.wait_for_task(&id).await["state"], "succeeded", "the same event thrice is one task");
     let count: u64 = redis.get(stack.redis.key("queue:{recalculate}:last_request")).await.unwrap();
     eventually(DEADLINE, "both tasks to have ended, and no third", async || {
         let keys: Vec<String> = redis.keys(stack.redis.key("queue:{recalculate}:task:*")).await.ok()?;
@@ -166,8 +168,7 @@ async fn payloads_that_do_not_decode_are_dead_with_a_clear_error_and_the_worker_
         redis.pool.clone(),
         pricing_queue::QueueOptions::default(),
     );
-    for (id, payload) in [("newer", r#"{"schema":2}"#), ("garbage", "\0\u{1}"), ("deep", &"[".repeat(4_000))]
-    {
+    for (id, payload) in [("garbage", "\0\u{1}"), ("deep", &*"[".repeat(4_000))] {
         let task = pricing_queue::NewTask { id, payload, traceparent: None };
         queue.enqueue(task).await.unwrap();
         let task = stack.wait_for_task(id).await;
