@@ -117,6 +117,7 @@ async fn a_database_that_hangs_is_seen_in_the_trace_of_the_read_that_it_fails() 
         .database(TestDatabase::postgres().await)
         .database_through_proxy()
         .traced_by(&receiver.endpoint())
+        .workers(0)
         .start()
         .await;
     stack.price("P-100", "NY", false).await;
