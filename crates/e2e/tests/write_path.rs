@@ -168,7 +168,7 @@ async fn payloads_that_do_not_decode_are_dead_with_a_clear_error_and_the_worker_
         redis.pool.clone(),
         pricing_queue::QueueOptions::default(),
     );
-    for (id, payload) in [("garbage", "\0\u{1}"), ("deep", &*"[".repeat(4_000))] {
+    for (id, payload) in [("garbage", "\0\u{1}"), ("deep", &"[".repeat(4_000))] {
         let task = pricing_queue::NewTask { id, payload, traceparent: None };
         queue.enqueue(task).await.unwrap();
         let task = stack.wait_for_task(id).await;
@@ -177,6 +177,32 @@ async fn payloads_that_do_not_decode_are_dead_with_a_clear_error_and_the_worker_
     }
     let id = stack.publish().await;
     assert_eq!(stack.wait_for_task(&id).await["result"]["status"], "updated");
+}
+
+/// As a producer of a newer build makes it, beside a worker that is not replaced yet.
+#[tokio::test]
+async fn a_payload_of_another_schema_waits_for_a_worker_that_reads_it_and_is_dead_after_an_hour() {
+    let stack = Stack::builder().start().await;
+    let redis = stack.redis.connect();
+    let (commands, pool) = (redis.commands.clone(), redis.pool.clone());
+    let queue = pricing_queue::Queue::new(&redis.prefix, "recalculate", commands, pool, Default::default());
+    let newer = pricing_queue::NewTask { id: "newer", payload: r#"{"schema":2}"#, traceparent: None };
+    queue.enqueue(newer).await.unwrap();
+    let waits = eventually(DEADLINE, "the task to wait", async || {
+        stack.task("newer").await.filter(|task| task["state"] == "retrying")
+    })
+    .await;
+    assert_eq!(
+        waits["error"],
+        "the payload cannot be decoded: the payload has schema 2, this build reads schema 1"
+    );
+    let record = stack.redis.key("queue:{recalculate}:task:newer");
+    let mut redis = stack.redis.connection().await;
+    let created: i64 = redis.hget(&record, "created_at").await.unwrap();
+    let _: () = redis.hset(&record, "created_at", created - 3_600_000).await.unwrap();
+    let task = stack.wait_for_task("newer").await;
+    assert_eq!((&task["state"], task["attempts"].as_u64()), (&json!("dead"), Some(2)), "{task}");
+    assert_eq!(queue.task("newer").await.unwrap().unwrap().retries, 0);
 }
 
 #[tokio::test]

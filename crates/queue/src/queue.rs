@@ -68,6 +68,9 @@ pub struct Depths {
 /// run has ended (late acknowledgement), and a task whose worker is silent for the visibility timeout is
 /// taken over. **Only one run takes effect** on the queue: every run has a lease, and only the current lease
 /// can record progress, success or failure.
+///
+/// **Tasks that wait take at most [`QueueOptions::capacity_bytes`] of Redis**, but for what runs leave behind and
+/// one task that a full queue cannot drop. A full queue drains by itself, also when Redis is out of memory.
 #[derive(Clone)]
 pub struct Queue {
     pub(crate) store: Store,

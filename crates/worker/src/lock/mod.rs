@@ -12,6 +12,7 @@
 //!   up for the failure.
 //! - A holder that fails for good calls [`RecalculationLock::forfeit`], which tells whether a new request must
 //!   take its place.
+//! - After a failover of Redis every holder from before it has failed, and the lock is free.
 
 mod guard;
 
