@@ -70,15 +70,25 @@ impl Cluster {
         format!("postgres://postgres@{}/postgres", self.port.address())
     }
 
-    /// Kills all its processes (SIGKILL).
+    /// Kills its first process (SIGKILL); the others end for that.
     pub fn kill(&mut self) {
         self.server.kill();
     }
 
     /// Starts it again after [`Cluster::kill`]. What was committed is there.
     pub async fn restart(&mut self) -> Result<()> {
-        self.server = launch(&self.programs, self.user.as_ref(), self.directory.path(), &self.port).await?;
-        Ok(())
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            match launch(&self.programs, self.user.as_ref(), self.directory.path(), &self.port).await {
+                Ok(server) => {
+                    self.server = server;
+                    return Ok(());
+                }
+                // Each of its processes notices by itself that the first one is gone, and keeps the memory until then.
+                Err(_) if Instant::now() < deadline => pause(POLL).await,
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

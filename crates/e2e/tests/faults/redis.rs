@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use pricing_e2e::read_load::{Demand, ReadLoad, Reading};
 use pricing_e2e::rounds::{Round, Rounds};
 use pricing_harness::load::{Load, Request};
 use pricing_harness::redis_server::RedisServer;
@@ -60,7 +61,8 @@ async fn what_was_acknowledged_survives_a_redis_that_is_killed_under_load() {
 async fn the_services_leave_a_redis_that_is_demoted_under_load() {
     let mut rounds = Rounds::of(
         "the primary of Redis is demoted under load and goes on as a replica; new connections lead to the promoted one",
-        "all services are back within 5 s and no connection stays behind; acknowledged events and tasks are done",
+        "every read is answered; all services are back within 5 s and no connection stays behind; acknowledged events and \
+         tasks are done",
     );
     let mut stack = Stack::builder()
         .redis(RedisServer::start_durable().await)
@@ -70,10 +72,18 @@ async fn the_services_leave_a_redis_that_is_demoted_under_load() {
         .start()
         .await;
     let catalogue = stack.database.open().await;
+    let demand = Demand {
+        api: stack.api.address(),
+        products: (100..150).map(|n| format!("P-{n}")).collect(),
+        keeping: 4,
+        connecting: 0,
+        reads_per_second: 100,
+    };
     let mut other = RedisServer::start_durable().await;
     other.replicate(stack.redis.address()).await;
     while let Some(mut round) = rounds.next_round() {
         let load = Load::start(&stack, &REQUESTS);
+        let reads = ReadLoad::start(&demand);
         change_prices(&catalogue, &mut round.random).await;
         pause(Duration::from_millis(round.random.random_range(200..1_500))).await;
         stack.redis.fail_over_to(&other).await;
@@ -87,7 +97,12 @@ async fn the_services_leave_a_redis_that_is_demoted_under_load() {
 
         let answers = load.stop().await;
         rounds.count("acknowledged", answers.acknowledged.len());
-        rounds.count("prices read", answers.prices);
+        let readings = reads.finish().await;
+        let failed: Vec<&Reading> = readings.iter().filter(|reading| !reading.succeeded()).collect();
+        assert!(failed.is_empty(), "{} of {} reads failed: {failed:#?}", failed.len(), readings.len());
+        rounds.count("prices read", readings.len());
+        let missed = readings.iter().filter(|reading| reading.field("source") == "database");
+        rounds.count("of them from the database", missed.count());
         rounds.count("refused", answers.refused);
         ids.extend(answers.acknowledged);
         change_prices(&catalogue, &mut round.random).await;
