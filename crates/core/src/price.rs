@@ -11,7 +11,7 @@ pub struct Product {
     pub base_price: Money,
     /// Currency of all its prices.
     pub currency: Currency,
-    /// Version: starts at 1 and grows with every change of the product.
+    /// Version: from 1, greater with every change of the product, also if it was deleted in between.
     pub version: u64,
 }
 
@@ -20,7 +20,7 @@ pub struct Product {
 pub struct Market {
     /// Factor on every base price in this market.
     pub multiplier: Ppm,
-    /// Version: starts at 1 and grows with every change of the market.
+    /// Version: from 1, greater with every change of the market, also if it was deleted in between.
     pub version: u64,
 }
 
