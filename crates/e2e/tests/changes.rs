@@ -212,7 +212,10 @@ async fn an_invalid_row_fails_nothing_else() {
     let (status, batch) =
         stack.post("/api/v1/prices", &json!({"user_location": "NY", "product_ids": ["P-100", "usd"]})).await;
     assert_eq!((status, &batch["missing"]), (StatusCode::OK, &json!(["usd"])));
-    // Later changes are followed although two rows before them cannot be priced.
+    // Later changes are followed although rows before them cannot be priced, and notes were damaged.
+    let damage = "INSERT INTO pending_changes (kind, id, version, changed_at_ms) \
+                  VALUES ('product', 'P-101', -7, 0), ('product', 'B 2', 1, 0), ('nothing', 'x', 2, 0)";
+    stack.database.execute(&[damage]).await;
     stack.database.execute(&["UPDATE products SET base_price_minor = 10000 WHERE id = 'P-100'"]).await;
     eventually(SOON, "the change to be served", async || {
         (stack.price("P-100", "NY", false).await["final_price"] == 95.0).then_some(())

@@ -31,7 +31,7 @@ const MAX_READ_AGE: Duration = Duration::from_secs(50);
 /// Maximum TTL of a negative entry; anything longer is corrupt.
 const MAX_NEGATIVE_TTL: Duration = DELETED_TTL;
 /// Versions are exact in Lua and in signed columns up to here.
-const MAX_VERSION: u64 = 1 << 53;
+pub(super) const MAX_VERSION: u64 = 1 << 53;
 
 /// What the cache holds under one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

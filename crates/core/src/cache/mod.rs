@@ -13,7 +13,7 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, Value};
 use smallvec::SmallVec;
 
 pub use entry::{Cached, Entry, Kind};
-use entry::{CachedValue, Key, MARKET, PRODUCT, Ttls};
+use entry::{CachedValue, Key, MARKET, MAX_VERSION, PRODUCT, Ttls};
 
 use crate::clock::millis;
 use crate::ids::{Location, ProductId};
@@ -199,14 +199,18 @@ impl PriceCache {
     pub async fn server(&self) -> RedisResult<Server> {
         let mut pipe = redis::pipe();
         pipe.cmd("INFO").arg("replication").cmd("TIME").cmd("GET").arg(self.highest_key());
-        let (info, (seconds, micros), highest): (String, (u64, u64), Option<u64>) =
+        let (info, (seconds, micros), highest): (String, (u64, u64), Option<String>) =
             pipe.query_async(&mut self.redis.clone()).await?;
         let id = info.lines().find_map(|line| line.strip_prefix("master_replid:"));
         let id = id.ok_or((ErrorKind::UnexpectedReturnType, "INFO replication names no master_replid"))?;
         Ok(Server {
             id: id.trim().to_owned(),
             read_at: ReadAt(seconds * 1_000 + micros / 1_000),
-            highest_version: highest.unwrap_or(0),
+            // Damaged, it says nothing; it is written anew.
+            highest_version: highest
+                .and_then(|text| text.parse().ok())
+                .filter(|v| *v < MAX_VERSION)
+                .unwrap_or(0),
         })
     }
 

@@ -26,7 +26,7 @@ for i = 2, #KEYS do
     end
     highest = math.max(highest, tonumber(version))
 end
-if highest > tonumber(redis.call('GET', KEYS[1]) or '0') then
+if highest > (tonumber(redis.call('GET', KEYS[1]) or '') or 0) then
     redis.call('SET', KEYS[1], string.format('%.0f', highest))
 end
 return refused

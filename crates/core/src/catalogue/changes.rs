@@ -173,7 +173,7 @@ impl Catalogue {
     pub async fn last_version(&self) -> Result<u64, CatalogueError> {
         let query = query_scalar("SELECT last_value FROM catalogue_version");
         let version: i64 = query.fetch_one(&self.pool).await?;
-        Ok(u64::try_from(version).expect("invariant: versions start at 1"))
+        Ok(u64::try_from(version).unwrap_or(0))
     }
 
     /// Gives every product and market a version above `version`, unless the database is beyond it already. This

@@ -133,6 +133,16 @@ async fn redis_keeps_the_highest_version_that_it_was_given() {
 }
 
 #[tokio::test]
+async fn a_damaged_highest_version_hinders_nothing() {
+    let bench = Bench::start().await;
+    for damage in ["garbage", "-1", "99999999999999999999", "9223372036854775808", ""] {
+        bench.command::<()>("SET", "highest_version", damage).await;
+        assert_eq!(bench.cache.server().await.unwrap().highest_version, 0, "{damage}");
+        assert_eq!(bench.store_product("P-1", &product(5, 1)).await, 1, "{damage}");
+    }
+}
+
+#[tokio::test]
 async fn the_ids_of_all_entries_can_be_listed() {
     let bench = Bench::start().await;
     let ids: Vec<_> = (0..2_500).map(|number| product_id(&format!("P-{number}"))).collect();
