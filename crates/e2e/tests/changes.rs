@@ -9,6 +9,7 @@ use pricing_harness::waiting::eventually;
 use redis::AsyncCommands as _;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 /// A change is to be served within a second; a busy machine gets some more.
@@ -214,7 +215,8 @@ async fn an_invalid_row_fails_nothing_else() {
     assert_eq!((status, &batch["missing"]), (StatusCode::OK, &json!(["usd"])));
     // Later changes are followed although rows before them cannot be priced, and notes were damaged.
     let damage = "INSERT INTO pending_changes (kind, id, version, changed_at_ms) \
-                  VALUES ('product', 'P-101', -7, 0), ('product', 'B 2', 1, 0), ('nothing', 'x', 2, 0)";
+                  VALUES ('product', 'P-101', -7, 0), ('product', 'B 2', 1, 0), ('nothing', 'x', 2, 0) \
+                  ON CONFLICT (kind, id) DO UPDATE SET version = excluded.version, stored_on = ''";
     stack.database.execute(&[damage]).await;
     stack.database.execute(&["UPDATE products SET base_price_minor = 10000 WHERE id = 'P-100'"]).await;
     eventually(SOON, "the change to be served", async || {
@@ -234,4 +236,29 @@ async fn a_product_of_which_the_cache_holds_a_newer_version_is_counted() {
     let result = &task["result"];
     assert_eq!((&result["updated_count"], &result["refused_count"]), (&json!(900), &json!(1)), "{result}");
     assert!(stack.workers[0].metrics().await.contains(r#"pricing_rows_skipped_total{reason="refused"} 1"#));
+}
+
+/// An operator changes a row and does not commit yet. Its key and its row are locked.
+#[tokio::test]
+async fn an_open_transaction_holds_up_no_other_change() {
+    let stack = Stack::builder().database(TestDatabase::postgres().await).listeners(0).start().await;
+    followed(&stack).await;
+    let mut operator = PgConnection::connect(stack.database.url()).await.unwrap();
+    let mut transaction = operator.begin().await.unwrap();
+    let open = "UPDATE products SET base_price_minor = 20000 WHERE id = 'P-100'";
+    sqlx::query(open).execute(&mut *transaction).await.unwrap();
+    let cost = async |product: &str, price: f64| {
+        eventually(SOON, &format!("{product} to cost {price}"), async || {
+            (stack.price(product, "NY", false).await["final_price"] == price).then_some(())
+        })
+        .await;
+    };
+    for (product, cents, price) in [("P-101", 10_000, 95.0), ("P-102", 30_000, 285.0)] {
+        let change = format!("UPDATE products SET base_price_minor = {cents} WHERE id = '{product}'");
+        stack.database.execute(&[&change]).await;
+        cost(product, price).await;
+    }
+    cost("P-100", 47.49).await;
+    transaction.commit().await.unwrap();
+    cost("P-100", 190.0).await;
 }

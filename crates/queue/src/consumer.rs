@@ -97,7 +97,11 @@ impl Consumer {
             if Instant::now() >= next_look {
                 let due = self.promote().await?;
                 next_look = Instant::now() + due.unwrap_or(BLOCK).min(BLOCK);
+                let before = waiting.len();
                 self.claim_abandoned(free.len(), &mut waiting).await?;
+                if waiting.len() - before >= free.len() {
+                    next_look = Instant::now(); // there may be more
+                }
             }
             if waiting.is_empty() {
                 let block = next_look.saturating_duration_since(Instant::now());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pricing_core::cache::{Entry, Kind, Server};
-use pricing_core::catalogue::{ChangeOrder, ChangeSignal, PendingChange};
+use pricing_core::catalogue::{ChangeOrder, ChangeSignal, Locked, PendingChange};
 use pricing_core::causes::causes;
 use pricing_core::clock::{millis, now_ms};
 use pricing_core::ids::{Location, ProductId, TaskId};
@@ -65,13 +65,7 @@ impl Follower {
                         tracing::info!("changes of the catalogue are followed again");
                     }
                     (backoff, has_failed) = (Backoff::default(), false);
-                    if count == BATCH {
-                        // In turns, so that one change beside an import of a million is served at once.
-                        order = match order {
-                            ChangeOrder::Oldest => ChangeOrder::Newest,
-                            ChangeOrder::Newest => ChangeOrder::Oldest,
-                        };
-                    } else {
+                    if count < BATCH {
                         self.signal.wait(POLL_PERIOD).await;
                     }
                 }
@@ -83,6 +77,11 @@ impl Follower {
                     backoff.pause().await;
                 }
             }
+            // In turns, so that one change beside an import of a million is served at once, and beside a batch that fails.
+            order = match order {
+                ChangeOrder::Oldest => ChangeOrder::Newest,
+                ChangeOrder::Newest => ChangeOrder::Oldest,
+            };
         }
     }
 
@@ -141,13 +140,16 @@ impl Follower {
         if self.redis == server.id && Instant::now() < self.maintain_at {
             return Ok(());
         }
+        // One step of each, so that changes do not wait for the end of it.
         let catalogue = &self.scanner.catalogue;
-        while in_time(catalogue.reopen_changes(&server.id)).await? > 0 {}
-        let kept = self.scanner.cache.memory() + LAG;
+        let mut steps = in_time(catalogue.reopen_changes(&server.id)).await?;
+        let kept = self.scanner.cache.retention() + LAG;
         let before = server.now_ms().saturating_sub(millis(kept));
-        while in_time(catalogue.forget_changes(&server.id, before)).await? > 0 {}
-        self.redis.clone_from(&server.id);
-        self.maintain_at = Instant::now() + MAINTENANCE_PERIOD;
+        steps += in_time(catalogue.forget_changes(&server.id, before)).await?;
+        if steps == 0 {
+            self.redis.clone_from(&server.id);
+            self.maintain_at = Instant::now() + MAINTENANCE_PERIOD;
+        }
         Ok(())
     }
 
@@ -194,18 +196,15 @@ impl Follower {
         let rows = in_time(catalogue.products(&ids)).await?;
         let found: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
         let deleted = ids.iter().zip(&versions).filter(|(id, _)| !found.contains(id.as_str()));
-        let deleted: Vec<_> = deleted.map(|(id, version)| Entry::DeletedProduct(id, *version)).collect();
-        self.scanner.store(&deleted, server.read_at).await?;
-        match default {
-            Some(market) => {
-                let task = TaskId::parse("change").expect("invariant: a word is a task id");
-                self.scanner.write_products(rows, &market, &task, server.read_at).await?;
-            }
-            // Without a valid default market there are no list prices; the products are cached all the same.
-            None => {
-                let entries: Vec<_> = rows.iter().map(|row| Entry::Product(&row.id, &row.product)).collect();
-                self.scanner.store(&entries, server.read_at).await?;
-            }
+        let deleted = deleted.map(|(id, version)| Entry::DeletedProduct(id, *version));
+        let present = rows.iter().map(|row| Entry::Product(&row.id, &row.product));
+        let entries: Vec<_> = deleted.chain(present).collect();
+        self.scanner.store(&entries, server.read_at).await?;
+        // After the entries, which do not hold them: whoever has locked a row must not hold up the others. Without a
+        // valid default market there are no list prices.
+        if let Some(market) = default {
+            let task = TaskId::parse("change").expect("invariant: a word is a task id");
+            self.scanner.record_list_prices(&rows, &market, &task, Locked::Skip).await?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pricing_core::cache::{Entry, PriceCache, ReadAt, Stored};
-use pricing_core::catalogue::{Catalogue, CatalogueError, ListPrice, ProductRow};
+use pricing_core::catalogue::{Catalogue, CatalogueError, ListPrice, Locked, ProductRow};
 use pricing_core::clock::now_ms;
 use pricing_core::ids::{Location, ProductId, TaskId};
 use pricing_core::price::{Market, Membership, Policy, price};
@@ -66,7 +66,7 @@ pub(crate) struct Scanned {
     pub(crate) changed_count: u64,
     /// Invalid rows, of products and markets, that were skipped.
     pub(crate) invalid_count: u64,
-    /// Products that the cache refused twice, because it holds a newer version.
+    /// Products and markets that the cache refused twice, because it holds a newer version.
     #[serde(skip_serializing_if = "is_zero")]
     pub(crate) refused_count: u64,
 }
@@ -143,14 +143,27 @@ impl Scanner {
             scanned.invalid_count += page.invalid;
             let entries: Vec<_> =
                 page.rows.iter().map(|(location, market)| Entry::Market(location, market)).collect();
-            // A newer version came from a newer read; whoever made it has stored it.
-            self.store(&entries, read_at).await?;
+            let refused = self.store(&entries, read_at).await?;
+            let refused: Vec<Location> = refused.into_iter().map(|at| page.rows[at].0.clone()).collect();
+            if !refused.is_empty() {
+                // It may hold what was changed since the read.
+                let read_at = self.read_at().await?;
+                let again = in_time(self.catalogue.markets(&refused)).await?;
+                let entry = |(location, market)| {
+                    Some(Entry::Market(refused.iter().find(|name| name.as_str() == location)?, market))
+                };
+                let again: Vec<_> = again
+                    .iter()
+                    .filter_map(|(location, market)| entry((location.as_str(), market.as_ref()?)))
+                    .collect();
+                scanned.refused_count += self.store(&again, read_at).await?.len() as u64;
+            }
         }
     }
 
     /// Records the list prices of products, and writes their entries to the cache. `read_at` is the time of Redis before
     /// they were read. What the cache refuses is read once more: it may hold a newer version.
-    pub(crate) async fn write_products(
+    async fn write_products(
         &self,
         mut rows: Vec<ProductRow>,
         market: &Market,
@@ -159,14 +172,8 @@ impl Scanner {
     ) -> Result<Written, ScanError> {
         let mut written = Written::default();
         loop {
-            let listed = |row: &ProductRow| ListPrice {
-                row: row.clone(),
-                market_version: market.version,
-                price: price(&row.product, market, Membership::Standard, &self.policy).final_price,
-            };
-            let prices: Vec<_> = rows.iter().map(listed).collect();
-            let changed = in_time(self.catalogue.record_list_prices(&prices, task, now_ms())).await?;
-            written.changed += changed as u64;
+            let changed = self.record_list_prices(&rows, market, task, Locked::Wait).await?;
+            written.changed += changed;
             let entries: Vec<_> = rows.iter().map(|row| Entry::Product(&row.id, &row.product)).collect();
             let refused = self.store(&entries, read_at).await?;
             let refused: Vec<ProductId> = refused.into_iter().map(|at| rows[at].id.clone()).collect();
@@ -181,6 +188,23 @@ impl Scanner {
         }
     }
 
+    /// Records the list prices of products in the database. Returns how many changed.
+    pub(crate) async fn record_list_prices(
+        &self,
+        rows: &[ProductRow],
+        market: &Market,
+        task: &TaskId,
+        locked: Locked,
+    ) -> Result<u64, ScanError> {
+        let listed = |row: &ProductRow| ListPrice {
+            row: row.clone(),
+            market_version: market.version,
+            price: price(&row.product, market, Membership::Standard, &self.policy).final_price,
+        };
+        let prices: Vec<_> = rows.iter().map(listed).collect();
+        Ok(in_time(self.catalogue.record_list_prices(&prices, task, now_ms(), locked)).await? as u64)
+    }
+
     /// Writes cache entries; returns the positions of those that the cache refused, because it holds a newer version.
     pub(crate) async fn store(
         &self,
@@ -193,18 +217,18 @@ impl Scanner {
         }
     }
 
-    async fn read_at(&self) -> Result<ReadAt, ScanError> {
+    pub(crate) async fn read_at(&self) -> Result<ReadAt, ScanError> {
         Ok(redis_call("TIME", self.cache.read_at()).await?)
     }
 }
 
 /// What the writing of a batch did.
 #[derive(Debug, Default)]
-pub(crate) struct Written {
+struct Written {
     /// List prices that changed.
-    pub(crate) changed: u64,
+    changed: u64,
     /// Products that the cache refused twice.
-    pub(crate) refused: Vec<ProductId>,
+    refused: Vec<ProductId>,
 }
 
 /// Gives up on a database that does not answer: its host may be gone, or another client has locked the rows. A

@@ -4,7 +4,7 @@ use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pricing_core::cache::{Cached, CachedInputs, Entry, PriceCache, ReadAt};
+use pricing_core::cache::{Cached, CachedInputs, Entry, PriceCache, ReadAt, Stored};
 use pricing_core::catalogue::Catalogue;
 use pricing_core::ids::{Location, ProductId};
 use pricing_core::price::{Membership, Policy, PriceDetail, price};
@@ -223,8 +223,9 @@ impl PriceReader {
     async fn fill(&self, entries: &[Entry<'_>], read_at: Option<ReadAt>) {
         let Some(read_at) = read_at.filter(|_| !entries.is_empty() && !self.redis.is_open()) else { return };
         let span = redis_span("EVALSHA store");
-        if attempt(CACHE_TIMEOUT, span, self.cache.store(entries, read_at)).await.is_err() {
-            self.metrics.fill_failures.increment(1);
+        match attempt(CACHE_TIMEOUT, span, self.cache.store(entries, read_at)).await {
+            Ok(Stored::Except(_)) => {}
+            Ok(Stored::Late) | Err(_) => self.metrics.fill_failures.increment(1),
         }
     }
 

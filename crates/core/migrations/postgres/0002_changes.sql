@@ -1,5 +1,7 @@
 -- Every change of what a read sees takes a version from one sequence and leaves its key in `pending_changes`,
 -- whoever makes it. So versions only grow, also over deletion and re-creation, and no change is missed.
+-- Processes of an older build may be running.
+LOCK TABLE products, markets IN SHARE ROW EXCLUSIVE MODE;
 CREATE SEQUENCE catalogue_version;
 SELECT setval('catalogue_version', GREATEST(1, (SELECT max(version) FROM products), (SELECT max(version) FROM markets)));
 

@@ -5,6 +5,7 @@
 
 mod entry;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
@@ -158,7 +159,7 @@ impl PriceCache {
 
     /// After this time nothing is left in Redis of what was read from the database before: reads that may still be
     /// stored are too old, and their entries have expired.
-    pub fn memory(&self) -> Duration {
+    pub fn retention(&self) -> Duration {
         self.ttls.longest() + self.ttls.max_read_age()
     }
 
@@ -174,9 +175,13 @@ impl PriceCache {
         };
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor).arg("MATCH").arg(format!("{}*", escaped(&prefix))).arg("COUNT").arg(1_000);
-        let (next, keys): (u64, Vec<String>) = scan.query_async(&mut self.redis.clone()).await?;
-        let ids = keys.iter().filter_map(|key| key.strip_prefix(&prefix)).map(str::to_owned);
-        Ok((next, ids.collect()))
+        let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut self.redis.clone()).await?;
+        let id = |key: &Vec<u8>| {
+            let id = std::str::from_utf8(key).ok()?.strip_prefix(&prefix)?;
+            ProductId::parse(id).is_ok().then(|| id.to_owned()) // a location has the same characters
+        };
+        let ids: BTreeSet<String> = keys.iter().filter_map(id).collect();
+        Ok((next, ids.into_iter().collect()))
     }
 
     /// The time of Redis, for rows whose read from the database begins no earlier than this call.

@@ -92,11 +92,15 @@ impl Catalogue {
         if changes.is_empty() {
             return Ok(());
         }
+        // A key that somebody has locked is being changed: it will be pending again, and is not waited for.
+        let lock = self.skip_locked();
         let update = format!(
-            "WITH stored (kind, id, version) AS (VALUES {}) \
-             UPDATE pending_changes SET stored_on = ${}, stored_at_ms = ${} FROM stored \
-             WHERE pending_changes.kind = stored.kind AND pending_changes.id = stored.id \
-             AND pending_changes.version = stored.version",
+            "WITH stored (kind, id, version) AS (VALUES {}), \
+             current AS (SELECT pending_changes.kind, pending_changes.id FROM pending_changes JOIN stored \
+                 ON pending_changes.kind = stored.kind AND pending_changes.id = stored.id \
+                 AND pending_changes.version = stored.version ORDER BY 1, 2 {lock}) \
+             UPDATE pending_changes SET stored_on = ${}, stored_at_ms = ${} FROM current \
+             WHERE pending_changes.kind = current.kind AND pending_changes.id = current.id",
             placeholders(changes.len(), 3),
             3 * changes.len() + 1,
             3 * changes.len() + 2,
@@ -141,13 +145,16 @@ impl Catalogue {
     /// When the database fails.
     pub async fn reopen_changes(&self, redis: &str) -> Result<u64, CatalogueError> {
         // Two ranges of the index, which `<>` would read as a whole.
-        let update = "UPDATE pending_changes SET stored_on = '' WHERE (kind, id) IN ( \
-                          SELECT kind, id FROM (SELECT kind, id FROM pending_changes \
-                              WHERE stored_on <> '' AND stored_on < $1 LIMIT $2) AS below \
-                          UNION ALL \
-                          SELECT kind, id FROM (SELECT kind, id FROM pending_changes \
-                              WHERE stored_on <> '' AND stored_on > $1 LIMIT $2) AS above)";
-        let query = query(update).bind(redis).bind(MAINTENANCE_STEP);
+        let lock = self.skip_locked();
+        let update = format!(
+            "UPDATE pending_changes SET stored_on = '' WHERE (kind, id) IN ( \
+                 SELECT kind, id FROM (SELECT kind, id FROM pending_changes \
+                     WHERE stored_on <> '' AND stored_on < $1 LIMIT $2 {lock}) AS below \
+                 UNION ALL \
+                 SELECT kind, id FROM (SELECT kind, id FROM pending_changes \
+                     WHERE stored_on <> '' AND stored_on > $1 LIMIT $2 {lock}) AS above)"
+        );
+        let query = query(AssertSqlSafe(update)).bind(redis).bind(MAINTENANCE_STEP);
         Ok(query.execute(&self.pool).await?.rows_affected())
     }
 
@@ -158,10 +165,13 @@ impl Catalogue {
     ///
     /// When the database fails.
     pub async fn forget_changes(&self, redis: &str, before_ms: u64) -> Result<u64, CatalogueError> {
-        let delete = "DELETE FROM pending_changes WHERE stored_on = $1 AND stored_at_ms < $2 AND (kind, id) IN ( \
-                          SELECT kind, id FROM pending_changes \
-                          WHERE stored_on <> '' AND stored_on = $1 AND stored_at_ms < $2 LIMIT $3)";
-        let query = query(delete).bind(redis).bind(signed(before_ms)).bind(MAINTENANCE_STEP);
+        let delete = format!(
+            "DELETE FROM pending_changes WHERE stored_on = $1 AND stored_at_ms < $2 AND (kind, id) IN ( \
+                 SELECT kind, id FROM pending_changes \
+                 WHERE stored_on <> '' AND stored_on = $1 AND stored_at_ms < $2 LIMIT $3 {})",
+            self.skip_locked()
+        );
+        let query = query(AssertSqlSafe(delete)).bind(redis).bind(signed(before_ms)).bind(MAINTENANCE_STEP);
         Ok(query.execute(&self.pool).await?.rows_affected())
     }
 
@@ -178,7 +188,8 @@ impl Catalogue {
 
     /// Gives every product and market a version above `version`, unless the database is beyond it already. This
     /// makes a database that was restored from a dump newer than what the cache was given before. It takes as long
-    /// as the catalogue is large.
+    /// as the catalogue is large. PostgreSQL lets it wait 5 s for others who change the catalogue, because those who
+    /// come after wait behind it.
     ///
     /// # Errors
     ///
@@ -190,18 +201,20 @@ impl Catalogue {
             let mut transaction = database.begin_with(begin).await?;
             if !is_sqlite {
                 // One worker at a time, and nobody changes the catalogue meanwhile.
-                let lock = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
+                let lock = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '5s'; \
                             LOCK TABLE products, markets IN EXCLUSIVE MODE";
                 raw_sql(lock).execute(&mut *transaction).await?;
             }
             let last = query_scalar("SELECT last_value FROM catalogue_version");
             let last: i64 = last.fetch_one(&mut *transaction).await?;
             if last < signed(version) {
+                // Unlike `setval` both are undone when the transaction is.
                 let (set, touch) = match is_sqlite {
-                    true => ("UPDATE catalogue_version SET last_value = $1", TOUCH_ALL_SQLITE),
-                    false => ("SELECT setval('catalogue_version', $1)", TOUCH_ALL_POSTGRES),
+                    true => ("UPDATE catalogue_version SET last_value =", TOUCH_ALL_SQLITE),
+                    false => ("ALTER SEQUENCE catalogue_version RESTART WITH", TOUCH_ALL_POSTGRES),
                 };
-                query(set).bind(signed(version)).execute(&mut *transaction).await?;
+                let set = AssertSqlSafe(format!("{set} {}", signed(version) + 1));
+                query(set).execute(&mut *transaction).await?;
                 for touch in touch {
                     query(touch).execute(&mut *transaction).await?;
                 }
@@ -209,6 +222,12 @@ impl Catalogue {
             transaction.commit().await
         };
         self.run("UPDATE products markets", shift).await
+    }
+
+    /// Ends a SELECT of pending changes that are to be written: without those that somebody has locked. SQLite has one
+    /// writer at a time.
+    fn skip_locked(&self) -> &'static str {
+        if self.system == "sqlite" { "" } else { "FOR UPDATE OF pending_changes SKIP LOCKED" }
     }
 
     /// The announcements of changes. To be used by one waiter.

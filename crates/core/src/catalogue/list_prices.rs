@@ -41,6 +41,15 @@ impl ListPrice {
     }
 }
 
+/// What to do about rows that somebody else has locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locked {
+    /// Wait for them.
+    Wait,
+    /// Pass them over: for a caller who is told of the change that they are locked for.
+    Skip,
+}
+
 /// A row that the transaction has locked.
 #[derive(sqlx::FromRow)]
 struct LockedRow {
@@ -69,6 +78,7 @@ impl Catalogue {
         batch: &[ListPrice],
         task: &TaskId,
         now_ms: i64,
+        locked: Locked,
     ) -> Result<usize, CatalogueError> {
         let news: Vec<&ListPrice> = batch.iter().filter(|item| item.is_news()).collect();
         if news.is_empty() {
@@ -76,9 +86,13 @@ impl Catalogue {
         }
         let (mut attempt, mut backoff) = (1, Backoff::default());
         loop {
-            let record = async |database: &mut AnyConnection| {
-                record(database, self.system == "sqlite", &news, task, now_ms).await
+            let lock = match (self.system, locked) {
+                ("sqlite", _) => "", // one writer at a time
+                (_, Locked::Wait) => "FOR NO KEY UPDATE",
+                (_, Locked::Skip) => "FOR NO KEY UPDATE SKIP LOCKED",
             };
+            let record =
+                async |database: &mut AnyConnection| record(database, lock, &news, task, now_ms).await;
             match self.run("UPDATE products INSERT price_history", record).await {
                 Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
                     attempt += 1;
@@ -119,14 +133,14 @@ impl Catalogue {
 /// Locks the rows of a batch, writes those that take their price, and adds the changed ones to the history.
 async fn record(
     database: &mut AnyConnection,
-    is_sqlite: bool,
+    lock: &str,
     batch: &[&ListPrice],
     task: &TaskId,
     now_ms: i64,
 ) -> sqlx::Result<usize> {
-    let begin = if is_sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" };
+    let begin = if lock.is_empty() { "BEGIN IMMEDIATE" } else { "BEGIN" };
     let mut transaction = database.begin_with(begin).await?;
-    let locked = lock(&mut transaction, is_sqlite, batch).await?;
+    let locked = lock_rows(&mut transaction, lock, batch).await?;
     let writes = batch.iter().filter_map(|item| {
         let now = locked.get(item.row.id.as_str()).filter(|now| item.fits(now))?;
         Some((*item, now.list_price_minor))
@@ -145,13 +159,11 @@ async fn record(
     Ok(changed.len())
 }
 
-async fn lock(
+async fn lock_rows(
     database: &mut AnyConnection,
-    is_sqlite: bool,
+    lock: &str,
     batch: &[&ListPrice],
 ) -> sqlx::Result<HashMap<String, LockedRow>> {
-    // SQLite has one writer at a time.
-    let lock = if is_sqlite { "" } else { "FOR NO KEY UPDATE" };
     let select = format!(
         "SELECT id, version, list_price_minor, list_market_version FROM products \
          WHERE id IN {} ORDER BY id {lock}",

@@ -1,6 +1,6 @@
 //! Recording list prices writes nothing that is out of date.
 
-use pricing_core::catalogue::{Catalogue, ListPrice};
+use pricing_core::catalogue::{Catalogue, ListPrice, Locked};
 use pricing_core::ids::TaskId;
 use pricing_core::money::Money;
 use pricing_harness::databases::TestDatabase;
@@ -24,7 +24,7 @@ on_both_databases!(
 );
 
 async fn record(catalogue: &Catalogue, batch: &[ListPrice]) -> usize {
-    catalogue.record_list_prices(batch, &TaskId::generate(), 1_700_000_000_000).await.unwrap()
+    catalogue.record_list_prices(batch, &TaskId::generate(), 1_700_000_000_000, Locked::Wait).await.unwrap()
 }
 
 /// The first `number` products as a scan reads them now, priced alike.
@@ -157,7 +157,10 @@ async fn old_history_is_pruned_in_steps(database: &TestDatabase) {
     let catalogue = database.open_demo().await;
     for (market_version, price, now_ms) in [(1, 10, 1_000), (2, 20, 2_000)] {
         let batch = scanned(&catalogue, 900, market_version, cents(price)).await;
-        assert_eq!(catalogue.record_list_prices(&batch, &TaskId::generate(), now_ms).await.unwrap(), 900);
+        assert_eq!(
+            catalogue.record_list_prices(&batch, &TaskId::generate(), now_ms, Locked::Wait).await.unwrap(),
+            900
+        );
     }
     assert_eq!(catalogue.prune_history(1_000).await.unwrap(), 0);
     assert_eq!(catalogue.prune_history(2_000).await.unwrap(), 900);

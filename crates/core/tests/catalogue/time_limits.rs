@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pricing_core::catalogue::{Catalogue, CatalogueError, ListPrice};
+use pricing_core::catalogue::{Catalogue, CatalogueError, ListPrice, Locked};
 use pricing_core::ids::TaskId;
 use pricing_harness::databases::TestDatabase;
 use sqlx::{AnyConnection, Connection as _};
@@ -23,13 +23,14 @@ async fn a_wait_for_a_row_that_an_operator_has_locked_ends_in_the_database_too()
     let batch: Vec<_> =
         rows.into_iter().map(|row| ListPrice { row, market_version: 1, price: cents(1) }).collect();
     let asked = Instant::now();
-    let refused = catalogue.record_list_prices(&batch, &TaskId::generate(), 0).await.unwrap_err();
+    let refused =
+        catalogue.record_list_prices(&batch, &TaskId::generate(), 0, Locked::Wait).await.unwrap_err();
     assert!(asked.elapsed() < 20 * LIMIT, "{:?}", asked.elapsed());
     assert!(matches!(refused, CatalogueError::Database(_)) && refused.is_unavailable(), "{refused:?}");
     let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     assert_eq!(database.select(waiting).await, 0);
     transaction.rollback().await.unwrap();
-    assert_eq!(catalogue.record_list_prices(&batch, &TaskId::generate(), 0).await.unwrap(), 10);
+    assert_eq!(catalogue.record_list_prices(&batch, &TaskId::generate(), 0, Locked::Wait).await.unwrap(), 10);
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ on_both_databases!(
     a_product_that_is_created_again_has_a_greater_version,
     a_market_that_is_created_again_has_a_greater_version,
     a_restored_database_is_moved_beyond_what_the_cache_was_given,
+    a_move_beyond_that_fails_changes_nothing,
 );
 
 async fn version(catalogue: &Catalogue) -> u64 {
@@ -144,4 +145,30 @@ async fn a_restored_database_is_moved_beyond_what_the_cache_was_given(database: 
     assert!(all.iter().all(|row| row.product.version > given + 1_000_000));
     assert!(market_version(&catalogue).await > given + 1_000_000);
     assert_eq!(database.select("SELECT COUNT(*) FROM pending_changes WHERE stored_on = ''").await, 904);
+}
+
+/// Half a move would look like a whole one: the sequence beyond, and the rows not.
+async fn a_move_beyond_that_fails_changes_nothing(database: &TestDatabase) {
+    let catalogue = database.open_demo().await;
+    let given = catalogue.last_version().await.unwrap();
+    let (fail, mend): (&[&str], &str) = match database.is_sqlite() {
+        true => (
+            &["CREATE TRIGGER fails BEFORE UPDATE ON markets BEGIN SELECT RAISE(ABORT, 'no'); END"],
+            "DROP TRIGGER fails",
+        ),
+        false => (
+            &[
+                "CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$",
+                "CREATE TRIGGER fails BEFORE UPDATE ON markets FOR EACH ROW EXECUTE FUNCTION fails()",
+            ],
+            "DROP TRIGGER fails ON markets",
+        ),
+    };
+    database.execute(fail).await;
+    catalogue.move_beyond(given + 1_000).await.unwrap_err();
+    assert_eq!(catalogue.last_version().await.unwrap(), given);
+    assert!(version(&catalogue).await <= given);
+    database.execute(&[mend]).await;
+    catalogue.move_beyond(given + 1_000).await.unwrap();
+    assert!(version(&catalogue).await > given + 1_000);
 }

@@ -11,18 +11,19 @@ local record, id, outcome = KEYS[1], ARGV[3], ARGV[4]
 if not is_current(record, ARGV[2]) then
     return 0
 end
-local entry = redis.call('HGET', record, 'entry')
+local entry, size = redis.call('HGET', record, 'entry'), size_of(record)
 redis.call('XACK', KEYS[2], ARGV[1], entry)
 redis.call('XDEL', KEYS[2], entry)
 redis.call('HDEL', record, 'lease', 'entry')
 
 if outcome == 'succeeded' then
-    count_bytes(KEYS[5], 'waiting', -size_of(record))
+    count_bytes(KEYS[5], 'waiting', -size)
     redis.call('HSET', record, 'state', 'succeeded', 'result', ARGV[5], 'finished_at', now())
     redis.call('HDEL', record, 'error')
     redis.call('PEXPIRE', record, ARGV[6])
 elseif outcome == 'retry' or outcome == 'defer' then
     redis.call('HSET', record, 'state', 'retrying', 'error', ARGV[5])
+    count_bytes(KEYS[5], 'waiting', size_of(record) - size)
     if outcome == 'retry' then
         redis.call('HINCRBY', record, 'retries', 1)
     end
@@ -32,7 +33,7 @@ elseif outcome == 'requeue' then
 else
     redis.call('HSET', record, 'state', 'dead', 'error', ARGV[5], 'finished_at', now())
     redis.call('ZADD', KEYS[4], now(), id)
-    count_bytes(KEYS[5], 'waiting', -size_of(record))
+    count_bytes(KEYS[5], 'waiting', -size)
     count_bytes(KEYS[5], 'dead', size_of(record))
     -- The oldest beyond the capacity leave the list; their records expire.
     for _ = 1, 100 do

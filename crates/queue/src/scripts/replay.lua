@@ -8,8 +8,8 @@ if redis.call('HEXISTS', KEYS[1], 'payload') == 0 then
     return 0
 end
 redis.call('HSET', KEYS[1], 'number', redis.call('INCR', KEYS[3]), 'retries', 0)
-redis.call('HDEL', KEYS[1], 'error', 'finished_at', 'done', 'total')
 count_bytes(KEYS[5], 'dead', -size_of(KEYS[1]))
+redis.call('HDEL', KEYS[1], 'error', 'finished_at', 'done', 'total')
 count_bytes(KEYS[5], 'waiting', size_of(KEYS[1]))
 make_ready(KEYS[1], KEYS[2], ARGV[1])
 return 1

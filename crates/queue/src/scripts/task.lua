@@ -34,13 +34,15 @@ local function is_current(record, lease)
     return redis.call('HGET', record, 'lease') == given_here(lease)
 end
 
--- The bytes that a task takes in Redis: its payload and traceparent, and what its record and entry cost beside them.
+-- The bytes that a task takes in Redis: its payload, traceparent and error, and what its record and entry cost beside
+-- them.
 local function task_size(payload, traceparent)
     return 1024 + payload + traceparent
 end
 
 local function size_of(record)
     return task_size(redis.call('HSTRLEN', record, 'payload'), redis.call('HSTRLEN', record, 'traceparent'))
+        + redis.call('HSTRLEN', record, 'error')
 end
 
 -- Adds to the bytes of the tasks that are 'waiting' for their end, or 'dead'.

@@ -12,5 +12,9 @@ local holder_task, nonce = string.match(holder(KEYS[3], KEYS[4]) or '', '^([^:]*
 if holder_task == task_id or nonce and task_id == 'follow-up.' .. nonce then
     free(KEYS[3], KEYS[4])
 end
-local covered, skipped = number(KEYS[5]), math.min(number(KEYS[6]), number(KEYS[2]))
+local last, covered = number(KEYS[2]), number(KEYS[5])
+if covered > last then
+    covered = 0 -- the counter of requests was lost and started over
+end
+local skipped = math.min(number(KEYS[6]), last)
 return skipped > math.max(covered, request) and 'open' or 'covered'
