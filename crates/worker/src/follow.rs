@@ -60,12 +60,12 @@ impl Follower {
         let (mut backoff, mut has_failed, mut order) = (Backoff::default(), false, ChangeOrder::Oldest);
         loop {
             match self.drain(order).await {
-                Ok(count) => {
+                Ok(has_more) => {
                     if has_failed {
                         tracing::info!("changes of the catalogue are followed again");
                     }
                     (backoff, has_failed) = (Backoff::default(), false);
-                    if count < BATCH {
+                    if !has_more {
                         self.signal.wait(POLL_PERIOD).await;
                     }
                 }
@@ -85,17 +85,18 @@ impl Follower {
         }
     }
 
-    /// Brings one batch of changes to the cache. Returns its size.
-    async fn drain(&mut self, order: ChangeOrder) -> Result<usize, ScanError> {
+    /// Brings one batch of changes to the cache. Returns whether there may be more to do at once.
+    async fn drain(&mut self, order: ChangeOrder) -> Result<bool, ScanError> {
         let server = self.scanner.cache.server().await?;
         self.check_versions(&server).await?;
         self.maintain(&server).await?;
         let changes = in_time(self.scanner.catalogue.pending_changes(order, BATCH)).await?;
-        if !changes.is_empty() {
-            let span = info_span!("store changes", pricing.changes = integer(changes.len() as u64));
-            self.store(&changes, &server).instrument(span).await?;
+        if changes.is_empty() {
+            return Ok(false);
         }
-        Ok(changes.len())
+        let span = info_span!("store changes", pricing.changes = integer(changes.len() as u64));
+        let stored = self.store(&changes, &server).instrument(span).await?;
+        Ok(changes.len() == BATCH && stored > 0)
     }
 
     /// Moves the database beyond the versions that the cache was given: one that was restored from a dump gives
@@ -155,13 +156,15 @@ impl Follower {
 
     /// Reads the changed rows, stores them, and notes that they are stored: also those that the cache refused, for it
     /// holds newer versions. The order matters: a row that is read before its change is selected may lack the change.
-    async fn store(&self, changes: &[PendingChange], server: &Server) -> Result<(), ScanError> {
+    async fn store(&self, changes: &[PendingChange], server: &Server) -> Result<usize, ScanError> {
         self.store_markets(changes, server).await?;
-        self.store_products(changes, server).await?;
-        in_time(self.scanner.catalogue.changes_stored(changes, &server.id, server.now_ms())).await?;
+        let passed_over = self.store_products(changes, server).await?;
+        let is_done = |change: &&PendingChange| !passed_over.iter().any(|id| id.as_str() == change.id);
+        let done: Vec<PendingChange> = changes.iter().filter(is_done).cloned().collect();
+        in_time(self.scanner.catalogue.changes_stored(&done, &server.id, server.now_ms())).await?;
         let now = now_ms();
-        changes.iter().for_each(|change| metrics::change_to_price(now - change.changed_at_ms));
-        Ok(())
+        done.iter().for_each(|change| metrics::change_to_price(now - change.changed_at_ms));
+        Ok(done.len())
     }
 
     async fn store_markets(&self, changes: &[PendingChange], server: &Server) -> Result<(), ScanError> {
@@ -182,13 +185,18 @@ impl Follower {
         Ok(())
     }
 
-    async fn store_products(&self, changes: &[PendingChange], server: &Server) -> Result<(), ScanError> {
+    /// Returns the products whose list price was not recorded, because somebody has locked their row.
+    async fn store_products(
+        &self,
+        changes: &[PendingChange],
+        server: &Server,
+    ) -> Result<Vec<ProductId>, ScanError> {
         let changed = changes.iter().filter(|change| change.kind == Kind::Product.as_str());
         let changed =
             changed.filter_map(|change| Some((ProductId::parse(&*change.id).ok()?, version(change))));
         let (ids, versions): (Vec<ProductId>, Vec<u64>) = changed.unzip();
         if ids.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let catalogue = &self.scanner.catalogue;
         let default = in_time(catalogue.markets(slice::from_ref(Location::fallback()))).await?;
@@ -200,13 +208,11 @@ impl Follower {
         let present = rows.iter().map(|row| Entry::Product(&row.id, &row.product));
         let entries: Vec<_> = deleted.chain(present).collect();
         self.scanner.store(&entries, server.read_at).await?;
-        // After the entries, which do not hold them: whoever has locked a row must not hold up the others. Without a
-        // valid default market there are no list prices.
-        if let Some(market) = default {
-            let task = TaskId::parse("change").expect("invariant: a word is a task id");
-            self.scanner.record_list_prices(&rows, &market, &task, Locked::Skip).await?;
-        }
-        Ok(())
+        // After the entries, which do not hold them: whoever has locked a row must not hold up the others. Whoever it is may
+        // die, so its change stays pending. Without a valid default market there are no list prices.
+        let Some(market) = default else { return Ok(Vec::new()) };
+        let task = TaskId::parse("change").expect("invariant: a word is a task id");
+        Ok(self.scanner.record_list_prices(&rows, &market, &task, Locked::Skip).await?.passed_over)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pricing_core::cache::{Entry, PriceCache, ReadAt, Stored};
-use pricing_core::catalogue::{Catalogue, CatalogueError, ListPrice, Locked, ProductRow};
+use pricing_core::catalogue::{Catalogue, CatalogueError, ListPrice, Locked, ProductRow, Recorded};
 use pricing_core::clock::now_ms;
 use pricing_core::ids::{Location, ProductId, TaskId};
 use pricing_core::price::{Market, Membership, Policy, price};
@@ -172,8 +172,8 @@ impl Scanner {
     ) -> Result<Written, ScanError> {
         let mut written = Written::default();
         loop {
-            let changed = self.record_list_prices(&rows, market, task, Locked::Wait).await?;
-            written.changed += changed;
+            let recorded = self.record_list_prices(&rows, market, task, Locked::Wait).await?;
+            written.changed += recorded.changed as u64;
             let entries: Vec<_> = rows.iter().map(|row| Entry::Product(&row.id, &row.product)).collect();
             let refused = self.store(&entries, read_at).await?;
             let refused: Vec<ProductId> = refused.into_iter().map(|at| rows[at].id.clone()).collect();
@@ -188,21 +188,21 @@ impl Scanner {
         }
     }
 
-    /// Records the list prices of products in the database. Returns how many changed.
+    /// Records the list prices of products in the database.
     pub(crate) async fn record_list_prices(
         &self,
         rows: &[ProductRow],
         market: &Market,
         task: &TaskId,
         locked: Locked,
-    ) -> Result<u64, ScanError> {
+    ) -> Result<Recorded, ScanError> {
         let listed = |row: &ProductRow| ListPrice {
             row: row.clone(),
             market_version: market.version,
             price: price(&row.product, market, Membership::Standard, &self.policy).final_price,
         };
         let prices: Vec<_> = rows.iter().map(listed).collect();
-        Ok(in_time(self.catalogue.record_list_prices(&prices, task, now_ms(), locked)).await? as u64)
+        in_time(self.catalogue.record_list_prices(&prices, task, now_ms(), locked)).await
     }
 
     /// Writes cache entries; returns the positions of those that the cache refused, because it holds a newer version.

@@ -46,8 +46,17 @@ impl ListPrice {
 pub enum Locked {
     /// Wait for them.
     Wait,
-    /// Pass them over: for a caller who is told of the change that they are locked for.
+    /// Pass them over: for a caller who comes back to them.
     Skip,
+}
+
+/// What a batch of list prices came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Number of list prices that changed.
+    pub changed: usize,
+    /// Products whose row somebody has locked, or deleted.
+    pub passed_over: Vec<ProductId>,
 }
 
 /// A row that the transaction has locked.
@@ -64,8 +73,7 @@ impl Catalogue {
     /// before the change.
     ///
     /// A row is written only if its product still has the version that was read and no newer market was
-    /// applied to it, so a writer that was paused in between changes nothing. Returns how many prices
-    /// changed.
+    /// applied to it, so a writer that was paused in between changes nothing.
     ///
     /// Rows are locked in the order of their ids, so two batches cannot deadlock. Another client may still lock them
     /// in another order: a transaction that was ended for that is repeated.
@@ -79,10 +87,10 @@ impl Catalogue {
         task: &TaskId,
         now_ms: i64,
         locked: Locked,
-    ) -> Result<usize, CatalogueError> {
+    ) -> Result<Recorded, CatalogueError> {
         let news: Vec<&ListPrice> = batch.iter().filter(|item| item.is_news()).collect();
         if news.is_empty() {
-            return Ok(0);
+            return Ok(Recorded::default());
         }
         let (mut attempt, mut backoff) = (1, Backoff::default());
         loop {
@@ -137,17 +145,19 @@ async fn record(
     batch: &[&ListPrice],
     task: &TaskId,
     now_ms: i64,
-) -> sqlx::Result<usize> {
+) -> sqlx::Result<Recorded> {
     let begin = if lock.is_empty() { "BEGIN IMMEDIATE" } else { "BEGIN" };
     let mut transaction = database.begin_with(begin).await?;
     let locked = lock_rows(&mut transaction, lock, batch).await?;
+    let missing = batch.iter().filter(|item| !locked.contains_key(item.row.id.as_str()));
+    let passed_over = missing.map(|item| item.row.id.clone()).collect();
     let writes = batch.iter().filter_map(|item| {
         let now = locked.get(item.row.id.as_str()).filter(|now| item.fits(now))?;
         Some((*item, now.list_price_minor))
     });
     let writes: Vec<(&ListPrice, Option<i64>)> = writes.collect();
     if writes.is_empty() {
-        return Ok(0);
+        return Ok(Recorded { changed: 0, passed_over });
     }
     update(&mut transaction, &writes).await?;
     let is_changed = |(item, old): &(&ListPrice, Option<i64>)| *old != Some(item.price.minor());
@@ -156,7 +166,7 @@ async fn record(
         append_history(&mut transaction, &changed, task, now_ms).await?;
     }
     transaction.commit().await?;
-    Ok(changed.len())
+    Ok(Recorded { changed: changed.len(), passed_over })
 }
 
 async fn lock_rows(

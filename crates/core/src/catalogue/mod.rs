@@ -33,7 +33,7 @@ pub use address::DatabaseSettings;
 pub use changes::{ChangeOrder, ChangeSignal, PendingChange};
 pub use connect::Preparation;
 pub use error::CatalogueError;
-pub use list_prices::{ListPrice, Locked};
+pub use list_prices::{ListPrice, Locked, Recorded};
 
 const PRODUCTS: &str =
     "SELECT id, base_price_minor, currency, version, list_price_minor, list_market_version FROM products";

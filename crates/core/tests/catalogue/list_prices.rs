@@ -24,7 +24,11 @@ on_both_databases!(
 );
 
 async fn record(catalogue: &Catalogue, batch: &[ListPrice]) -> usize {
-    catalogue.record_list_prices(batch, &TaskId::generate(), 1_700_000_000_000, Locked::Wait).await.unwrap()
+    catalogue
+        .record_list_prices(batch, &TaskId::generate(), 1_700_000_000_000, Locked::Wait)
+        .await
+        .unwrap()
+        .changed
 }
 
 /// The first `number` products as a scan reads them now, priced alike.
@@ -158,7 +162,11 @@ async fn old_history_is_pruned_in_steps(database: &TestDatabase) {
     for (market_version, price, now_ms) in [(1, 10, 1_000), (2, 20, 2_000)] {
         let batch = scanned(&catalogue, 900, market_version, cents(price)).await;
         assert_eq!(
-            catalogue.record_list_prices(&batch, &TaskId::generate(), now_ms, Locked::Wait).await.unwrap(),
+            catalogue
+                .record_list_prices(&batch, &TaskId::generate(), now_ms, Locked::Wait)
+                .await
+                .unwrap()
+                .changed,
             900
         );
     }
