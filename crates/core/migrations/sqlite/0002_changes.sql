@@ -21,14 +21,21 @@ CREATE INDEX pending_changes_stored ON pending_changes (stored_on, stored_at_ms)
 DROP TRIGGER products_version;
 DROP TRIGGER markets_version;
 
-CREATE TRIGGER products_insert AFTER INSERT ON products
+-- Inserting a key here takes the next version and notes the key as pending.
+CREATE VIEW changed_keys AS SELECT kind, id FROM pending_changes;
+CREATE TRIGGER changed_keys_insert INSTEAD OF INSERT ON changed_keys
 BEGIN
     UPDATE catalogue_version SET last_value = last_value + 1;
-    UPDATE products SET version = (SELECT last_value FROM catalogue_version) WHERE id = NEW.id;
     INSERT INTO pending_changes (kind, id, version, changed_at_ms)
-    VALUES ('product', NEW.id, (SELECT last_value FROM catalogue_version), CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))
+    VALUES (NEW.kind, NEW.id, (SELECT last_value FROM catalogue_version), CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))
     ON CONFLICT (kind, id) DO UPDATE
     SET version = excluded.version, changed_at_ms = excluded.changed_at_ms, stored_on = '';
+END;
+
+CREATE TRIGGER products_insert AFTER INSERT ON products
+BEGIN
+    INSERT INTO changed_keys VALUES ('product', NEW.id);
+    UPDATE products SET version = (SELECT last_value FROM catalogue_version) WHERE id = NEW.id;
 END;
 
 -- A version that is the last one given was set by a trigger.
@@ -36,41 +43,24 @@ CREATE TRIGGER products_update AFTER UPDATE OF id, base_price_minor, currency, v
 WHEN NEW.id IS NOT OLD.id OR NEW.base_price_minor IS NOT OLD.base_price_minor OR NEW.currency IS NOT OLD.currency
     OR (NEW.version IS NOT OLD.version AND NEW.version IS NOT (SELECT last_value FROM catalogue_version))
 BEGIN
-    UPDATE catalogue_version SET last_value = last_value + 1;
+    INSERT INTO changed_keys VALUES ('product', NEW.id);
     UPDATE products SET version = (SELECT last_value FROM catalogue_version) WHERE id = NEW.id;
-    INSERT INTO pending_changes (kind, id, version, changed_at_ms)
-    VALUES ('product', NEW.id, (SELECT last_value FROM catalogue_version), CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))
-    ON CONFLICT (kind, id) DO UPDATE
-    SET version = excluded.version, changed_at_ms = excluded.changed_at_ms, stored_on = '';
 END;
 
-CREATE TRIGGER products_rename AFTER UPDATE OF id ON products
-WHEN NEW.id IS NOT OLD.id
+CREATE TRIGGER products_rename AFTER UPDATE OF id ON products WHEN NEW.id IS NOT OLD.id
 BEGIN
-    UPDATE catalogue_version SET last_value = last_value + 1;
-    INSERT INTO pending_changes (kind, id, version, changed_at_ms)
-    VALUES ('product', OLD.id, (SELECT last_value FROM catalogue_version), CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))
-    ON CONFLICT (kind, id) DO UPDATE
-    SET version = excluded.version, changed_at_ms = excluded.changed_at_ms, stored_on = '';
+    INSERT INTO changed_keys VALUES ('product', OLD.id);
 END;
 
 CREATE TRIGGER products_delete AFTER DELETE ON products
 BEGIN
-    UPDATE catalogue_version SET last_value = last_value + 1;
-    INSERT INTO pending_changes (kind, id, version, changed_at_ms)
-    VALUES ('product', OLD.id, (SELECT last_value FROM catalogue_version), CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))
-    ON CONFLICT (kind, id) DO UPDATE
-    SET version = excluded.version, changed_at_ms = excluded.changed_at_ms, stored_on = '';
+    INSERT INTO changed_keys VALUES ('product', OLD.id);
 END;
 
 CREATE TRIGGER markets_insert AFTER INSERT ON markets
 BEGIN
-    UPDATE catalogue_version SET last_value = last_value + 1;
+    INSERT INTO changed_keys VALUES ('market', NEW.location);
     UPDATE markets SET version = (SELECT last_value FROM catalogue_version) WHERE location = NEW.location;
-    INSERT INTO pending_changes (kind, id, version, changed_at_ms)
-    VALUES ('market', NEW.location, (SELECT last_value FROM catalogue_version), CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))
-    ON CONFLICT (kind, id) DO UPDATE
-    SET version = excluded.version, changed_at_ms = excluded.changed_at_ms, stored_on = '';
 END;
 
 -- A version that is the last one given was set by a trigger.
@@ -78,31 +68,18 @@ CREATE TRIGGER markets_update AFTER UPDATE OF location, multiplier_ppm, version 
 WHEN NEW.location IS NOT OLD.location OR NEW.multiplier_ppm IS NOT OLD.multiplier_ppm
     OR (NEW.version IS NOT OLD.version AND NEW.version IS NOT (SELECT last_value FROM catalogue_version))
 BEGIN
-    UPDATE catalogue_version SET last_value = last_value + 1;
+    INSERT INTO changed_keys VALUES ('market', NEW.location);
     UPDATE markets SET version = (SELECT last_value FROM catalogue_version) WHERE location = NEW.location;
-    INSERT INTO pending_changes (kind, id, version, changed_at_ms)
-    VALUES ('market', NEW.location, (SELECT last_value FROM catalogue_version), CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))
-    ON CONFLICT (kind, id) DO UPDATE
-    SET version = excluded.version, changed_at_ms = excluded.changed_at_ms, stored_on = '';
 END;
 
-CREATE TRIGGER markets_rename AFTER UPDATE OF location ON markets
-WHEN NEW.location IS NOT OLD.location
+CREATE TRIGGER markets_rename AFTER UPDATE OF location ON markets WHEN NEW.location IS NOT OLD.location
 BEGIN
-    UPDATE catalogue_version SET last_value = last_value + 1;
-    INSERT INTO pending_changes (kind, id, version, changed_at_ms)
-    VALUES ('market', OLD.location, (SELECT last_value FROM catalogue_version), CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))
-    ON CONFLICT (kind, id) DO UPDATE
-    SET version = excluded.version, changed_at_ms = excluded.changed_at_ms, stored_on = '';
+    INSERT INTO changed_keys VALUES ('market', OLD.location);
 END;
 
 CREATE TRIGGER markets_delete AFTER DELETE ON markets
 BEGIN
-    UPDATE catalogue_version SET last_value = last_value + 1;
-    INSERT INTO pending_changes (kind, id, version, changed_at_ms)
-    VALUES ('market', OLD.location, (SELECT last_value FROM catalogue_version), CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))
-    ON CONFLICT (kind, id) DO UPDATE
-    SET version = excluded.version, changed_at_ms = excluded.changed_at_ms, stored_on = '';
+    INSERT INTO changed_keys VALUES ('market', OLD.location);
 END;
 
 -- Rows that no price can be made of are refused. An older database may hold some; they are skipped.
