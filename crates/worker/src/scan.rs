@@ -217,7 +217,7 @@ impl Scanner {
         }
     }
 
-    pub(crate) async fn read_at(&self) -> Result<ReadAt, ScanError> {
+    async fn read_at(&self) -> Result<ReadAt, ScanError> {
         Ok(redis_call("TIME", self.cache.read_at()).await?)
     }
 }

@@ -7,17 +7,18 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use metrics::Counter;
 use moka::future::Cache;
-use pricing_core::cache::{Entry, PriceCache, ReadAt};
-use pricing_core::catalogue::{Catalogue, CatalogueError};
+use pricing_core::cache::{PriceCache, ReadAt};
+use pricing_core::catalogue::Catalogue;
 use pricing_core::ids::{Location, ProductId};
-use pricing_core::price::{Market, Product};
 use pricing_core::simulation::Simulation;
 use pricing_core::trace::redis_span;
 use tokio::time::timeout;
 
 use super::breaker::{Admission, Breaker, attempt};
+use super::loaded::{Flight, LoadError, Loaded, PricingMarket, Products, Read};
 use crate::metrics::{Dependency, database_lookups};
 
 /// Maximum time of the lookups of one read. After it the database counts as down.
@@ -30,71 +31,6 @@ const CLOCK_TIMEOUT: Duration = Duration::from_millis(250);
 const LINGERING: u64 = 50_000;
 /// How long a result serves later loads: those that asked the cache before it was filled.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// Why inputs could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LoadError {
-    /// The fallback for all locations does not exist: the catalogue is incomplete.
-    #[error("the database has no market \"default\"")]
-    NoDefaultMarket,
-    /// The database failed or holds an invalid row.
-    #[error(transparent)]
-    Catalogue(#[from] CatalogueError),
-    /// The database did not answer in time.
-    #[error("the database did not answer in time")]
-    TimedOut,
-    /// The database was not asked, because its breaker is open.
-    #[error("the database is down")]
-    Skipped,
-}
-
-impl LoadError {
-    /// Whether the database is down. Its breaker has logged that.
-    pub(crate) fn is_unavailable(&self) -> bool {
-        match self {
-            Self::Skipped | Self::TimedOut => true,
-            Self::Catalogue(error) => error.is_unavailable(),
-            Self::NoDefaultMarket => false,
-        }
-    }
-}
-
-/// The market that prices a location.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PricingMarket {
-    pub(super) market: Market,
-    /// Whether it is the market of [`Location::fallback`], because the location has none.
-    pub(super) is_fallback: bool,
-}
-
-impl PricingMarket {
-    /// The cache entries that follow from a lookup of `location`.
-    pub(super) fn entries<'e>(&'e self, location: &'e Location) -> impl Iterator<Item = Entry<'e>> {
-        let owner = if self.is_fallback { Location::fallback() } else { location };
-        let negative = self.is_fallback.then_some(Entry::NegativeMarket(location));
-        [Entry::Market(owner, &self.market)].into_iter().chain(negative)
-    }
-}
-
-/// Products in the order of a request; `None` for those that do not exist.
-pub(super) type Products = Arc<[Option<Product>]>;
-
-/// Rows of the database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Read<T> {
-    pub(super) rows: T,
-    /// The time of Redis before they were read; `None` if Redis did not tell, and then the cache is not filled.
-    pub(super) read_at: Option<ReadAt>,
-}
-
-/// What was loaded; `None` for what was not asked for.
-#[derive(Debug)]
-pub(super) struct Loaded {
-    /// The products.
-    pub(super) products: Option<Flight<Read<Products>>>,
-    /// The market that prices the location.
-    pub(super) market: Option<Flight<Read<PricingMarket>>>,
-}
 
 /// The lookups of a miss.
 pub(super) struct Loader {
@@ -152,11 +88,16 @@ impl Loader {
         products: &[ProductId],
         location: Option<&Location>,
     ) -> Result<Loaded, Arc<LoadError>> {
-        let products =
-            async { if products.is_empty() { Ok(None) } else { self.products(products).await.map(Some) } };
+        let read_at = self.read_at().shared(); // asked once, by the first lookup that is made
+        let products = async {
+            match products {
+                [] => Ok(None),
+                _ => self.products(products, read_at.clone()).await.map(Some),
+            }
+        };
         let market = async {
             match location {
-                Some(location) => self.market(location).await.map(Some),
+                Some(location) => self.market(location, read_at.clone()).await.map(Some),
                 None => Ok(None),
             }
         };
@@ -164,17 +105,25 @@ impl Loader {
         Ok(Loaded { products, market })
     }
 
-    async fn products(&self, ids: &[ProductId]) -> Result<Flight<Read<Products>>, Arc<LoadError>> {
+    async fn products(
+        &self,
+        ids: &[ProductId],
+        read_at: impl Future<Output = Option<ReadAt>>,
+    ) -> Result<Flight<Read<Products>>, Arc<LoadError>> {
         let lookup = async {
             self.product_lookups.increment(1);
             let rows = self.catalogue.products(ids).await?;
             let mut found: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row.product)).collect();
             Ok(ids.iter().map(|id| found.remove(id)).collect())
         };
-        self.products.get_or_load(ids, self.read(self.simulation.product_lookup(lookup))).await
+        self.products.get_or_load(ids, read(read_at, self.simulation.product_lookup(lookup))).await
     }
 
-    async fn market(&self, location: &Location) -> Result<Flight<Read<PricingMarket>>, Arc<LoadError>> {
+    async fn market(
+        &self,
+        location: &Location,
+        read_at: impl Future<Output = Option<ReadAt>>,
+    ) -> Result<Flight<Read<PricingMarket>>, Arc<LoadError>> {
         let lookup = async {
             self.market_lookups.increment(1);
             if let Some(market) = self.catalogue.market(location).await? {
@@ -184,23 +133,25 @@ impl Loader {
             let market = market.ok_or(LoadError::NoDefaultMarket)?;
             Ok(PricingMarket { market, is_fallback: true })
         };
-        self.markets.get_or_load(location, self.read(self.simulation.market_lookup(lookup))).await
+        self.markets.get_or_load(location, read(read_at, self.simulation.market_lookup(lookup))).await
     }
 
-    /// Makes a lookup, and asks Redis for its time meanwhile.
-    async fn read<T>(
-        &self,
-        lookup: impl Future<Output = Result<T, LoadError>>,
-    ) -> Result<Read<T>, LoadError> {
-        let read_at = async {
-            match self.redis.is_open() {
-                true => None,
-                false => attempt(CLOCK_TIMEOUT, redis_span("TIME"), self.cache.read_at()).await.ok(),
-            }
-        };
-        let (read_at, rows) = tokio::join!(read_at, lookup);
-        Ok(Read { rows: rows?, read_at })
+    /// The time of Redis; `None` if it does not tell.
+    async fn read_at(&self) -> Option<ReadAt> {
+        match self.redis.is_open() {
+            true => None,
+            false => attempt(CLOCK_TIMEOUT, redis_span("TIME"), self.cache.read_at()).await.ok(),
+        }
     }
+}
+
+/// Makes a lookup, and asks Redis for its time meanwhile.
+async fn read<T>(
+    read_at: impl Future<Output = Option<ReadAt>>,
+    lookup: impl Future<Output = Result<T, LoadError>>,
+) -> Result<Read<T>, LoadError> {
+    let (read_at, rows) = tokio::join!(read_at, lookup);
+    Ok(Read { rows: rows?, read_at })
 }
 
 /// Waits for two lookups at the same time, for at most [`LOOKUP_TIMEOUT`]. The breaker learns whether the database
@@ -225,38 +176,6 @@ async fn concurrently<P, M>(
         _ => {}
     }
     loaded
-}
-
-/// A loaded value, and how it was obtained.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Flight<V> {
-    /// This caller made the load.
-    Led(V),
-    /// Another caller's load, under way at the same time. That caller fills the cache.
-    Joined(V),
-    /// A load that ended less than [`LINGER`] ago: the database was not asked now. This caller fills the cache
-    /// again, because the first fill came too early to be seen, or failed.
-    Lingering(V),
-}
-
-impl<V> Flight<V> {
-    pub(super) fn value(&self) -> &V {
-        let (Self::Led(value) | Self::Joined(value) | Self::Lingering(value)) = self;
-        value
-    }
-
-    /// The value, if this caller fills the cache.
-    pub(super) fn to_fill(&self) -> Option<&V> {
-        match self {
-            Self::Led(value) | Self::Lingering(value) => Some(value),
-            Self::Joined(_) => None,
-        }
-    }
-
-    /// Whether the database answered during this call.
-    fn is_new(&self) -> bool {
-        !matches!(self, Self::Lingering(_))
-    }
 }
 
 /// Loads of one kind, by key.
@@ -305,7 +224,6 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use futures_util::future::join_all;
-    use pricing_core::money::Ppm;
     use tokio::time::{Instant, sleep};
 
     use super::*;
@@ -372,21 +290,6 @@ mod tests {
         let failed = async || -> Lookup<()> { Err(Arc::new(LoadError::NoDefaultMarket)) };
         assert!(concurrently(&breaker, failed(), failed()).await.is_err());
         assert!(!breaker.is_open());
-    }
-
-    #[test]
-    fn a_location_without_a_market_gets_a_negative_entry() {
-        let market = Market { multiplier: Ppm::ONE, version: 1 };
-        let mars = Location::parse("Mars").unwrap();
-        let own = PricingMarket { market, is_fallback: false };
-        let entries: Vec<_> = own.entries(&mars).collect();
-        assert!(matches!(entries[..], [Entry::Market(location, _)] if *location == mars));
-        let fallback = PricingMarket { market, is_fallback: true };
-        let entries: Vec<_> = fallback.entries(&mars).collect();
-        let [Entry::Market(owner, _), Entry::NegativeMarket(negative)] = entries[..] else {
-            panic!("{entries:?}")
-        };
-        assert_eq!((owner, negative), (Location::fallback(), &mars));
     }
 
     fn single_flight() -> SingleFlight<String, u32> {

@@ -13,7 +13,8 @@ use pricing_core::trace::redis_span;
 use smallvec::smallvec;
 
 use super::breaker::{Breaker, attempt, skipped};
-use super::loader::{LoadError, Loader};
+use super::loaded::LoadError;
+use super::loader::Loader;
 use super::plan::{CachedRead, Coverage, Input, Inputs, Plan, plan};
 use crate::metrics::{Dependency, ReadMetrics};
 use crate::observe::set_attribute;
@@ -190,19 +191,21 @@ impl PriceReader {
         let missed = cached.missed(ids);
         let loaded = self.loader.load(&missed, cached.missed_location()).await?;
 
-        let products = async {
-            let Some(read) = loaded.products.as_ref().and_then(|flight| flight.to_fill()) else { return };
-            let entries = missed.iter().zip(read.rows.iter()).map(|(id, product)| match product {
+        let products = loaded.products.as_ref().and_then(|flight| flight.to_fill());
+        let market = loaded.market.as_ref().and_then(|flight| flight.to_fill());
+        let mut fills = Vec::new();
+        if let Some(products) = products {
+            fills.extend(missed.iter().zip(products.rows.iter()).map(|(id, product)| match product {
                 Some(product) => Entry::Product(id, product),
                 None => Entry::NegativeProduct(id),
-            });
-            self.fill(&entries.collect::<Vec<_>>(), read.read_at).await;
-        };
-        let market = async {
-            let Some(read) = loaded.market.as_ref().and_then(|flight| flight.to_fill()) else { return };
-            self.fill(&read.rows.entries(cached.location).collect::<Vec<_>>(), read.read_at).await;
-        };
-        tokio::join!(products, market);
+            }));
+        }
+        if let Some(market) = market {
+            fills.extend(market.rows.entries(cached.location));
+        }
+        let times = products.map(|read| read.read_at).into_iter().chain(market.map(|read| read.read_at));
+        // The earlier of both; `None` if one is unknown.
+        self.fill(&fills, times.min().flatten()).await;
 
         let product = |id: &ProductId| {
             let products = &loaded.products.as_ref()?.value().rows;

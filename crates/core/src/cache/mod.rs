@@ -45,7 +45,7 @@ pub struct CachedInputs {
 }
 
 /// A time of Redis before which no read of the database began whose rows are to be stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadAt(u64);
 
 impl ReadAt {

@@ -15,6 +15,7 @@ mod demo;
 mod changes;
 mod edit;
 mod list_prices;
+mod rows;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,6 @@ use tracing::{field, info_span};
 
 use crate::clock::millis;
 use crate::ids::{Location, ProductId};
-use crate::money::{Currency, Money, Ppm};
 use crate::price::{Market, Product};
 use crate::trace::{client_call, integer};
 
@@ -34,6 +34,8 @@ pub use changes::{ChangeOrder, ChangeSignal, PendingChange};
 pub use connect::Preparation;
 pub use error::CatalogueError;
 pub use list_prices::{ListPrice, Locked, Recorded};
+use rows::{MarketColumns, ProductColumns};
+pub use rows::{Page, ProductRow};
 
 const PRODUCTS: &str =
     "SELECT id, base_price_minor, currency, version, list_price_minor, list_market_version FROM products";
@@ -230,76 +232,6 @@ impl Catalogue {
         });
         Ok(client_call(span.clone(), call).await?)
     }
-}
-
-/// A product of the catalogue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProductRow {
-    /// Its id.
-    pub id: ProductId,
-    /// What it is priced from.
-    pub product: Product,
-    /// The list price that the last recalculation recorded, in minor units.
-    pub list_price: Option<i64>,
-    /// Version of the default market that the list price was computed with; 0 if none was.
-    pub list_market_version: i64,
-}
-
-/// A part of a scan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page<T> {
-    /// The valid rows.
-    pub rows: Vec<T>,
-    /// Number of the invalid rows, which are skipped.
-    pub invalid: u64,
-    /// The key of the last row, where the next part starts; `None` at the end.
-    pub last: Option<String>,
-}
-
-#[derive(sqlx::FromRow)]
-struct ProductColumns {
-    id: String,
-    base_price_minor: i64,
-    currency: String,
-    version: i64,
-    list_price_minor: Option<i64>,
-    list_market_version: i64,
-}
-
-impl ProductColumns {
-    fn decode(self) -> Result<ProductRow, CatalogueError> {
-        let invalid = |what| CatalogueError::Invalid { what, key: self.id.clone() };
-        let product = Product {
-            base_price: Money::base(self.base_price_minor).ok_or_else(|| invalid("base_price_minor"))?,
-            currency: Currency::parse(&self.currency).ok_or_else(|| invalid("currency"))?,
-            version: version(self.version).ok_or_else(|| invalid("version"))?,
-        };
-        let id = ProductId::parse(self.id.as_str()).map_err(|_| invalid("product id"))?;
-        let (list_price, list_market_version) = (self.list_price_minor, self.list_market_version);
-        Ok(ProductRow { id, product, list_price, list_market_version })
-    }
-}
-
-#[derive(sqlx::FromRow)]
-struct MarketColumns {
-    location: String,
-    multiplier_ppm: i64,
-    version: i64,
-}
-
-impl MarketColumns {
-    fn decode(self) -> Result<(Location, Market), CatalogueError> {
-        let invalid = |what| CatalogueError::Invalid { what, key: self.location.clone() };
-        let market = Market {
-            multiplier: Ppm::multiplier(self.multiplier_ppm).ok_or_else(|| invalid("multiplier_ppm"))?,
-            version: version(self.version).ok_or_else(|| invalid("version"))?,
-        };
-        Ok((Location::parse(self.location.as_str()).map_err(|_| invalid("location"))?, market))
-    }
-}
-
-fn version(stored: i64) -> Option<u64> {
-    u64::try_from(stored).ok().filter(|version| *version >= 1)
 }
 
 /// A version as the database has it.
