@@ -97,7 +97,7 @@ pub(crate) fn event_published(backlog: u64) {
     gauge!(EVENT_LOG_FILL).set(backlog as f64 / LOG_CAPACITY as f64);
 }
 
-/// Counts a request that was refused for want of room.
+/// Counts a request that was refused for want of a permit.
 pub(crate) fn request_shed() {
     counter!(SHED).increment(1);
 }

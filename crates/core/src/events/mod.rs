@@ -121,8 +121,8 @@ impl EventLog {
             0 => call.invoke_async(&mut self.commands.clone()).await?,
             replicas => {
                 let mut connection = self.redis.pool.get().await?;
-                let backlog = call.invoke_async(&mut connection).await?;
-                if !wait_for_replicas(&mut connection, replicas).await? {
+                let backlog: u64 = call.invoke_async(&mut connection).await?;
+                if backlog > 0 && !wait_for_replicas(&mut connection, replicas).await? {
                     return Err(EventError::NotReplicated);
                 }
                 backlog

@@ -10,7 +10,7 @@ impl Protocol {
         Some(match run.step {
             Step::Acquire => match self.acquire(state, run) {
                 Acquire::Acquired => self.start_scan(1),
-                Acquire::Held(by) => Step::Skip(Some(by)),
+                Acquire::HeldByAnother(by) => Step::Skip(Some(by)),
                 Acquire::Covered(holder) => Step::Skip(holder),
                 Acquire::Superseded => Step::Retry,
             },

@@ -8,7 +8,7 @@ use super::{MAX_DELIVERIES, Protection, Protocol};
 pub(super) enum Acquire {
     Acquired,
     /// With the task that holds the lock.
-    Held(u8),
+    HeldByAnother(u8),
     /// With the task that holds the lock, if one does.
     Covered(Option<u8>),
     Superseded,
@@ -50,7 +50,7 @@ impl Protocol {
             return Acquire::Covered(Some(holder.task));
         }
         state.skipped = state.skipped.max(asked);
-        Acquire::Held(holder.task)
+        Acquire::HeldByAnother(holder.task)
     }
 
     pub(super) fn release(&self, state: &mut State, run: &Run, covers: u8, anyway: bool) -> Release {
