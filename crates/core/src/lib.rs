@@ -13,7 +13,7 @@
 //! - [`catalogue`]: products, markets and the history of list prices in PostgreSQL or SQLite.
 //! - [`cache`]: entries of products and markets in Redis, each with a version that only grows.
 //! - [`events`]: the durable log of market events and the envelope they travel in.
-//! - [`recalculation`]: the payload of a task, and its one producer.
+//! - [`recalculation`]: the payload of a task, and its one producer; [`failure`]: why a task failed.
 //! - Below these: [`redis`] connections, [`settings`] that may be secrets, [`simulation`] of slowness, [`trace`]
 //!   contexts and client spans, [`causes`](mod@causes) of errors, and the [`clock`].
 
@@ -27,6 +27,7 @@ pub mod cache;
 pub mod catalogue;
 
 pub mod events;
+pub mod failure;
 pub mod recalculation;
 
 pub mod causes;

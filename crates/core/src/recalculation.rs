@@ -27,6 +27,9 @@ pub struct Recalculation {
     pub reason: String,
     /// Time of the request in milliseconds since 1970, by the requester's clock.
     pub requested_at_ms: i64,
+    /// Name of the key of the caller who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
 }
 
 /// A payload that this build cannot read.
@@ -46,7 +49,13 @@ pub enum InvalidPayload {
 impl Recalculation {
     /// A request made now.
     pub fn now(reason: impl Into<String>) -> Self {
-        Self { schema: SCHEMA, reason: reason.into(), requested_at_ms: now_ms() }
+        Self { schema: SCHEMA, reason: reason.into(), requested_at_ms: now_ms(), caller: None }
+    }
+
+    /// The same request, made by the caller whose key has this name.
+    #[must_use]
+    pub fn by(self, caller: Option<String>) -> Self {
+        Self { caller, ..self }
     }
 
     /// The payload for the queue.
@@ -125,9 +134,9 @@ impl RecalculationQueue {
     ///
     /// When the queue is full, or Redis is away. After a time-out the task may exist; repeating the call does
     /// no harm.
-    pub async fn enqueue(&self, id: &TaskId, reason: &str) -> Result<Enqueued, QueueError> {
+    pub async fn enqueue(&self, id: &TaskId, request: &Recalculation) -> Result<Enqueued, QueueError> {
         let enqueue = async |task: NewTask<'_>| self.queue.enqueue(task).await;
-        publish(id, reason, enqueue, |enqueued| enqueued.created).await
+        publish(id, request, enqueue, |enqueued| enqueued.created).await
     }
 
     /// Enqueues like [`RecalculationQueue::enqueue`] and deletes the entry of the event log that the request comes
@@ -140,10 +149,10 @@ impl RecalculationQueue {
         &self,
         source: SourceEntry<'_>,
         id: &TaskId,
-        reason: &str,
+        request: &Recalculation,
     ) -> Result<Enqueued, QueueError> {
         let enqueue = async |task: NewTask<'_>| self.queue.enqueue_from(source, task).await;
-        publish(id, reason, enqueue, |enqueued| enqueued.created).await
+        publish(id, request, enqueue, |enqueued| enqueued.created).await
     }
 
     /// Enqueues like [`RecalculationQueue::enqueue`], or drops the request (`None`) when the queue is full and a task
@@ -152,9 +161,13 @@ impl RecalculationQueue {
     /// # Errors
     ///
     /// When Redis is away.
-    pub async fn enqueue_or_drop(&self, id: &TaskId, reason: &str) -> Result<Option<Enqueued>, QueueError> {
+    pub async fn enqueue_or_drop(
+        &self,
+        id: &TaskId,
+        request: &Recalculation,
+    ) -> Result<Option<Enqueued>, QueueError> {
         let enqueue = async |task: NewTask<'_>| self.queue.enqueue_or_drop(&self.skipped, task).await;
-        publish(id, reason, enqueue, |enqueued| enqueued.is_some_and(|enqueued| enqueued.created)).await
+        publish(id, request, enqueue, |enqueued| enqueued.is_some_and(|enqueued| enqueued.created)).await
     }
 
     /// Enqueues like [`RecalculationQueue::enqueue`], also when the queue is full: a run that must end for the
@@ -163,16 +176,20 @@ impl RecalculationQueue {
     /// # Errors
     ///
     /// When Redis is away.
-    pub async fn enqueue_beyond_capacity(&self, id: &TaskId, reason: &str) -> Result<Enqueued, QueueError> {
+    pub async fn enqueue_beyond_capacity(
+        &self,
+        id: &TaskId,
+        request: &Recalculation,
+    ) -> Result<Enqueued, QueueError> {
         let enqueue = async |task: NewTask<'_>| self.queue.enqueue_beyond_capacity(task).await;
-        publish(id, reason, enqueue, |enqueued| enqueued.created).await
+        publish(id, request, enqueue, |enqueued| enqueued.created).await
     }
 }
 
 /// Enqueues a task under a `publish` span, which is discarded when no task was made.
 async fn publish<T: Copy>(
     id: &TaskId,
-    reason: &str,
+    request: &Recalculation,
     enqueue: impl AsyncFnOnce(NewTask<'_>) -> Result<T, QueueError>,
     is_new: impl FnOnce(T) -> bool,
 ) -> Result<T, QueueError> {
@@ -186,7 +203,7 @@ async fn publish<T: Copy>(
         messaging.message.id = id.as_str(),
     );
     let enqueued = async {
-        let (payload, traceparent) = (Recalculation::now(reason).encode(), current_traceparent());
+        let (payload, traceparent) = (request.encode(), current_traceparent());
         let task = NewTask { id: id.as_str(), payload: &payload, traceparent: traceparent.as_deref() };
         enqueue(task).await
     };
@@ -205,8 +222,10 @@ mod tests {
 
     #[test]
     fn a_job_reads_back() {
-        let job = Recalculation::now("prices of \"summer\"\n");
-        assert_eq!(Recalculation::decode(&job.encode()).unwrap(), job);
+        for caller in [None, Some("shop".to_owned())] {
+            let job = Recalculation::now("prices of \"summer\"\n").by(caller);
+            assert_eq!(Recalculation::decode(&job.encode()).unwrap(), job);
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Bench {
     /// Queues the task of an event, which takes its place in the log.
     async fn enqueue(&self, logged: &LoggedEvent) {
         let source = self.log.source(logged);
-        self.queue.enqueue_from(source, &logged.event.id, &logged.event.reason).await.unwrap();
+        self.queue.enqueue_from(source, &logged.event.id, &logged.event.recalculation()).await.unwrap();
     }
 
     async fn publish(&self, number: usize) -> Vec<TaskId> {

@@ -126,7 +126,8 @@ async fn a_job_that_fails_is_retried_and_then_dead_and_can_be_replayed() {
     let id = stack.recalculate().await;
     let task = stack.wait_for_task(&id).await;
     assert_eq!((&task["state"], task["attempts"].as_u64()), (&json!("dead"), Some(6)));
-    assert!(task["error"].as_str().unwrap().contains("ExternalApiTimeout"), "{task}");
+    assert_eq!(task["error"], "external_timeout: An external service did not answer in time.", "{task}");
+    assert!(task["causes"].as_str().unwrap().contains("ExternalApiTimeout"), "{task}");
 
     let environment = stack.environment(Binary::Worker);
     let run = |arguments: &[&str]| {
@@ -173,7 +174,8 @@ async fn payloads_that_do_not_decode_are_dead_with_a_clear_error_and_the_worker_
         queue.enqueue(task).await.unwrap();
         let task = stack.wait_for_task(id).await;
         assert_eq!((&task["state"], task["attempts"].as_u64()), (&json!("dead"), Some(1)), "{task}");
-        assert!(task["error"].as_str().unwrap().starts_with("the payload cannot be decoded"), "{task}");
+        assert_eq!(task["error"], "invalid_payload: The payload of the task cannot be read.", "{task}");
+        assert!(task["causes"].as_str().unwrap().contains("the payload cannot be decoded: "), "{task}");
     }
     let id = stack.publish().await;
     assert_eq!(stack.wait_for_task(&id).await["result"]["status"], "updated");
@@ -193,8 +195,8 @@ async fn a_payload_of_another_schema_waits_for_a_worker_that_reads_it_and_is_dea
     })
     .await;
     assert_eq!(
-        waits["error"],
-        "the payload cannot be decoded: the payload has schema 2, this build reads schema 1"
+        waits["causes"],
+        "unknown_schema: the payload cannot be decoded: the payload has schema 2, this build reads schema 1"
     );
     let record = stack.redis.key("queue:{recalculate}:task:newer");
     let mut redis = stack.redis.connection().await;
@@ -222,7 +224,10 @@ async fn jobs_that_fail_for_good_do_not_breed() {
     let ids = join_all((0..10).map(|_| stack.recalculate())).await;
     for id in &ids {
         let task = stack.wait_for_task(id).await;
-        assert!(task["error"].as_str().is_some_and(|error| error.contains("no market `default`")), "{task}");
+        assert!(
+            task["causes"].as_str().is_some_and(|causes| causes.contains("no market `default`")),
+            "{task}"
+        );
     }
     let numbers = stack.redis.key("queue:{recalculate}:last_request");
     let numbers: u64 = stack.redis.connection().await.get(numbers).await.unwrap();

@@ -80,7 +80,8 @@ impl Listener {
         heartbeat: &Heartbeat,
         shutdown: &CancellationToken,
     ) -> bool {
-        let enqueue = || self.queue.enqueue_or_drop(&event.id, &event.reason);
+        let request = event.recalculation();
+        let enqueue = || self.queue.enqueue_or_drop(&event.id, &request);
         until_handled(|| self.handle_once(source, event, enqueue()), heartbeat, shutdown).await
     }
 
@@ -92,10 +93,10 @@ impl Listener {
         heartbeat: &Heartbeat,
         shutdown: &CancellationToken,
     ) -> bool {
-        let event = &logged.event;
+        let (event, request) = (&logged.event, logged.event.recalculation());
         let enqueue = async || {
             let source = self.events.source(logged);
-            self.queue.enqueue_from(source, &event.id, &event.reason).await.map(Some)
+            self.queue.enqueue_from(source, &event.id, &request).await.map(Some)
         };
         until_handled(|| self.handle_once(Source::Log, event, enqueue()), heartbeat, shutdown).await
     }

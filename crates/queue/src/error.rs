@@ -23,6 +23,9 @@ pub enum QueueError {
         /// The field of the record.
         field: &'static str,
     },
+    /// The cursor of a page is none that the list before it gave.
+    #[error("the cursor is not one of this list")]
+    Cursor,
     /// A script gave a reply that it does not have.
     #[error("a script gave an unknown reply: {0}")]
     Reply(String),

@@ -55,11 +55,13 @@ pub(crate) enum Outcome {
 impl Outcome {
     /// Decides from how a run ended and how many retries its task has used. `None`: nothing, because the
     /// task has been taken over.
+    ///
+    /// An error that is not of the job begins with a code: `panicked`, `poisoned` or `invalid_result`.
     pub(crate) fn decide(end: RunEnd, retries: u32, options: &QueueOptions) -> Option<Self> {
         let dead = |error| Self::DeadLetter { error };
         Some(match end {
             RunEnd::Returned(Ok(result)) => Self::Succeeded { result },
-            RunEnd::Returned(Err(error)) => dead(format!("the result is not JSON: {error}")),
+            RunEnd::Returned(Err(error)) => dead(format!("invalid_result: {error}")),
             RunEnd::Failed(error) if error.is::<DeferredError>() => Self::Requeue,
             RunEnd::Failed(error) if error.is::<AbortError>() => dead(causes(&*error)),
             RunEnd::Failed(error) if error.is::<DeferFor>() => {
@@ -73,11 +75,11 @@ impl Outcome {
                 let named = error.downcast_ref::<RetryAfterError>().map(RetryAfterError::get_duration);
                 Self::Retry { error: causes(&*error), delay: named.unwrap_or(options.retry_delay) }
             }
-            RunEnd::Panicked(message) => dead(format!("the job panicked: {message}")),
+            RunEnd::Panicked(message) => dead(format!("panicked: {message}")),
             RunEnd::Aborted => Self::Requeue,
             RunEnd::LeaseLost => return None,
             RunEnd::Poisoned => dead(format!(
-                "delivered {} times without a run ending: it may have ended its workers",
+                "poisoned: delivered {} times without a run ending: it may have ended its workers",
                 options.max_deliveries
             )),
         })
@@ -117,8 +119,8 @@ mod tests {
         let retry = |delay| Some(Outcome::Retry { error: "no luck".into(), delay });
         let dead = |error: &str| Some(Outcome::DeadLetter { error: error.into() });
         let exhausted = "no luck (after 5 retries)";
-        let poisoned = "delivered 3 times without a run ending: it may have ended its workers";
-        let broken = "the result is not JSON: EOF while parsing a value at line 1 column 0";
+        let poisoned = "poisoned: delivered 3 times without a run ending: it may have ended its workers";
+        let broken = "invalid_result: EOF while parsing a value at line 1 column 0";
 
         // How the run ended; the outcome with no, with four and with all five retries used.
         type Row = (fn() -> RunEnd, [Option<Outcome>; 3]);
@@ -140,7 +142,7 @@ mod tests {
                 || failed(DeferFor { delay: Duration::from_millis(7), error: "no luck".into() }),
                 [defer(), defer(), defer()],
             ),
-            (|| RunEnd::Panicked("a bug".into()), ["the job panicked: a bug"; 3].map(dead)),
+            (|| RunEnd::Panicked("a bug".into()), ["panicked: a bug"; 3].map(dead)),
             (|| RunEnd::Aborted, [Some(Outcome::Requeue), Some(Outcome::Requeue), Some(Outcome::Requeue)]),
             (|| RunEnd::LeaseLost, [None, None, None]),
             (|| RunEnd::Poisoned, [dead(poisoned), dead(poisoned), dead(poisoned)]),

@@ -225,37 +225,6 @@ impl Queue {
         }
     }
 
-    /// The records of at most `limit` dead tasks, the latest first.
-    ///
-    /// # Errors
-    ///
-    /// When Redis is away or a record is damaged.
-    pub async fn dead(&self, limit: usize) -> Result<Vec<TaskRecord>, QueueError> {
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
-        let (keys, mut redis) = (&self.store.keys, self.store.commands.clone());
-        let last = isize::try_from(limit).unwrap_or(isize::MAX).saturating_sub(1);
-        let ids: Vec<String> = redis.zrevrange(&keys.dead, 0, last).await?;
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipe = redis::pipe();
-        ids.iter().for_each(|id| {
-            pipe.hgetall(keys.record(id));
-        });
-        let records: Vec<Fields> = pipe.query_async(&mut redis).await?;
-        let records = ids.iter().zip(records).filter(|(_, fields)| !fields.is_empty());
-        let parse = |(id, fields): (&String, Fields)| match TaskRecord::parse(id, fields) {
-            Ok(record) => Some(record),
-            Err(error) => {
-                tracing::error!(task_id = id, %error, "damaged record of a dead task left out");
-                None
-            }
-        };
-        Ok(records.filter_map(parse).collect())
-    }
-
     /// Puts a dead task back in the queue, as a new request with all its retries. Returns whether the task
     /// was dead.
     ///

@@ -63,7 +63,7 @@ async fn the_dead_list_keeps_what_fits_into_its_bytes() {
         bench.queue.enqueue(NewTask { id, payload: &long, traceparent: None }).await.unwrap();
         bench.wait_for(id, TaskState::Dead).await;
     }
-    let dead = bench.queue.dead(10).await.unwrap();
+    let dead = bench.queue.list(TaskState::Dead, None, 10).await.unwrap().tasks;
     assert_eq!(dead.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["d", "c"]);
     worker.stop().await;
 }

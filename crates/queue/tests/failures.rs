@@ -61,7 +61,7 @@ async fn a_task_that_keeps_killing_its_worker_is_dead_after_three_deliveries() {
     bench.enqueue("good", "ok").await;
     let record = bench.wait_for("bad", TaskState::Dead).await;
     assert_eq!((record.attempts, bench.script.runs("bad")), (3, 3), "the fourth delivery is not run");
-    assert!(record.error.unwrap().starts_with("delivered 3 times without a run ending"));
+    assert!(record.error.unwrap().starts_with("poisoned: delivered 3 times without a run ending"));
     assert_eq!(bench.script.dead_lettered.load(Ordering::SeqCst), 1);
     bench.wait_for("good", TaskState::Succeeded).await;
     worker.stop().await;

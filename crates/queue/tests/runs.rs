@@ -116,7 +116,7 @@ async fn a_payload_that_cannot_be_read_is_a_dead_task_and_not_a_dead_worker() {
     let record = bench.wait_for("garbage", TaskState::Dead).await;
     assert_eq!((record.attempts, record.error.as_deref()), (1, Some("cannot read \"\\u{1}\\0{not json\"")));
     let record = bench.wait_for("panics", TaskState::Dead).await;
-    assert_eq!(record.error.as_deref(), Some("the job panicked: as told"));
+    assert_eq!(record.error.as_deref(), Some("panicked: as told"));
     bench.enqueue("t", "ok").await;
     bench.wait_for("t", TaskState::Succeeded).await;
     worker.stop().await;
@@ -128,7 +128,7 @@ async fn a_dead_task_can_be_replayed_with_all_its_retries() {
     let worker = bench.worker("w");
     bench.enqueue("t", "fail 3").await;
     let first = bench.wait_for("t", TaskState::Dead).await;
-    let dead = bench.queue.dead(10).await.unwrap();
+    let dead = bench.queue.list(TaskState::Dead, None, 10).await.unwrap().tasks;
     assert_eq!(dead.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["t"]);
     assert!(bench.queue.replay("t").await.unwrap());
     let record = bench.wait_for("t", TaskState::Succeeded).await;
@@ -141,13 +141,13 @@ async fn a_dead_task_can_be_replayed_with_all_its_retries() {
 #[tokio::test]
 async fn the_dead_list_keeps_the_latest() {
     let bench = QueueBench::start(QueueOptions { dead_capacity: 3, ..quick() }).await;
-    assert_eq!(bench.queue.dead(10).await.unwrap(), []);
+    assert_eq!(bench.queue.list(TaskState::Dead, None, 10).await.unwrap().tasks, []);
     let worker = bench.worker("w");
     for n in 0..6 {
         bench.enqueue(&format!("t{n}"), "abort").await;
         bench.wait_for(&format!("t{n}"), TaskState::Dead).await;
     }
-    let dead = bench.queue.dead(10).await.unwrap();
+    let dead = bench.queue.list(TaskState::Dead, None, 10).await.unwrap().tasks;
     assert_eq!(dead.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["t5", "t4", "t3"]);
     worker.stop().await;
 }

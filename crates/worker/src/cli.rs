@@ -1,7 +1,7 @@
 //! The command line: the settings of a worker, and what the program does besides running jobs.
 
 use anyhow::{Result, bail};
-use pricing_queue::{Queue, TaskRecord};
+use pricing_queue::{Queue, TaskRecord, TaskState};
 use pricing_service::admin;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -28,13 +28,38 @@ pub enum Command {
     Tasks(TasksCommand),
 }
 
+/// The states that have a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ListedState {
+    Queued,
+    Running,
+    Retrying,
+    Dead,
+}
+
+impl From<ListedState> for TaskState {
+    fn from(state: ListedState) -> Self {
+        match state {
+            ListedState::Queued => Self::Queued,
+            ListedState::Running => Self::Running,
+            ListedState::Retrying => Self::Retrying,
+            ListedState::Dead => Self::Dead,
+        }
+    }
+}
+
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum TasksCommand {
-    /// List the dead tasks, the latest first
+    /// List the tasks of a state: dead ones from the latest on
     List {
+        #[arg(long, value_enum, default_value_t = ListedState::Dead)]
+        state: ListedState,
         /// Maximum number of tasks
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1_000))]
         limit: u16,
+        /// Where to go on: the cursor that the page before ended with
+        #[arg(long)]
+        after: Option<String>,
     },
     /// Show the record of a task, dead or not
     Show {
@@ -64,10 +89,14 @@ impl TasksCommand {
     #[expect(clippy::print_stdout, reason = "the answer of a command line")]
     async fn run(&self, queue: &Queue) -> Result<()> {
         match self {
-            Self::List { limit } => {
-                for task in queue.dead(usize::from(*limit)).await? {
-                    let error = task.error.as_deref().unwrap_or("-").escape_debug();
-                    println!("{}  {} attempts  {error}", task.id, task.attempts);
+            Self::List { state, limit, after } => {
+                let page = queue.list((*state).into(), after.as_deref(), usize::from(*limit)).await?;
+                for task in page.tasks {
+                    let error = task.error.as_deref().unwrap_or("-");
+                    println!("{}  {} attempts  {}", printable(&task.id), task.attempts, printable(error));
+                }
+                if let Some(next) = page.next {
+                    println!("more: --after {}", printable(&next));
                 }
                 println!("{} dead", queue.depths().await?.dead);
             }
@@ -97,14 +126,27 @@ fn shown(task: &TaskRecord) -> String {
         ("attempts", task.attempts.to_string()),
         ("progress", progress),
         ("result", text(&task.result)),
-        ("error", text(&task.error).escape_debug().to_string()),
+        ("error", text(&task.error)),
         ("trace", task.trace_id().unwrap_or("-").to_owned()),
         ("created", time(Some(task.created_at_ms))),
         ("started", time(task.started_at_ms)),
         ("finished", time(task.finished_at_ms)),
         ("payload", task.payload.clone()),
     ];
-    lines.iter().map(|(name, value)| format!("{name:<9} {value}\n")).collect()
+    lines.iter().map(|(name, value)| format!("{name:<9} {}\n", printable(value))).collect()
+}
+
+/// Text from Redis or the database, with all characters escaped that drive a terminal, turn its direction or cannot be
+/// seen.
+pub(crate) fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\'' | '\\' => printable.push(c),
+            _ => printable.extend(c.escape_debug()),
+        }
+    }
+    printable
 }
 
 /// Milliseconds since 1970 in RFC 3339.
@@ -118,6 +160,12 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+
+    #[test]
+    fn text_from_outside_cannot_drive_the_terminal() {
+        assert_eq!(printable("\u{1b}[2J\u{9b}1m\r\nß \"x\""), "\\u{1b}[2J\\u{9b}1m\\r\\nß \"x\"");
+        assert_eq!(printable("a\u{202e}b\u{200b}c"), "a\\u{202e}b\\u{200b}c");
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

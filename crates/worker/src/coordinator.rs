@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pricing_core::causes::causes;
 use pricing_core::ids::TaskId;
-use pricing_core::recalculation::RecalculationQueue;
+use pricing_core::recalculation::{Recalculation, RecalculationQueue};
 use pricing_core::trace::integer;
 use pricing_queue::Lease;
 use tokio_util::sync::CancellationToken;
@@ -108,7 +108,7 @@ impl Coordinator {
     /// Enqueues a task for requests that a run leaves uncovered: once per id, and even if the queue is full,
     /// because the run must end for the queue to drain.
     async fn follow_up(&self, id: &TaskId, reason: &str) -> Result<(), RecalculationError> {
-        self.queue.enqueue_beyond_capacity(id, reason).await?;
+        self.queue.enqueue_beyond_capacity(id, &Recalculation::now(reason)).await?;
         tracing::info!(task_id = %id, reason, "follow-up enqueued");
         Ok(())
     }

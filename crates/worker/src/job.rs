@@ -15,7 +15,7 @@ use tracing::{Span, info_span};
 
 use crate::coordinator::Coordinator;
 use crate::metrics;
-use crate::outcome::{Outcome, RecalculationError, Treatment, outcome_name};
+use crate::outcome::{Outcome, RecalculationError, Recorded, Treatment, outcome_name};
 
 /// How long a task of another schema waits for a build that can read it, before it is dead.
 const SCHEMA_PATIENCE: Duration = Duration::from_secs(60 * 60);
@@ -101,7 +101,7 @@ fn report(error: RecalculationError, lease: &Lease) -> BoxDynError {
         }
         Treatment::Defer => {
             tracing::warn!(task_id, attempt, error = %causes(&error), "task left to a worker that can read it");
-            DeferFor { delay: SCHEMA_DELAY, error: error.into() }.into()
+            DeferFor { delay: SCHEMA_DELAY, error: Recorded::from(error).into() }.into()
         }
         Treatment::Retry => {
             let retries_left = lease.retries_left();
@@ -109,11 +109,11 @@ fn report(error: RecalculationError, lease: &Lease) -> BoxDynError {
                 metrics::retry();
             }
             tracing::warn!(task_id, attempt, retries_left, error = %causes(&error), "recalculation failed");
-            error.into()
+            Recorded::from(error).into()
         }
         Treatment::DeadLetter => {
             tracing::error!(task_id, attempt, error = %causes(&error), "recalculation failed for good");
-            AbortError::new(error).into()
+            AbortError::new(Recorded::from(error)).into()
         }
     }
 }

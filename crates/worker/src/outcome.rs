@@ -1,6 +1,7 @@
 //! How a recalculation ends, and what its queue does then.
 
 use pricing_core::catalogue::CatalogueError;
+use pricing_core::failure::Failure;
 use pricing_core::ids::InvalidId;
 use pricing_core::recalculation::InvalidPayload;
 use pricing_core::simulation::ExternalApiTimeout;
@@ -84,6 +85,27 @@ pub(crate) enum Treatment {
 }
 
 impl RecalculationError {
+    /// What a caller may know of it.
+    pub(crate) fn failure(&self) -> Failure {
+        match self {
+            Self::Payload(_) | Self::TaskId(_) => Failure::InvalidPayload,
+            Self::UnknownSchema(_) => Failure::UnknownSchema,
+            Self::Scan(ScanError::NoDefaultMarket | ScanError::Catalogue(CatalogueError::Invalid { .. })) => {
+                Failure::InvalidCatalogue
+            }
+            Self::Scan(ScanError::Catalogue(_) | ScanError::DatabaseTimeout | ScanError::ReadTooLongAgo) => {
+                Failure::DatabaseFailed
+            }
+            Self::Scan(ScanError::Cache(_) | ScanError::Progress(_)) | Self::Lock(_) | Self::Queue(_) => {
+                Failure::RedisFailed
+            }
+            Self::External(_) => Failure::ExternalTimeout,
+            Self::LockLost => Failure::LockLost,
+            Self::Scan(ScanError::LeaseLost) | Self::LeaseLost => Failure::LeaseLost,
+            Self::Scan(ScanError::Interrupted) => Failure::Interrupted,
+        }
+    }
+
     pub(crate) fn treatment(&self) -> Treatment {
         match self {
             Self::Scan(ScanError::Interrupted) => Treatment::Requeue,
@@ -95,6 +117,20 @@ impl RecalculationError {
             }
             _ => Treatment::Retry,
         }
+    }
+}
+
+/// A failure as the record of its task holds it: the code, then the error and its causes.
+#[derive(Debug, thiserror::Error)]
+#[error("{failure}")]
+pub(crate) struct Recorded {
+    failure: Failure,
+    source: RecalculationError,
+}
+
+impl From<RecalculationError> for Recorded {
+    fn from(source: RecalculationError) -> Self {
+        Self { failure: source.failure(), source }
     }
 }
 
@@ -144,26 +180,38 @@ mod tests {
         }
         let invalid = CatalogueError::Invalid { what: "price", key: "P-1".to_owned() };
         let newer = Recalculation::decode(r#"{"schema":2}"#).unwrap_err();
-        let table: [(RecalculationError, Treatment, &str); 16] = [
-            (RecalculationError::UnknownSchema(newer), Treatment::Defer, "requeued"),
-            (Recalculation::decode("garbage").unwrap_err().into(), Treatment::DeadLetter, "failed"),
-            (Recalculation::decode(r#"{"schema":2}"#).unwrap_err().into(), Treatment::DeadLetter, "failed"),
-            (TaskId::parse("a b").unwrap_err().into(), Treatment::DeadLetter, "failed"),
-            (ScanError::NoDefaultMarket.into(), Treatment::DeadLetter, "failed"),
-            (ScanError::Catalogue(invalid).into(), Treatment::DeadLetter, "failed"),
-            (ScanError::Catalogue(sqlx_away()).into(), Treatment::Retry, "failed"),
-            (ScanError::DatabaseTimeout.into(), Treatment::Retry, "failed"),
-            (ScanError::Cache(redis()).into(), Treatment::Retry, "failed"),
-            (ScanError::Progress(redis().into()).into(), Treatment::Retry, "failed"),
-            (ScanError::LeaseLost.into(), Treatment::Retry, "failed"),
-            (ScanError::Interrupted.into(), Treatment::Requeue, "requeued"),
-            (LockError::Redis(redis()).into(), Treatment::Retry, "failed"),
-            (ExternalApiTimeout.into(), Treatment::Retry, "failed"),
-            (RecalculationError::LockLost, Treatment::Retry, "failed"),
-            (RecalculationError::LeaseLost, Treatment::Retry, "failed"),
+        let table: [(RecalculationError, Treatment, Failure); 16] = [
+            (RecalculationError::UnknownSchema(newer), Treatment::Defer, Failure::UnknownSchema),
+            (
+                Recalculation::decode("garbage").unwrap_err().into(),
+                Treatment::DeadLetter,
+                Failure::InvalidPayload,
+            ),
+            (
+                Recalculation::decode(r#"{"schema":2}"#).unwrap_err().into(),
+                Treatment::DeadLetter,
+                Failure::InvalidPayload,
+            ),
+            (TaskId::parse("a b").unwrap_err().into(), Treatment::DeadLetter, Failure::InvalidPayload),
+            (ScanError::NoDefaultMarket.into(), Treatment::DeadLetter, Failure::InvalidCatalogue),
+            (ScanError::Catalogue(invalid).into(), Treatment::DeadLetter, Failure::InvalidCatalogue),
+            (ScanError::Catalogue(sqlx_away()).into(), Treatment::Retry, Failure::DatabaseFailed),
+            (ScanError::DatabaseTimeout.into(), Treatment::Retry, Failure::DatabaseFailed),
+            (ScanError::Cache(redis()).into(), Treatment::Retry, Failure::RedisFailed),
+            (ScanError::Progress(redis().into()).into(), Treatment::Retry, Failure::RedisFailed),
+            (ScanError::LeaseLost.into(), Treatment::Retry, Failure::LeaseLost),
+            (ScanError::Interrupted.into(), Treatment::Requeue, Failure::Interrupted),
+            (LockError::Redis(redis()).into(), Treatment::Retry, Failure::RedisFailed),
+            (ExternalApiTimeout.into(), Treatment::Retry, Failure::ExternalTimeout),
+            (RecalculationError::LockLost, Treatment::Retry, Failure::LockLost),
+            (RecalculationError::LeaseLost, Treatment::Retry, Failure::LeaseLost),
         ];
-        for (error, treatment, name) in table {
-            assert_eq!(error.treatment(), treatment, "{error:?}");
+        for (error, treatment, failure) in table {
+            assert_eq!((error.treatment(), error.failure()), (treatment, failure), "{error:?}");
+            let name = match treatment {
+                Treatment::Requeue | Treatment::Defer => "requeued",
+                Treatment::Retry | Treatment::DeadLetter => "failed",
+            };
             assert_eq!(outcome_name(&Err(error)), name);
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use pricing_core::ids::TaskId;
+use pricing_core::recalculation::Recalculation;
 use pricing_queue::QueueError;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -40,8 +41,8 @@ pub(crate) async fn recalculate(
     body: Option<ValidatedJson<ReasonRequest>>,
 ) -> Result<Response, Problem> {
     let task = TaskId::generate();
-    let reason = ReasonRequest::or(body, "requested");
-    state.queue.enqueue(&task, &reason).await.map_err(|error| {
+    let request = Recalculation::now(ReasonRequest::or(body, "requested"));
+    state.queue.enqueue(&task, &request).await.map_err(|error| {
         let detail = match error {
             QueueError::Full => "The queue is full.",
             QueueError::NotReplicated => NOT_REPLICATED,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use pricing_core::failure::Failure;
 use pricing_core::ids::TaskId;
 use pricing_core::trace::redis_call;
 use pricing_queue::TaskRecord;
@@ -46,9 +47,12 @@ pub(crate) struct TaskAnswer {
     /// Result; null until the task succeeded.
     #[schema(required = true, value_type = Option<TaskResult>)]
     result: Option<Box<RawValue>>,
-    /// Error of the latest failed run.
-    #[schema(required = true)]
+    /// Error of the latest failed run: a code, a colon and a sentence.
+    #[schema(required = true, example = "database_failed: The database failed.")]
     error: Option<String>,
+    /// What caused the error, for operators: the whole chain, down to what the failed system said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    causes: Option<String>,
     /// Trace id.
     #[schema(required = true, pattern = "^[0-9a-f]{32}$")]
     trace_id: Option<String>,
@@ -101,12 +105,19 @@ impl From<TaskRecord> for TaskAnswer {
             attempts: record.attempts,
             progress: record.progress.map(|p| TaskProgress { done: p.done, total: p.total }),
             result: record.result.and_then(|json| RawValue::from_string(json).ok()),
-            error: record.error,
+            error: record.error.as_deref().map(error),
+            causes: record.error,
             created_at: rfc3339(record.created_at_ms),
             started_at: record.started_at_ms.and_then(rfc3339),
             finished_at: record.finished_at_ms.and_then(rfc3339),
         }
     }
+}
+
+/// What a caller may know of a record's error.
+fn error(recorded: &str) -> String {
+    let failure = Failure::of_record(recorded);
+    format!("{failure}: {}", failure.sentence())
 }
 
 /// Milliseconds since 1970 in RFC 3339, `None` beyond the year 9999.

@@ -5,8 +5,8 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::ids::TaskId;
-use crate::recalculation::MAX_REASON;
+use crate::ids::{self, TaskId};
+use crate::recalculation::{MAX_REASON, Recalculation};
 
 /// Longest envelope, in bytes.
 const MAX_ENVELOPE: usize = 64 * 1_024;
@@ -29,6 +29,8 @@ pub struct MarketEvent {
     pub reason: String,
     /// W3C `traceparent` of the publisher's span.
     pub traceparent: Option<String>,
+    /// Name of the key of the caller of our api who published it.
+    pub caller: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -41,6 +43,8 @@ struct Written<'a> {
     datacontenttype: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caller: Option<&'a str>,
     data: Data,
 }
 
@@ -50,6 +54,7 @@ struct Read {
     id: String,
     source: String,
     traceparent: Option<String>,
+    caller: Option<String>,
     data: Option<Data>,
 }
 
@@ -61,7 +66,18 @@ struct Data {
 impl MarketEvent {
     /// A new event with a new id.
     pub fn new(reason: impl Into<String>, traceparent: Option<String>) -> Self {
-        Self { id: TaskId::generate(), reason: shortened(reason.into()), traceparent }
+        Self { id: TaskId::generate(), reason: shortened(reason.into()), traceparent, caller: None }
+    }
+
+    /// The same event, published by the caller whose key has this name.
+    #[must_use]
+    pub fn by(self, caller: Option<String>) -> Self {
+        Self { caller, ..self }
+    }
+
+    /// The request for the recalculation that the event means, made now.
+    pub fn recalculation(&self) -> Recalculation {
+        Recalculation::now(self.reason.as_str()).by(self.caller.clone())
     }
 
     /// The envelope as JSON.
@@ -74,6 +90,7 @@ impl MarketEvent {
             time: OffsetDateTime::now_utc().format(&Rfc3339).expect("invariant: the year has four digits"),
             datacontenttype: "application/json",
             traceparent: self.traceparent.as_deref(),
+            caller: self.caller.as_deref(),
             data: Data { reason: Some(self.reason.clone()) },
         };
         sonic_rs::to_string(&written).expect("invariant: strings serialize")
@@ -100,10 +117,11 @@ impl MarketEvent {
         }
         let own =
             Some(&read).filter(|read| read.source == SOURCE).and_then(|read| TaskId::generated(&read.id));
+        let caller = read.caller.filter(|name| own.is_some() && ids::check(name).is_ok());
         let id = own.unwrap_or_else(|| derived_id(&read.source, &read.id));
         let reason = read.data.and_then(|data| data.reason).unwrap_or_else(|| read.source.clone());
         let traceparent = read.traceparent.filter(|text| text.len() == TRACEPARENT);
-        Some(Self { id, reason: shortened(reason), traceparent })
+        Some(Self { id, reason: shortened(reason), traceparent, caller })
     }
 }
 
@@ -131,7 +149,7 @@ mod tests {
     #[test]
     fn an_event_reads_back() {
         let parent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
-        let event = MarketEvent::new("competitor cut prices", parent);
+        let event = MarketEvent::new("competitor cut prices", parent).by(Some("shop".to_owned()));
         assert_eq!(MarketEvent::decode(event.encode().as_bytes()), event);
     }
 

@@ -55,7 +55,7 @@ async fn a_job_that_aborts_its_process_is_dead_after_three_deliveries_and_the_ot
             if n == poison {
                 assert_eq!((record.state, record.attempts, aborts), (TaskState::Dead, 3, 3), "{record:?}");
                 let error = record.error.unwrap();
-                assert!(error.starts_with("delivered 3 times without a run ending"), "{error}");
+                assert!(error.starts_with("poisoned: delivered 3 times without a run ending"), "{error}");
             } else {
                 assert_eq!(record.state, TaskState::Succeeded, "{record:?}");
                 rounds.count("others that were run more than once", usize::from(record.attempts > 1));
