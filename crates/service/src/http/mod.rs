@@ -1,13 +1,18 @@
 //! The HTTP server, from the first connection to the last answer.
 
+mod client;
+
+pub use client::{Client, InvalidProxies, TrustedProxies, limited_network};
+
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures_util::FutureExt as _;
@@ -44,6 +49,8 @@ pub struct DrainPolicy {
 
 /// Serves `service` on `listener` until `shutdown`, then drains. Returns whether all requests were answered.
 ///
+/// The extensions of a request hold the address of its peer, as [`ConnectInfo<SocketAddr>`].
+///
 /// **A request that was sent before the listener closed is answered**, unless it takes longer than
 /// [`DrainPolicy::timeout`]. A connection that sends no request ends after 75 seconds.
 pub async fn serve<S>(
@@ -56,14 +63,12 @@ where
     S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {
     let asked = shutdown.clone();
-    let service = service.map_request(|request: axum::http::Request<Incoming>| request.map(Body::new));
     let service = service.map_response(move |mut response: Response| {
         if asked.is_cancelled() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     });
-    let service = TowerToHyperService::new(service);
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
     let (connections, graceful) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), GracefulShutdown::new());
@@ -71,8 +76,13 @@ where
         shutdown.cancelled().await;
         tokio::time::sleep(policy.delay).await;
     });
-    let serve_one = |stream: TcpStream, permit: OwnedSemaphorePermit| {
-        let connection = server.serve_connection(TokioIo::new(stream), service.clone());
+    let serve_one = |(stream, peer): (TcpStream, SocketAddr), permit: OwnedSemaphorePermit| {
+        let service = service.clone().map_request(move |request: axum::http::Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request
+        });
+        let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -114,11 +124,11 @@ where
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+) -> io::Result<((TcpStream, SocketAddr), OwnedSemaphorePermit)> {
     let permit = connections.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, permit))
+    Ok(((stream, peer), permit))
 }
 
 #[cfg(test)]
