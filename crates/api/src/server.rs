@@ -8,6 +8,7 @@ use pricing_core::cache::PriceCache;
 use pricing_core::catalogue::{Catalogue, CatalogueError, Preparation};
 use pricing_core::causes::causes;
 use pricing_core::events::EventLog;
+use pricing_core::plaintext::warn_of_exposed;
 use pricing_core::recalculation::RecalculationQueue;
 use pricing_core::redis::{ConnectError, Redis};
 use pricing_queue::QueueOptions;
@@ -15,7 +16,7 @@ use pricing_service::health::Health;
 use pricing_service::http::{self, DrainPolicy};
 use pricing_service::shutdown::Shutdown;
 use pricing_service::supervisor::{PartFailed, Supervisor};
-use pricing_service::telemetry::Metrics;
+use pricing_service::telemetry::{self, Metrics};
 use tokio::net::TcpListener;
 
 use crate::config::Config;
@@ -108,6 +109,8 @@ pub async fn run(listener: TcpListener, api: Api, shutdown: Shutdown) -> Result<
     let catalogue = api.catalogue.clone();
     let health = Health::new(parts.shutdown(), &[], api.redis.cache.clone(), Some(catalogue.clone()));
     parts.background("the upkeep of metrics", api.metrics.clone().upkeep());
+    let connections = [api.redis.plaintext(), catalogue.plaintext(), telemetry::plaintext()];
+    parts.background("the check for plaintext connections", warn_of_exposed(connections));
     parts.background("the watch over the primary of Redis", api.redis.follow_primary());
     if let Some(preparation) = &api.preparation {
         parts.background("the preparation of the database", prepare(preparation.clone()));

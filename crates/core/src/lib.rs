@@ -14,8 +14,8 @@
 //! - [`cache`]: entries of products and markets in Redis, each with a version that only grows.
 //! - [`events`]: the durable log of market events and the envelope they travel in.
 //! - [`recalculation`]: the payload of a task, and its one producer; [`failure`]: why a task failed.
-//! - Below these: [`redis`] connections, [`settings`] that may be secrets, [`simulation`] of slowness, [`trace`]
-//!   contexts and client spans, [`causes`](mod@causes) of errors, and the [`clock`].
+//! - Below these: [`redis`] connections, [`settings`] that may be secrets, [`certificates`] of TLS, [`plaintext`] connections to warn of,
+//!   [`simulation`] of slowness, [`trace`] contexts and client spans, [`causes`](mod@causes) of errors, and the [`clock`].
 
 #![warn(missing_docs)]
 
@@ -31,7 +31,9 @@ pub mod failure;
 pub mod recalculation;
 
 pub mod causes;
+pub mod certificates;
 pub mod clock;
+pub mod plaintext;
 pub mod redis;
 pub mod settings;
 pub mod simulation;

@@ -179,6 +179,9 @@ mod engine {
             RedisSettings {
                 redis_url: Some(self.url()),
                 redis_url_file: None,
+                redis_ca_file: None,
+                redis_cert_file: None,
+                redis_key_file: None,
                 redis_prefix: PREFIX.to_owned(),
             }
         }

@@ -10,11 +10,12 @@ mod log;
 mod metrics;
 mod source;
 
+use pricing_core::plaintext::warn_of_exposed;
 use pricing_service::admin;
 use pricing_service::health::{Health, Heartbeat};
 use pricing_service::shutdown::Shutdown;
 use pricing_service::supervisor::{PartFailed, Supervisor};
-use pricing_service::telemetry::Metrics;
+use pricing_service::telemetry::{self, Metrics};
 use tokio::net::TcpListener;
 
 pub use config::{Command, Config};
@@ -42,6 +43,8 @@ pub async fn run(
     let heartbeats = [&log, &subscription, &channel];
     let health = Health::new(parts.shutdown(), &heartbeats, listener.redis.commands.clone(), None);
     parts.background("the upkeep of metrics", metrics.clone().upkeep());
+    let connections = [listener.redis.plaintext(), telemetry::plaintext()];
+    parts.background("the check for plaintext connections", warn_of_exposed(connections));
     parts.background("the watch over the primary of Redis", listener.redis.clone().follow_primary());
     parts.background("the metrics port", admin::serve(port, health.clone(), metrics));
     let (reader, closing) = (listener.clone(), parts.shutdown());

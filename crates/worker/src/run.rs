@@ -10,6 +10,7 @@ use pricing_core::catalogue::Catalogue;
 use pricing_core::causes::causes;
 use pricing_core::clock::now_ms;
 use pricing_core::ids::TaskId;
+use pricing_core::plaintext::warn_of_exposed;
 use pricing_core::price::Policy;
 use pricing_core::recalculation::RecalculationQueue;
 use pricing_core::redis::Redis;
@@ -18,7 +19,7 @@ use pricing_service::admin;
 use pricing_service::health::{Health, Heartbeat};
 use pricing_service::shutdown::Shutdown;
 use pricing_service::supervisor::Supervisor;
-use pricing_service::telemetry::Metrics;
+use pricing_service::telemetry::{self, Metrics};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -88,6 +89,8 @@ pub async fn run(port: TcpListener, worker: Worker, metrics: Metrics, shutdown: 
     let catalogue = Some(scanner.catalogue.clone());
     let health = Health::new(closing.clone(), &[&heartbeat], redis.commands.clone(), catalogue);
     parts.background("the upkeep of metrics", metrics.clone().upkeep());
+    let connections = [redis.plaintext(), scanner.catalogue.plaintext(), telemetry::plaintext()];
+    parts.background("the check for plaintext connections", warn_of_exposed(connections));
     parts.background("the watch over the primary of Redis", redis.follow_primary());
     parts.background("the metrics port", admin::serve(port, health.clone(), metrics));
     parts.background("the measuring of depths", measure_depths(queue.queue().clone()));

@@ -3,7 +3,10 @@
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
 use super::CatalogueError;
+use crate::plaintext::Plaintext;
 use crate::settings::secret;
 
 /// Address and initial content of the database.
@@ -46,6 +49,18 @@ impl Address {
     pub(super) fn system(&self) -> &'static str {
         if self.lock.is_some() { "sqlite" } else { "postgresql" }
     }
+}
+
+/// The connection to warn of, if the address `url` is one of PostgreSQL and does not require TLS.
+pub(super) fn plaintext(url: &str) -> Option<Plaintext> {
+    let options: PgConnectOptions = url.parse().ok()?;
+    let requires_tls = match options.get_ssl_mode() {
+        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => false,
+        PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => true,
+    };
+    let is_remote = options.get_socket().is_none();
+    let host = options.get_host().to_owned();
+    (is_remote && !requires_tls).then_some(Plaintext { setting: "DATABASE_URL", host })
 }
 
 /// The address of an SQLite file, which is made if it is missing, with its folder. The text up to the first `?` is

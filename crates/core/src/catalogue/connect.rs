@@ -8,9 +8,10 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::Migrator;
 
-use super::address::{Address, DatabaseSettings};
+use super::address::{self, Address, DatabaseSettings};
 use super::{Catalogue, CatalogueError};
 use crate::clock::millis;
+use crate::plaintext::Plaintext;
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
@@ -73,6 +74,13 @@ impl Catalogue {
         let catalogue = Self { pool, url, system, invalid: Arc::default() };
         let demo_catalogue = settings.demo_catalogue;
         Ok((catalogue.clone(), Preparation { catalogue, lock: address.lock, demo_catalogue }))
+    }
+}
+
+impl Catalogue {
+    /// The connection to warn of, if it may be unencrypted.
+    pub fn plaintext(&self) -> Option<Plaintext> {
+        address::plaintext(&self.url)
     }
 }
 

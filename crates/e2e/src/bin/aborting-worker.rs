@@ -28,6 +28,9 @@ async fn main() -> Result<(), BoxDynError> {
     let settings = RedisSettings {
         redis_url: Some(setting("REDIS_URL")?),
         redis_url_file: None,
+        redis_ca_file: None,
+        redis_cert_file: None,
+        redis_key_file: None,
         redis_prefix: setting("REDIS_PREFIX")?,
     };
     let queue = queue_of(&Redis::new(&settings)?, quick());

@@ -1,5 +1,6 @@
 //! Logs, traces and metrics of a process.
 
+mod exporter;
 mod log_lines;
 mod metrics;
 mod span_export;
@@ -25,6 +26,7 @@ use log_lines::{EventsOnly, Form, WithTraceId};
 
 use span_export::CountingProcessor;
 
+pub use exporter::{ExporterError, plaintext};
 pub use metrics::{LATENCY_BUCKETS, Metrics};
 
 /// Time limit of exporting the last spans.
@@ -35,9 +37,9 @@ const DEFAULT_FILTER: &str = "info,apalis=warn,apalis_core=warn,sqlx=warn,opente
 /// Telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT` is no address to export to.
-    #[error("cannot export traces: check OTEL_EXPORTER_OTLP_ENDPOINT")]
-    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// Spans cannot be exported as the settings say.
+    #[error(transparent)]
+    Exporter(#[from] ExporterError),
     /// `RUST_LOG` does not parse.
     #[error("RUST_LOG is no log filter")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
@@ -100,11 +102,7 @@ pub fn start(service: &'static str) -> Result<Telemetry, TelemetryError> {
 }
 
 fn exporting_provider(service: &'static str) -> Result<Option<SdkTracerProvider>, TelemetryError> {
-    let set = |name| std::env::var(name).is_ok_and(|value: String| !value.is_empty());
-    if !set("OTEL_EXPORTER_OTLP_ENDPOINT") && !set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
-        return Ok(None);
-    }
-    let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build()?;
+    let Some(exporter) = exporter::exporter()? else { return Ok(None) };
     let processor = CountingProcessor::new(exporter);
     let provider =
         SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource(service));

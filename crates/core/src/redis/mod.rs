@@ -1,6 +1,10 @@
 //! The connections to Redis.
+//!
+//! `address` reads the address and the certificates. All connections are made of what it returns: what one of them
+//! verifies, all verify.
 
-use std::path::PathBuf;
+mod address;
+
 use std::time::Duration;
 
 use deadpool_redis::{Hook, HookError, Manager, Pool, Runtime};
@@ -9,12 +13,11 @@ use redis::aio::{
 };
 use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::TcpKeepalive;
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError,
-    RedisResult,
-};
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, ProtocolVersion, RedisError, RedisResult};
 
-use crate::settings::{SecretError, secret};
+use crate::plaintext::Plaintext;
+
+pub use address::{AddressError, RedisSettings};
 
 /// Time limit of a cache command. After it, the read is served from the database.
 const CACHE_TIMEOUT: Duration = Duration::from_millis(200);
@@ -29,30 +32,16 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// Period at which a connection is asked whether it leads to the primary.
 pub const PRIMARY_PERIOD: Duration = Duration::from_millis(500);
 
-/// Address of Redis and prefix of our keys.
-#[derive(Debug, Clone, clap::Args)]
-pub struct RedisSettings {
-    /// Address of Redis, `redis://[:password@]host[:port][/db]` [default: redis://127.0.0.1:6379]
-    #[arg(long, env, hide_env_values = true)]
-    pub redis_url: Option<String>,
-    /// File that holds REDIS_URL, in its place
-    #[arg(long, env)]
-    pub redis_url_file: Option<PathBuf>,
-    /// Prefix of every key
-    #[arg(long, env, default_value = "pricing:")]
-    pub redis_prefix: String,
-}
-
 /// Redis could not be set up. An unreachable server is no such error: connections are made on first use, and
 /// again after they break.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The address could not be read.
+    /// A setting is wrong.
     #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// The address is not one of a Redis server.
-    #[error("REDIS_URL is not a Redis address")]
-    Address(#[source] redis::RedisError),
+    Address(#[from] AddressError),
+    /// The client refused the address.
+    #[error("REDIS_URL: connections cannot be prepared")]
+    Client(#[source] RedisError),
     /// The connection pool refused its configuration.
     #[error("cannot build the Redis connection pool")]
     Pool(#[from] deadpool_redis::BuildError),
@@ -77,6 +66,8 @@ pub struct Redis {
     pub prefix: String,
     /// For subscriptions, which need a connection each.
     subscriber: Client,
+    /// Where connections lead to, if they are not encrypted.
+    plaintext: Option<Plaintext>,
 }
 
 impl Redis {
@@ -84,17 +75,13 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// When `REDIS_URL` cannot be read or is not an address.
+    /// When `REDIS_URL` or a certificate cannot be used.
     pub fn new(settings: &RedisSettings) -> Result<Self, ConnectError> {
-        let url = settings.redis_url.as_deref();
-        let file = settings.redis_url_file.as_deref();
-        let url = secret("REDIS_URL", url, file, "redis://127.0.0.1:6379")?;
-        let info = url.into_connection_info().map_err(ConnectError::Address)?;
-        let info = info.set_tcp_settings(tcp_settings());
-        let client = Client::open(info.clone()).map_err(ConnectError::Address)?;
+        let info = address::read(settings)?.set_tcp_settings(tcp_settings());
+        let client = Client::open(info.clone()).map_err(ConnectError::Client)?;
         let resp3 = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let subscriber =
-            Client::open(info.clone().set_redis_settings(resp3)).map_err(ConnectError::Address)?;
+            Client::open(info.clone().set_redis_settings(resp3)).map_err(ConnectError::Client)?;
         let manager = |timeout| {
             let config = ConnectionManagerConfig::new()
                 .set_response_timeout(Some(timeout))
@@ -104,13 +91,19 @@ impl Redis {
         };
         let primary = PrimaryProbe { key: format!("{}primary", settings.redis_prefix) };
         Ok(Self {
-            cache: manager(CACHE_TIMEOUT).map_err(ConnectError::Address)?,
-            commands: manager(COMMAND_TIMEOUT).map_err(ConnectError::Address)?,
+            cache: manager(CACHE_TIMEOUT).map_err(ConnectError::Client)?,
+            commands: manager(COMMAND_TIMEOUT).map_err(ConnectError::Client)?,
             pool: pool(info, primary.clone())?,
             primary,
             prefix: settings.redis_prefix.clone(),
             subscriber,
+            plaintext: address::plaintext(client.get_connection_info()),
         })
+    }
+
+    /// The connection to warn of, if it is not encrypted.
+    pub fn plaintext(&self) -> Option<Plaintext> {
+        self.plaintext.clone()
     }
 
     /// Subscribes to a channel on a connection of its own, which speaks RESP3, so that it takes other commands too.
@@ -196,7 +189,7 @@ fn pool(info: ConnectionInfo, primary: PrimaryProbe) -> Result<Pool, ConnectErro
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(BLOCK + COMMAND_TIMEOUT));
-    let manager = Manager::new_with_config(info, config).map_err(ConnectError::Address)?;
+    let manager = Manager::new_with_config(info, config).map_err(ConnectError::Client)?;
     let still_primary = Hook::async_fn(move |connection, _| {
         let primary = primary.clone();
         Box::pin(async move { primary.check(connection).await.map_err(HookError::Backend) })
