@@ -82,7 +82,11 @@ mod engine {
 
         /// Settings that lead here.
         pub fn settings(&self, demo_catalogue: bool) -> DatabaseSettings {
-            DatabaseSettings { database_url: Some(self.url.clone()), database_url_file: None, demo_catalogue }
+            DatabaseSettings {
+                database_url: Some(self.url.clone().into()),
+                database_url_file: None,
+                demo_catalogue,
+            }
         }
 
         /// The catalogue in this database, empty unless something was put there.

@@ -177,7 +177,7 @@ mod engine {
         /// Settings that lead here.
         pub fn settings(&self) -> RedisSettings {
             RedisSettings {
-                redis_url: Some(self.url()),
+                redis_url: Some(self.url().into()),
                 redis_url_file: None,
                 redis_ca_file: None,
                 redis_cert_file: None,

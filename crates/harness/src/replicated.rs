@@ -36,7 +36,7 @@ impl ReplicatedRedis {
 
     /// Settings that lead to the primary, whichever it is.
     pub fn settings(&self) -> RedisSettings {
-        RedisSettings { redis_url: Some(self.url()), ..self.primary.settings() }
+        RedisSettings { redis_url: Some(self.url().into()), ..self.primary.settings() }
     }
 
     /// `REDIS_URL` of the primary, whichever it is.

@@ -3,19 +3,42 @@
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::CatalogueError;
 use crate::plaintext::Plaintext;
-use crate::settings::secret;
+use crate::settings::{environment, secret};
+
+/// Parameters of a PostgreSQL address.
+const POSTGRES: [&str; 17] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "user",
+];
 
 /// Address and initial content of the database.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DatabaseSettings {
-    /// `sqlite://FILE`, created when missing, or `postgres://user:password@host/database` [default: sqlite://pricing.db]
-    #[arg(long, env, hide_env_values = true)]
-    pub database_url: Option<String>,
-    /// File that holds DATABASE_URL, in its place
+    /// Address of the database: the environment variable `DATABASE_URL`.
+    #[arg(skip = environment("DATABASE_URL"))]
+    pub database_url: Option<SecretString>,
+    /// File that holds the address of the database, in place of the environment variable DATABASE_URL: `sqlite://FILE`,
+    /// created when missing, or `postgres://user:password@host/database` [default: sqlite://pricing.db]
     #[arg(long, env)]
     pub database_url_file: Option<PathBuf>,
     /// Load products P-100 … P-999 and markets NY, LA, MIA and default into an empty database
@@ -26,19 +49,21 @@ pub struct DatabaseSettings {
 /// `DATABASE_URL`, understood.
 pub(super) struct Address {
     /// The URL for sqlx.
-    pub(super) url: String,
+    pub(super) url: SecretString,
     /// The file beside an SQLite database that processes lock while they migrate.
     pub(super) lock: Option<PathBuf>,
 }
 
 impl Address {
     pub(super) fn read(settings: &DatabaseSettings) -> Result<Self, CatalogueError> {
-        let url = settings.database_url.as_deref();
+        let url = settings.database_url.as_ref();
         let file = settings.database_url_file.as_deref();
         let url = secret("DATABASE_URL", url, file, "sqlite://pricing.db")?;
-        if let Some(file) = url.strip_prefix("sqlite://") {
+        let text = url.expose_secret();
+        if let Some(file) = text.strip_prefix("sqlite://") {
             sqlite(file)
-        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        } else if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            postgres(text)?;
             Ok(Self { url, lock: None })
         } else {
             Err(CatalogueError::UnknownDatabase)
@@ -52,8 +77,8 @@ impl Address {
 }
 
 /// The connection to warn of, if the address `url` is one of PostgreSQL and does not require TLS.
-pub(super) fn plaintext(url: &str) -> Option<Plaintext> {
-    let options: PgConnectOptions = url.parse().ok()?;
+pub(super) fn plaintext(url: &SecretString) -> Option<Plaintext> {
+    let options: PgConnectOptions = url.expose_secret().parse().ok()?;
     let requires_tls = match options.get_ssl_mode() {
         PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => false,
         PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => true,
@@ -63,13 +88,25 @@ pub(super) fn plaintext(url: &str) -> Option<Plaintext> {
     (is_remote && !requires_tls).then_some(Plaintext { setting: "DATABASE_URL", host })
 }
 
+/// Checks the parameters of a PostgreSQL address. sqlx ignores unknown ones and logs them with their values: a misspelt
+/// `password` would be in the log.
+fn postgres(url: &str) -> Result<(), CatalogueError> {
+    let (_, parameters) = url.split_once('?').unwrap_or((url, ""));
+    let name = |parameter: &str| parameter.split('=').next().is_some_and(|name| POSTGRES.contains(&name));
+    let unknown = |parameter: &&str| !parameter.is_empty() && !name(parameter);
+    match parameters.split('&').find(unknown) {
+        Some(parameter) => Err(CatalogueError::unknown_parameter(parameter)),
+        None => Ok(()),
+    }
+}
+
 /// The address of an SQLite file, which is made if it is missing, with its folder. The text up to the first `?` is
 /// the path, as it is written. Behind it stand parameters, as sqlx knows them; `mode=rwc` is what happens anyway.
 fn sqlite(file: &str) -> Result<Address, CatalogueError> {
     let (path, parameters) = file.split_once('?').unwrap_or((file, ""));
     let unknown = |parameter: &&str| !parameter.is_empty() && *parameter != "mode=rwc";
     if let Some(parameter) = parameters.split('&').find(unknown) {
-        return Err(CatalogueError::UnknownParameter(parameter.to_owned()));
+        return Err(CatalogueError::unknown_parameter(parameter));
     }
     let path = Path::new(path);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -82,5 +119,5 @@ fn sqlite(file: &str) -> Result<Address, CatalogueError> {
     lock.push(".migrating");
     // In a URL the path would mean another file if it held `..` or one of these characters.
     let path = path.display().to_string().replace('%', "%25").replace('#', "%23");
-    Ok(Address { url: format!("sqlite://{path}?mode=rwc"), lock: Some(lock.into()) })
+    Ok(Address { url: format!("sqlite://{path}?mode=rwc").into(), lock: Some(lock.into()) })
 }

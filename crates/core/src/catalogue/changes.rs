@@ -1,9 +1,9 @@
 //! Changes of the catalogue that the cache must follow. What a worker asks all the time, whether there are any, makes no
 //! span.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::PgListener;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, query, query_as, query_scalar, raw_sql};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -251,7 +251,7 @@ const TOUCH_ALL_POSTGRES: [&str; 2] = [
 #[derive(Debug)]
 pub struct ChangeSignal {
     /// The address of PostgreSQL; `None` for SQLite, which tells nobody.
-    url: Option<Arc<str>>,
+    url: Option<SecretString>,
     listener: Option<PgListener>,
     /// When to try to connect again.
     connect_at: Instant,
@@ -288,8 +288,8 @@ impl ChangeSignal {
     }
 }
 
-async fn listen(url: &str) -> sqlx::Result<PgListener> {
-    let mut listener = PgListener::connect(url).await?;
+async fn listen(url: &SecretString) -> sqlx::Result<PgListener> {
+    let mut listener = PgListener::connect(url.expose_secret()).await?;
     listener.listen(NOTIFICATIONS).await?;
     Ok(listener)
 }

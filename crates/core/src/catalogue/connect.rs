@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
 use sqlx::AnyConnection;
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::Migrator;
@@ -69,8 +70,8 @@ impl Catalogue {
         if address.lock.is_none() {
             options = options.after_connect(move |connection, _| Box::pin(set_up(connection, time_limit)));
         }
-        let pool = options.connect_lazy(&address.url).map_err(CatalogueError::Connect)?;
-        let (system, url) = (address.system(), address.url.into());
+        let pool = options.connect_lazy(address.url.expose_secret()).map_err(CatalogueError::Connect)?;
+        let (system, url) = (address.system(), address.url);
         let catalogue = Self { pool, url, system, invalid: Arc::default() };
         let demo_catalogue = settings.demo_catalogue;
         Ok((catalogue.clone(), Preparation { catalogue, lock: address.lock, demo_catalogue }))
@@ -107,7 +108,9 @@ impl Preparation {
             drop(pool.acquire().await.map_err(CatalogueError::Connect)?);
             // A connection without time limits: a migration may take as long as the tables are large.
             let unlimited = AnyPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
-            let unlimited = unlimited.connect_lazy(&self.catalogue.url).map_err(CatalogueError::Connect)?;
+            let unlimited = unlimited
+                .connect_lazy(self.catalogue.url.expose_secret())
+                .map_err(CatalogueError::Connect)?;
             POSTGRES.run(&unlimited).await?;
             unlimited.close().await;
         }

@@ -13,8 +13,10 @@ pub enum CatalogueError {
     /// `DATABASE_URL` names no supported database.
     #[error("DATABASE_URL must be sqlite://FILE or postgres://…")]
     UnknownDatabase,
-    /// The address of an SQLite file has a parameter that is not supported.
-    #[error("DATABASE_URL: the parameter {0:?} is not supported for SQLite; only mode=rwc is")]
+    /// The address has a parameter that is not supported.
+    #[error(
+        "DATABASE_URL: the parameter {0:?} is not supported; SQLite has mode=rwc, PostgreSQL has sslmode and others"
+    )]
     UnknownParameter(String),
     /// The file of an SQLite database could not be opened or locked.
     #[error("DATABASE_URL: cannot open the SQLite database file")]
@@ -52,6 +54,11 @@ impl CatalogueError {
 }
 
 impl CatalogueError {
+    /// Names a parameter such as `mode=ro`, and not its value, which may be a misplaced password.
+    pub(super) fn unknown_parameter(parameter: &str) -> Self {
+        Self::UnknownParameter(parameter.split('=').next().unwrap_or_default().to_owned())
+    }
+
     /// Whether another transaction was in the way, so that the same call may succeed now.
     pub(super) fn is_conflict(&self) -> bool {
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };

@@ -21,6 +21,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use secrecy::SecretString;
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, query_as, query_scalar};
 use tracing::{field, info_span};
 
@@ -49,7 +50,7 @@ const MAX_LOGGED: usize = 1_000;
 pub struct Catalogue {
     pool: AnyPool,
     /// The address, for a connection that listens.
-    url: Arc<str>,
+    url: SecretString,
     /// `db.system.name` of its spans.
     system: &'static str,
     /// Keys of invalid rows that were logged.
@@ -263,8 +264,11 @@ mod tests {
     async fn a_statement_is_a_client_span_that_shows_its_failure() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("empty.db").display());
-        let settings =
-            DatabaseSettings { database_url: Some(url), database_url_file: None, demo_catalogue: false };
+        let settings = DatabaseSettings {
+            database_url: Some(url.into()),
+            database_url_file: None,
+            demo_catalogue: false,
+        };
         let (unprepared, _) = Catalogue::lazy(&settings, Duration::from_secs(1)).unwrap();
         let spans = spans(async {
             unprepared.product(&ProductId::parse("P-1").unwrap()).await.unwrap_err();

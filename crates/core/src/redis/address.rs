@@ -5,18 +5,20 @@ use std::path::PathBuf;
 use redis::{
     Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates,
 };
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::certificates::{CertificateError, FileSetting, authorities, client_certificate, install_provider};
 use crate::plaintext::Plaintext;
-use crate::settings::{SecretError, secret};
+use crate::settings::{SecretError, environment, secret};
 
 /// Address of Redis, its certificates, and the prefix of our keys.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RedisSettings {
-    /// Address of Redis, `redis://[user][:password@]host[:port][/db]`, or `rediss://…` for TLS [default: redis://127.0.0.1:6379]
-    #[arg(long, env, hide_env_values = true)]
-    pub redis_url: Option<String>,
-    /// File that holds REDIS_URL, in its place
+    /// Address of Redis: the environment variable `REDIS_URL`.
+    #[arg(skip = environment("REDIS_URL"))]
+    pub redis_url: Option<SecretString>,
+    /// File that holds the address of Redis, in place of the environment variable REDIS_URL:
+    /// `redis://[user][:password@]host[:port][/db]`, or `rediss://…` for TLS [default: redis://127.0.0.1:6379]
     #[arg(long, env)]
     pub redis_url_file: Option<PathBuf>,
     /// Certificate authorities (PEM) that the certificate of Redis must come from [default: those of the system]
@@ -61,9 +63,9 @@ pub enum AddressError {
 
 /// `REDIS_URL` and the certificates, understood.
 pub(super) fn read(settings: &RedisSettings) -> Result<ConnectionInfo, AddressError> {
-    let (url, file) = (settings.redis_url.as_deref(), settings.redis_url_file.as_deref());
+    let (url, file) = (settings.redis_url.as_ref(), settings.redis_url_file.as_deref());
     let url = secret("REDIS_URL", url, file, "redis://127.0.0.1:6379")?;
-    let info = url.into_connection_info().map_err(AddressError::Address)?;
+    let info = url.expose_secret().into_connection_info().map_err(AddressError::Address)?;
     let ca: FileSetting<'_> = ("REDIS_CA_FILE", settings.redis_ca_file.as_deref());
     let certificate: FileSetting<'_> = ("REDIS_CERT_FILE", settings.redis_cert_file.as_deref());
     let key: FileSetting<'_> = ("REDIS_KEY_FILE", settings.redis_key_file.as_deref());
@@ -94,15 +96,33 @@ pub(super) fn plaintext(info: &ConnectionInfo) -> Option<Plaintext> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::causes::causes;
 
     fn settings(url: &str) -> RedisSettings {
         RedisSettings {
-            redis_url: Some(url.to_owned()),
+            redis_url: Some(url.into()),
             redis_url_file: None,
             redis_ca_file: None,
             redis_cert_file: None,
             redis_key_file: None,
             redis_prefix: "pricing:".to_owned(),
+        }
+    }
+
+    #[test]
+    fn neither_settings_nor_errors_show_the_password() {
+        assert!(!format!("{:?}", settings("redis://:hush@host")).contains("hush"));
+        for bad in [
+            "hush@host",
+            "redis://:hush@",
+            "redis://:hush@[::",
+            "redis://:hush@host:99999",
+            "redis://:hush@host/db",
+            "https://:hush@host",
+        ] {
+            let error = read(&settings(bad)).unwrap_err();
+            let shown = format!("{} {error:?}", causes(&error));
+            assert!(shown.contains("REDIS_URL") && !shown.contains("hush"), "{bad}: {shown}");
         }
     }
 

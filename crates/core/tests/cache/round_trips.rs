@@ -63,7 +63,7 @@ async fn a_read_sends_all_its_commands_before_it_needs_a_reply() {
     let server = RedisServer::start().await;
     let gate = Gate::before(server.url().trim_start_matches("redis://").parse().unwrap()).await;
     let settings =
-        RedisSettings { redis_url: Some(format!("redis://{}", gate.address)), ..server.settings() };
+        RedisSettings { redis_url: Some(format!("redis://{}", gate.address).into()), ..server.settings() };
     let cache = PriceCache::new(&Redis::new(&settings).unwrap(), SETTINGS);
     let (one, ny) = (product_id("P-1"), location("NY"));
     let many: Vec<_> = (0..500).map(|number| product_id(&format!("P-{number}"))).collect();

@@ -8,7 +8,7 @@ use pricing_core::causes::causes;
 use crate::{TIME_LIMIT, cents, product_id};
 
 fn settings(url: &str) -> DatabaseSettings {
-    DatabaseSettings { database_url: Some(url.to_owned()), database_url_file: None, demo_catalogue: false }
+    DatabaseSettings { database_url: Some(url.into()), database_url_file: None, demo_catalogue: false }
 }
 
 /// The error with its causes, as a log shows it.
@@ -83,11 +83,40 @@ async fn parameters_of_an_sqlite_address_are_understood_or_refused_by_name() {
     for bad in ["mode=ro", "mode=memory", "cache=shared", "mode=rwc2", "x"] {
         let url = format!("sqlite://{}?mode=rwc&{bad}", path.display());
         let message = refusal(&settings(&url)).await;
-        assert!(message.contains("DATABASE_URL") && message.contains(bad), "{message}");
+        let name = bad.split('=').next().unwrap();
+        assert!(message.contains("DATABASE_URL") && message.contains(&format!("{name:?}")), "{message}");
     }
     let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name());
     for file in files {
         assert!(!file.to_string_lossy().contains('?'), "{file:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_parameter_of_a_postgres_address_is_refused_without_its_value() {
+    for bad in ["pasword=hush", "sslmode=disable&pass=hush", "user=x&Password=hush&port=1"] {
+        let message = refusal(&settings(&format!("postgres://127.0.0.1:1/pricing?{bad}"))).await;
+        assert!(message.contains("DATABASE_URL: the parameter"), "{message}");
+        assert!(!message.contains("hush"), "{message}");
+    }
+    let known = "postgres://127.0.0.1:1/pricing?user=x&password=hush&sslmode=disable";
+    assert!(refusal(&settings(known)).await.contains("cannot connect to the database"));
+}
+
+/// Whoever logs settings or the catalogue by `Debug` logs no password.
+#[tokio::test]
+async fn debug_output_has_no_password() {
+    let settings = settings("postgres://someone:hush@127.0.0.1:1/pricing");
+    let (catalogue, preparation) = Catalogue::lazy(&settings, TIME_LIMIT).unwrap();
+    let signal = catalogue.change_signal();
+    for shown in [
+        format!("{settings:?}"),
+        format!("{catalogue:?}"),
+        format!("{preparation:?}"),
+        format!("{signal:?}"),
+        format!("{:?}", preparation.run().await.unwrap_err()),
+    ] {
+        assert!(!shown.contains("hush"), "{shown}");
     }
 }
 

@@ -26,7 +26,7 @@ async fn job(payload: String) -> Result<u32, BoxDynError> {
 async fn main() -> Result<(), BoxDynError> {
     let setting = |name: &str| std::env::var(name).map_err(|error| format!("{name}: {error}"));
     let settings = RedisSettings {
-        redis_url: Some(setting("REDIS_URL")?),
+        redis_url: Some(setting("REDIS_URL")?.into()),
         redis_url_file: None,
         redis_ca_file: None,
         redis_cert_file: None,
