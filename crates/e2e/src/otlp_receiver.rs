@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,10 +17,11 @@ use opentelemetry_proto::tonic::trace::v1::Span as ProtoSpan;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
+use pricing_harness::certificates::ServerTls;
 use pricing_harness::waiting::poll;
 
 /// A span as it was exported. Ids are in hexadecimal.
@@ -53,6 +55,7 @@ pub struct Span {
 #[derive(Debug)]
 pub struct OtlpReceiver {
     address: SocketAddr,
+    scheme: &'static str,
     spans: Spans,
     server: JoinHandle<()>,
 }
@@ -67,18 +70,38 @@ impl OtlpReceiver {
     ///
     /// When the loopback address has no free port.
     pub async fn start() -> Self {
+        Self::serve("http", Server::builder()).await
+    }
+
+    /// Starts a receiver that speaks TLS only.
+    ///
+    /// # Panics
+    ///
+    /// When the loopback address has no free port, or the certificates cannot be used.
+    pub async fn start_with_tls(tls: &ServerTls) -> Self {
+        let read = |file: &Path| std::fs::read(file).expect("the certificates are there");
+        let ServerTls { identity, client_ca } = tls;
+        let identity = Identity::from_pem(read(&identity.certificate), read(&identity.key));
+        let mut config = ServerTlsConfig::new().identity(identity);
+        if let Some(authority) = client_ca {
+            config = config.client_ca_root(Certificate::from_pem(read(authority)));
+        }
+        Self::serve("https", Server::builder().tls_config(config).expect("the certificates are good")).await
+    }
+
+    async fn serve(scheme: &'static str, mut builder: Server) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
         let address = listener.local_addr().expect("the listener has an address");
         let spans = Spans::default();
         let service = TraceServiceServer::new(spans.clone());
-        let serving = Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener));
+        let serving = builder.add_service(service).serve_with_incoming(TcpIncoming::from(listener));
         let server = tokio::spawn(async { serving.await.expect("the OTLP receiver serves") });
-        Self { address, spans, server }
+        Self { address, scheme, spans, server }
     }
 
     /// `OTEL_EXPORTER_OTLP_ENDPOINT` of this receiver.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// The spans received so far, in the order of their arrival.

@@ -3,7 +3,8 @@
 //! In reading order:
 //!
 //! - [`waiting`] for conditions, the only place that sleeps; [`ports`]; [`packages`] of the system; one child [`process`];
-//! - the servers that the services depend on: [`redis_server`], [`postgres`] and [`databases`];
+//! - the servers that the services depend on: [`redis_server`], [`postgres`] and [`databases`], and the
+//!   [`certificates`] of their TLS;
 //! - one [`service`], and the whole [`stack`];
 //! - faults: a [`clock`] that jumps, and a [`proxy`] that breaks connections;
 //! - [`load`], clients that remember what was acknowledged to them;
@@ -20,6 +21,7 @@ pub mod packages;
 pub mod ports;
 pub mod process;
 
+pub mod certificates;
 pub mod databases;
 pub mod postgres;
 pub mod redis_server;

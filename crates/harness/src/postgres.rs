@@ -1,7 +1,8 @@
 //! A throw-away PostgreSQL cluster on a loopback port.
 
-use std::fs;
-use std::os::unix::fs::chown;
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +13,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
 use tempfile::TempDir;
 
+use crate::certificates::ServerTls;
 use crate::packages::{self, Package};
 use crate::ports::Port;
 use crate::process::{Process, end_of_log, log_to};
@@ -37,6 +39,8 @@ pub struct Cluster {
     server: Process,
     directory: TempDir,
     port: Port,
+    /// More options of the server.
+    options: Vec<String>,
 }
 
 /// The directory of the server's programs, installed first when the system has none.
@@ -47,6 +51,15 @@ pub fn programs() -> Result<PathBuf> {
 impl Cluster {
     /// Creates a cluster in a temporary directory and starts it, never as root: PostgreSQL refuses that.
     pub async fn start(programs: &Path) -> Result<Self> {
+        Self::start_with(programs, None).await
+    }
+
+    /// Starts a cluster that takes connections with TLS, and without it from its superuser.
+    pub async fn start_with_tls(programs: &Path, tls: &ServerTls) -> Result<Self> {
+        Self::start_with(programs, Some(tls)).await
+    }
+
+    async fn start_with(programs: &Path, tls: Option<&ServerTls>) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("postgres-").tempdir()?;
         let user = unprivileged_user()?;
         if let Some(user) = &user {
@@ -60,14 +73,23 @@ impl Cluster {
             "initdb failed: {}",
             String::from_utf8_lossy(&output.stderr).trim_end()
         );
+        let options = match tls {
+            Some(tls) => tls_options(directory.path(), user.as_ref(), tls)?,
+            None => Vec::new(),
+        };
         let port = Port::reserve();
-        let server = launch(programs, user.as_ref(), directory.path(), &port).await?;
-        Ok(Self { programs: programs.to_owned(), user, server, directory, port })
+        let server = launch(programs, user.as_ref(), directory.path(), &port, &options).await?;
+        Ok(Self { programs: programs.to_owned(), user, server, directory, port, options })
     }
 
     /// The superuser's connection URL.
     pub fn url(&self) -> String {
         format!("postgres://postgres@{}/postgres", self.port.address())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
     }
 
     /// Kills its first process (SIGKILL); the others end for that.
@@ -79,7 +101,8 @@ impl Cluster {
     pub async fn restart(&mut self) -> Result<()> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
-            match launch(&self.programs, self.user.as_ref(), self.directory.path(), &self.port).await {
+            let (user, directory) = (self.user.as_ref(), self.directory.path());
+            match launch(&self.programs, user, directory, &self.port, &self.options).await {
                 Ok(server) => {
                     self.server = server;
                     return Ok(());
@@ -102,14 +125,49 @@ fn program(programs: &Path, name: &str, directory: &Path, user: Option<&User>) -
     command
 }
 
+/// The options of a server with TLS. Its files are copied: PostgreSQL takes a private key only from its own user.
+fn tls_options(directory: &Path, user: Option<&User>, tls: &ServerTls) -> Result<Vec<String>> {
+    let copy = |from: &Path, name: &str| -> Result<()> {
+        let to = directory.join(name);
+        fs::copy(from, &to)?;
+        fs::set_permissions(&to, Permissions::from_mode(0o600))?;
+        Ok(user.map_or(Ok(()), |user| chown(&to, Some(user.uid.as_raw()), Some(user.gid.as_raw())))?)
+    };
+    copy(&tls.identity.certificate, "server.pem")?;
+    copy(&tls.identity.key, "server.key")?;
+    let path = |name: &str| directory.join(name).display().to_string();
+    let mut settings = vec![
+        "ssl=on".to_owned(),
+        format!("ssl_cert_file={}", path("server.pem")),
+        format!("ssl_key_file={}", path("server.key")),
+    ];
+    let mut clients = "hostssl all all 127.0.0.1/32 trust".to_owned();
+    if let Some(authority) = &tls.client_ca {
+        copy(authority, "client-ca.pem")?;
+        settings.push(format!("ssl_ca_file={}", path("client-ca.pem")));
+        clients.push_str(" clientcert=verify-ca");
+    }
+    fs::write(
+        directory.join("data/pg_hba.conf"),
+        format!("hostnossl all postgres 127.0.0.1/32 trust\n{clients}\n"),
+    )?;
+    Ok(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect())
+}
+
 /// Starts the server, and waits until it accepts connections.
-async fn launch(programs: &Path, user: Option<&User>, directory: &Path, port: &Port) -> Result<Process> {
+async fn launch(
+    programs: &Path,
+    user: Option<&User>,
+    directory: &Path,
+    port: &Port,
+    options: &[String],
+) -> Result<Process> {
     let (log, number) = (directory.join("log"), port.number().to_string());
     let mut server = program(programs, "postgres", directory, user);
     server.args(["-D", "data", "-k", "", "-p", &number]);
     server.args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300"]);
     // The data is thrown away: nothing needs to survive the death of the host.
-    server.args(["-F", "-c", "full_page_writes=off"]);
+    server.args(["-F", "-c", "full_page_writes=off"]).args(options);
     log_to(&mut server, &log)?;
     // Its fast shutdown is SIGINT; SIGTERM would wait for every client to leave.
     let mut server = Process::spawn_group("postgres", server, Signal::SIGINT)?;

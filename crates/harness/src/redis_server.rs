@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::certificates::ServerTls;
 use crate::ports::Port;
 use crate::process::{Process, end_of_log, log_to};
 use crate::service::Environment;
@@ -26,8 +27,10 @@ pub struct RedisServer {
     process: Process,
     port: Port,
     directory: PathBuf,
-    options: &'static [&'static str],
+    options: Vec<String>,
     environment: Environment,
+    /// The port for TLS, beside the other one.
+    tls: Option<Port>,
     /// Removed with the server, unless the data is to be kept.
     _temporary: Option<TempDir>,
 }
@@ -35,7 +38,7 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts a server that keeps nothing on disk; it answers commands when this returns.
     pub async fn start() -> Self {
-        Self::start_with(&["--save", ""], Environment::new()).await
+        Self::start_with(&["--save", ""], None, Environment::new()).await
     }
 
     /// Starts a server that has every write on disk before it answers (`appendfsync always`).
@@ -45,27 +48,41 @@ impl RedisServer {
 
     /// Like [`RedisServer::start_durable`], with more in its environment.
     pub async fn start_durable_in(environment: Environment) -> Self {
-        Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"], environment).await
+        let options = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"];
+        Self::start_with(&options, None, environment).await
     }
 
-    async fn start_with(options: &'static [&'static str], environment: Environment) -> Self {
+    /// Like [`RedisServer::start`], with one more port that speaks TLS only.
+    pub async fn start_with_tls(tls: &ServerTls) -> Self {
+        Self::start_with(&["--save", ""], Some(tls), Environment::new()).await
+    }
+
+    async fn start_with(options: &[&str], tls: Option<&ServerTls>, environment: Environment) -> Self {
         let temporary = tempfile::tempdir().expect("a temporary directory");
         let (port, directory) = (Port::reserve(), temporary.path().to_owned());
-        let process = spawn(&port, &directory, options, &environment, false);
+        let mut options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        let tls = tls.map(|tls| {
+            let port = Port::reserve();
+            options.extend(tls_options(tls, &port));
+            port
+        });
+        let process = spawn(&port, &directory, &options, &environment, false);
         let process = process.expect("run the tests with `cargo xtask test`, which installs redis-server");
-        let mut server = Self { process, port, directory, options, environment, _temporary: Some(temporary) };
+        let mut server =
+            Self { process, port, directory, options, environment, tls, _temporary: Some(temporary) };
         server.wait_until_ready().await.expect("redis-server starts");
         server
     }
 
     /// Starts a server that keeps its data in `directory`, and is asked to end instead of killed.
     pub async fn start_in(directory: PathBuf) -> Result<Self> {
-        let (port, options): (_, &[_]) = (Port::reserve(), &["--save", "", "--appendonly", "yes"]);
+        let port = Port::reserve();
+        let options = ["--save", "", "--appendonly", "yes"].map(str::to_owned).to_vec();
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
         let environment = Environment::new();
-        let process = spawn(&port, &directory, options, &environment, true)?;
-        let mut server = Self { process, port, directory, options, environment, _temporary: None };
+        let process = spawn(&port, &directory, &options, &environment, true)?;
+        let mut server = Self { process, port, directory, options, environment, tls: None, _temporary: None };
         server.wait_until_ready().await?;
         Ok(server)
     }
@@ -82,7 +99,7 @@ impl RedisServer {
 
     /// Starts it again after [`RedisServer::stop`], on the same port and with what it kept on disk.
     pub async fn restart(&mut self) {
-        let process = spawn(&self.port, &self.directory, self.options, &self.environment, false);
+        let process = spawn(&self.port, &self.directory, &self.options, &self.environment, false);
         self.process = process.expect("redis-server starts again");
         self.wait_until_ready().await.expect("redis-server starts again");
     }
@@ -129,6 +146,12 @@ impl RedisServer {
         format!("redis://{}", self.port.address())
     }
 
+    /// `REDIS_URL` of its port for TLS.
+    pub fn tls_url(&self) -> String {
+        let port = self.tls.as_ref().expect("it was started by `start_with_tls`");
+        format!("rediss://{}", port.address())
+    }
+
     /// `REDIS_PREFIX` that the services are to use.
     pub fn prefix(&self) -> &'static str {
         PREFIX
@@ -140,10 +163,28 @@ impl RedisServer {
     }
 }
 
+fn tls_options(tls: &ServerTls, port: &Port) -> Vec<String> {
+    let path = |path: &Path| path.display().to_string();
+    let asks = if tls.client_ca.is_some() { "yes" } else { "no" };
+    let mut options: Vec<String> = [
+        ("--tls-port", port.number().to_string()),
+        ("--tls-cert-file", path(&tls.identity.certificate)),
+        ("--tls-key-file", path(&tls.identity.key)),
+        ("--tls-auth-clients", asks.to_owned()),
+    ]
+    .into_iter()
+    .flat_map(|(name, value)| [name.to_owned(), value])
+    .collect();
+    // Redis wants an authority even if it asks for no certificate.
+    let authority = tls.client_ca.as_ref().unwrap_or(&tls.identity.certificate);
+    options.extend(["--tls-ca-cert-file".to_owned(), path(authority)]);
+    options
+}
+
 fn spawn(
     port: &Port,
     directory: &Path,
-    options: &[&str],
+    options: &[String],
     environment: &Environment,
     leads_group: bool,
 ) -> Result<Process> {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use pricing_core::causes::causes;
 use pricing_core::events::MarketEvent;
 use pricing_core::redis::PRIMARY_PERIOD;
 use pricing_queue::Backoff;
@@ -106,7 +107,7 @@ pub(crate) async fn subscribe(
         let session = session(listener, inbox, &mut backoff, heartbeat);
         if let Some(Err(error)) = shutdown.run_until_cancelled(session).await {
             metrics::reconnect(Source::Channel);
-            tracing::warn!(error = format!("{error:#}"), "channel subscription lost; subscribing again");
+            tracing::warn!(error = %causes(error.as_ref()), "channel subscription lost; subscribing again");
             heartbeat.beat();
             shutdown.run_until_cancelled(backoff.pause()).await;
         }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use pricing_core::causes::causes;
 use pricing_core::ids::TaskId;
 use pricing_queue::Backoff;
 use pricing_service::health::Heartbeat;
@@ -28,7 +29,7 @@ pub(crate) async fn follow(
     while !shutdown.is_cancelled() {
         if let Err(error) = session(listener, &consumer, &mut backoff, heartbeat, shutdown).await {
             metrics::reconnect(Source::Log);
-            tracing::warn!(error = format!("{error:#}"), "event log connection lost; reconnecting");
+            tracing::warn!(error = %causes(error.as_ref()), "event log connection lost; reconnecting");
             heartbeat.beat();
             shutdown.run_until_cancelled(backoff.pause()).await;
         }
