@@ -8,7 +8,7 @@ use redis::AsyncCommands as _;
 async fn all(bench: &QueueBench, state: TaskState, limit: usize) -> (Vec<String>, usize) {
     let (mut ids, mut after, mut pages) = (Vec::new(), None, 0);
     loop {
-        let page = bench.queue.list(state, after.as_deref(), limit).await.unwrap();
+        let page = bench.queue.list(state, after.as_deref(), limit).await.expect("Redis lists tasks");
         assert!(page.tasks.len() <= limit && page.tasks.iter().all(|task| task.state == state));
         ids.extend(page.tasks.into_iter().map(|task| task.id));
         pages += 1;
@@ -32,9 +32,9 @@ async fn with_dead(count: usize) -> QueueBench {
     let dead = bench.redis.key("queue:{bench}:dead");
     let mut redis = bench.redis.connection().await;
     for n in 1..count - 1 {
-        let () = redis.zadd(&dead, format!("t{n}"), 2_000).await.unwrap();
+        let () = redis.zadd(&dead, format!("t{n}"), 2_000).await.expect("redis-server answers");
     }
-    let () = redis.zadd(&dead, "t0", 9_000_000_000_000_u64).await.unwrap();
+    let () = redis.zadd(&dead, "t0", 9_000_000_000_000_u64).await.expect("redis-server answers");
     bench
 }
 
