@@ -11,6 +11,7 @@
 //!
 //! - [`ids`] and [`money`]: identifiers, exact amounts and factors; [`price`](mod@price): the price function.
 //! - [`catalogue`]: products, markets and the history of list prices in PostgreSQL or SQLite.
+//! - [`audit`]: who did what, in the same database.
 //! - [`cache`]: entries of products and markets in Redis, each with a version that only grows.
 //! - [`events`]: the durable log of market events and the envelope they travel in.
 //! - [`recalculation`]: the payload of a task, and its one producer; [`failure`]: why a task failed.
@@ -23,6 +24,7 @@ pub mod ids;
 pub mod money;
 pub mod price;
 
+pub mod audit;
 pub mod cache;
 pub mod catalogue;
 

@@ -211,7 +211,7 @@ impl Catalogue {
 
     /// Runs statements on a connection of the pool, in one client span that covers the wait for the connection.
     /// `summary` names operation and table, such as `SELECT products`.
-    async fn run<T>(
+    pub(crate) async fn run<T>(
         &self,
         summary: &'static str,
         statements: impl AsyncFnOnce(&mut AnyConnection) -> sqlx::Result<T>,

@@ -23,6 +23,7 @@ macro_rules! on_both_databases {
 }
 
 mod addresses;
+mod audit;
 mod changes;
 mod invalid_rows;
 mod list_prices;
