@@ -10,7 +10,7 @@ use pricing_core::events::EventSettings;
 use pricing_core::recalculation::QueueSettings;
 use pricing_core::redis::RedisSettings;
 use pricing_core::simulation::Simulation;
-use pricing_service::http::DrainPolicy;
+use pricing_service::http::{ConnectionSettings, DrainPolicy};
 
 /// Minimum request time-out, in seconds: the time-outs of cache and database must pass before it.
 const MIN_REQUEST_TIMEOUT_SECONDS: u64 = 5;
@@ -37,6 +37,8 @@ pub struct Config {
     /// Replicas of Redis that must have an event or a task before it is answered with 200
     #[arg(long, env, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=16))]
     pub wait_for_replicas: u32,
+    #[command(flatten)]
+    pub connections: ConnectionSettings,
     #[command(flatten)]
     pub redis: RedisSettings,
     #[command(flatten)]

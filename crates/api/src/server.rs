@@ -13,7 +13,7 @@ use pricing_core::recalculation::RecalculationQueue;
 use pricing_core::redis::{ConnectError, Redis};
 use pricing_queue::QueueOptions;
 use pricing_service::health::Health;
-use pricing_service::http::{self, DrainPolicy};
+use pricing_service::http::{self, ConnectionSettings, DrainPolicy};
 use pricing_service::shutdown::Shutdown;
 use pricing_service::supervisor::{PartFailed, Supervisor};
 use pricing_service::telemetry::{self, Metrics};
@@ -49,6 +49,7 @@ pub struct Api {
     is_traced: bool,
     load_shed: LoadShedLayer,
     drain: DrainPolicy,
+    connections: ConnectionSettings,
     redis: Redis,
     catalogue: Catalogue,
     /// Left to run if the database was down at the start.
@@ -91,6 +92,7 @@ impl Api {
             is_traced,
             load_shed: LoadShedLayer::new(config.max_concurrent_requests as usize, config.request_timeout()),
             drain: config.drain_policy(),
+            connections: config.connections.clone(),
             redis,
             catalogue,
             preparation,
@@ -115,10 +117,10 @@ pub async fn run(listener: TcpListener, api: Api, shutdown: Shutdown) -> Result<
     if let Some(preparation) = &api.preparation {
         parts.background("the preparation of the database", prepare(preparation.clone()));
     }
-    let (drain, closing) = (api.drain, parts.shutdown());
+    let (drain, connections, closing) = (api.drain, api.connections, parts.shutdown());
     let service = service(api.state, health.clone(), api.metrics, api.load_shed, api.is_traced);
     parts.part("the server", async move {
-        if !http::serve(listener, service, closing, drain).await {
+        if !http::serve(listener, service, closing, drain, connections).await {
             tracing::warn!("DRAIN_TIMEOUT_SECONDS is over: requests under way are aborted");
         }
         Ok::<_, Infallible>(())

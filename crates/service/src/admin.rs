@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::{Health, Phase};
-use crate::http::{self, DrainPolicy};
+use crate::http::{self, ConnectionSettings, DrainPolicy};
 use crate::telemetry::Metrics;
 
 /// Longest to wait for the answer to a health check.
@@ -49,7 +49,7 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
 pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics) {
     let never = CancellationToken::new();
     let at_once = DrainPolicy { delay: Duration::ZERO, timeout: Duration::ZERO };
-    http::serve(listener, router(health, metrics), never, at_once).await;
+    http::serve(listener, router(health, metrics), never, at_once, ConnectionSettings::admin()).await;
 }
 
 /// The process behind `url` is not ready.

@@ -1,37 +1,44 @@
 //! The HTTP server, from the first connection to the last answer.
+//!
+//! A client costs what these bounds say, whatever it does: the [`limits`] of connections; the time-outs of a
+//! [`stream`]; what the server tells the service about an [`exchange`]. [`client`] names who sends a request.
 
 mod client;
+mod exchange;
+mod limits;
+mod metrics;
+mod stream;
 
 pub use client::{Client, InvalidProxies, TrustedProxies, limited_network};
+pub use limits::ConnectionSettings;
+pub(crate) use metrics::describe;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::{ConnectInfo, Request};
-use axum::http::{HeaderValue, header};
+use axum::extract::Request;
 use axum::response::Response;
 use futures_util::FutureExt as _;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tower::{Service, ServiceExt as _};
+use tower::Service;
 
-/// Connections served at a time; more wait to be accepted, where the system bounds their number.
-const MAX_CONNECTIONS: usize = 10_000;
-/// Longest from one request of a connection to the end of the head of the next.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-/// Most bytes of the head of a request.
-const MAX_HEAD: usize = 64 * 1_024;
+use exchange::{ConnectionService, Progress};
+use limits::{ConnectionLimits, ConnectionPermit};
+use stream::TimedStream;
+
+/// Maximum length of the head of a request, in bytes. A longer one is answered 431.
+pub const MAX_HEAD: usize = 16 * 1_024;
+/// Bytes that the system keeps for a connection in each direction: received and not read yet, or written and not
+/// taken by the client yet.
+const SOCKET_BUFFER: usize = 64 * 1_024;
 /// Time for the last connections to send their request.
 const LAST_REQUESTS: Duration = Duration::from_millis(200);
 /// Pause after a failure to accept, as when the process has no file descriptor left.
@@ -49,41 +56,41 @@ pub struct DrainPolicy {
 
 /// Serves `service` on `listener` until `shutdown`, then drains. Returns whether all requests were answered.
 ///
-/// The extensions of a request hold the address of its peer, as [`ConnectInfo<SocketAddr>`].
+/// The extensions of a request hold the address of its peer, as
+/// [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo).
 ///
 /// **A request that was sent before the listener closed is answered**, unless it takes longer than
-/// [`DrainPolicy::timeout`]. A connection that sends no request ends after 75 seconds.
+/// [`DrainPolicy::timeout`].
+///
+/// A slow client loses its connection: a head may take 10 seconds, a wait for the next request 75 seconds, and a
+/// write that makes no progress 10 seconds. Connections beyond the limits of `settings` are closed at once.
 pub async fn serve<S>(
     listener: TcpListener,
     service: S,
     shutdown: CancellationToken,
     policy: DrainPolicy,
+    settings: ConnectionSettings,
 ) -> bool
 where
     S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {
-    let asked = shutdown.clone();
-    let service = service.map_response(move |mut response: Response| {
-        if asked.is_cancelled() {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
-    });
+    if let Err(error) = bound_buffers(&listener) {
+        tracing::warn!(%error, "the socket buffers of connections are not bounded");
+    }
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
-    let (connections, graceful) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), GracefulShutdown::new());
+    // The stream has time-outs that tell a head from an idle connection.
+    server.header_read_timeout(None).max_buf_size(MAX_HEAD);
+    let (limits, graceful) = (ConnectionLimits::new(settings), GracefulShutdown::new());
     let mut closing = pin!(async {
         shutdown.cancelled().await;
         tokio::time::sleep(policy.delay).await;
     });
-    let serve_one = |(stream, peer): (TcpStream, SocketAddr), permit: OwnedSemaphorePermit| {
-        let service = service.clone().map_request(move |request: axum::http::Request<Incoming>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(ConnectInfo(peer));
-            request
-        });
-        let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        let connection = graceful.watch(connection);
+    let serve_one = |Accepted { stream, peer, permit }: Accepted| {
+        let progress = Progress::new();
+        let stream = TimedStream::new(stream, progress.clone());
+        let service =
+            ConnectionService { inner: service.clone(), peer, progress, shutdown: shutdown.clone() };
+        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection broke");
@@ -95,21 +102,19 @@ where
         let accepted = tokio::select! {
             biased;
             () = &mut closing => break,
-            accepted = accept(&listener, &connections) => accepted,
+            accepted = accept(&listener, &limits) => accepted,
         };
-        let (stream, permit) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok(accepted) => serve_one(accepted),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
-        serve_one(stream, permit);
+        }
     }
     // Connections of the last moment are in the system's queue; their request may have been sent.
-    while let Some(Ok((stream, permit))) = accept(&listener, &connections).now_or_never() {
-        serve_one(stream, permit);
+    while let Some(Ok(accepted)) = accept(&listener, &limits).now_or_never() {
+        serve_one(accepted);
     }
     drop(listener);
     // A graceful end closes connections without a request that was read, so they get time for one.
@@ -120,15 +125,30 @@ where
     tokio::time::timeout(policy.timeout, answered).await.is_ok()
 }
 
-/// Accepts a connection once there may be one more.
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> io::Result<((TcpStream, SocketAddr), OwnedSemaphorePermit)> {
-    let permit = connections.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok(((stream, peer), permit))
+/// Bounds the buffers of the connections that `listener` will accept.
+fn bound_buffers(listener: &TcpListener) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER)
+}
+
+/// A connection to serve.
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: ConnectionPermit,
+}
+
+/// Accepts the next connection within the limits. Those beyond are reset: the system keeps nothing of them.
+async fn accept(listener: &TcpListener, limits: &ConnectionLimits) -> io::Result<Accepted> {
+    loop {
+        let (stream, peer) = listener.accept().await?;
+        if let Ok(permit) = limits.admit(peer.ip()) {
+            stream.set_nodelay(true)?;
+            return Ok(Accepted { stream, peer, permit });
+        }
+        let _ = stream.set_zero_linger();
+    }
 }
 
 #[cfg(test)]
@@ -136,10 +156,12 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use axum::Router;
+    use axum::extract::ConnectInfo;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::time::Instant;
 
+    use super::stream::{HEAD_TIMEOUT, IDLE_TIMEOUT, WRITE_TIMEOUT};
     use super::*;
 
     const AT_ONCE: DrainPolicy = DrainPolicy { delay: Duration::ZERO, timeout: Duration::from_secs(1) };
@@ -148,21 +170,127 @@ mod tests {
         router: Router,
         policy: DrainPolicy,
     ) -> (TcpStream, CancellationToken, impl Future<Output = bool>) {
+        let settings = ConnectionSettings::admin();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let served = tokio::spawn(serve(listener, router, shutdown.clone(), policy));
+        let served = tokio::spawn(serve(listener, router, shutdown.clone(), policy, settings));
         (TcpStream::connect(address).await.unwrap(), shutdown, async { served.await.unwrap() })
     }
 
+    /// Reads until the server ends the connection, and returns what came and how many seconds it took.
+    async fn until_the_end(client: &mut TcpStream) -> (String, u64) {
+        let (start, mut answer) = (Instant::now(), String::new());
+        let _ = client.read_to_string(&mut answer).await;
+        (answer, start.elapsed().as_secs())
+    }
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
     #[tokio::test(start_paused = true)]
-    async fn half_a_request_ends_its_connection_in_time() {
+    async fn a_head_may_take_ten_seconds_from_accept() {
+        for part in [&b""[..], b"GET / HTTP/1.1\r\nHo"] {
+            let (mut client, _shutdown, _served) = serving(Router::new(), AT_ONCE).await;
+            client.write_all(part).await.unwrap();
+            assert_eq!(until_the_end(&mut client).await, (String::new(), HEAD_TIMEOUT.as_secs()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_byte_now_and_then_does_not_prolong_a_head() {
         let (mut client, _shutdown, _served) = serving(Router::new(), AT_ONCE).await;
         let start = Instant::now();
-        client.write_all(b"GET / HTTP/1.1\r\nHo").await.unwrap();
-        let mut answer = Vec::new();
-        client.read_to_end(&mut answer).await.unwrap();
-        assert_eq!(start.elapsed().as_secs(), HEAD_TIMEOUT.as_secs());
+        let ended = loop {
+            if client.write_all(b"G").await.is_err() {
+                break start.elapsed().as_secs();
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+            tokio::task::yield_now().await;
+            let mut byte = [0];
+            if client.read(&mut byte).now_or_never().is_some() {
+                break start.elapsed().as_secs();
+            }
+            assert!(start.elapsed() < IDLE_TIMEOUT);
+        };
+        assert!((10..=12).contains(&ended), "{ended}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_may_idle_for_75_seconds_and_the_next_head_take_ten() {
+        let router = || Router::new().route("/", get(async || "done"));
+        let (mut client, _shutdown, _served) = serving(router(), AT_ONCE).await;
+        client.write_all(GET).await.unwrap();
+        let (answer, seconds) = until_the_end(&mut client).await;
+        assert!(answer.ends_with("done"), "{answer}");
+        assert_eq!(seconds, IDLE_TIMEOUT.as_secs());
+
+        let (mut client, _shutdown, _served) = serving(router(), AT_ONCE).await;
+        for _ in 0..3 {
+            client.write_all(GET).await.unwrap();
+            let mut answer = [0; 64];
+            assert!(client.read(&mut answer).await.unwrap() > 0);
+            tokio::time::sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
+        }
+        client.write_all(b"GET / HT").await.unwrap();
+        assert_eq!(until_the_end(&mut client).await.1, HEAD_TIMEOUT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_may_take_its_time() {
+        let slow = get(async || tokio::time::sleep(2 * IDLE_TIMEOUT).await);
+        let (mut client, _shutdown, _served) = serving(Router::new().route("/", slow), AT_ONCE).await;
+        client.write_all(GET).await.unwrap();
+        let (answer, seconds) = until_the_end(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(seconds, 3 * IDLE_TIMEOUT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_of_more_than_16_kib_is_refused() {
+        let router = Router::new().route("/", get(async || "done"));
+        for (length, status) in [(MAX_HEAD - 100, "200"), (MAX_HEAD, "431")] {
+            let (mut client, _shutdown, _served) = serving(router.clone(), AT_ONCE).await;
+            let head = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(length));
+            client.write_all(head.as_bytes()).await.unwrap();
+            let answer = until_the_end(&mut client).await.0;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{length}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_loses_its_connection() {
+        let large = get(async || vec![b'x'; 16 << 20]);
+        let (mut client, _shutdown, _served) = serving(Router::new().route("/", large), AT_ONCE).await;
+        client.write_all(GET).await.unwrap();
+        client.readable().await.unwrap();
+        let start = std::time::Instant::now();
+        while client.take_error().unwrap().is_none() {
+            assert!(start.elapsed() < WRITE_TIMEOUT + Duration::from_secs(5));
+            tokio::task::yield_now().await;
+        }
+        assert!(start.elapsed() + Duration::from_secs(1) > WRITE_TIMEOUT, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_is_closed_and_a_request_knows_its_peer() {
+        let echo = get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string());
+        let router = Router::new().route("/", echo);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let settings = ConnectionSettings {
+            max_connections_per_address: 1,
+            limit_loopback: true,
+            ..ConnectionSettings::admin()
+        };
+        tokio::spawn(serve(listener, router, CancellationToken::new(), AT_ONCE, settings));
+        let mut first = TcpStream::connect(address).await.unwrap();
+        match TcpStream::connect(address).await {
+            Ok(mut second) => assert_eq!(until_the_end(&mut second).await.0, ""),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+        }
+        first.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let answer = until_the_end(&mut first).await.0;
+        assert!(answer.ends_with(&first.local_addr().unwrap().to_string()), "{answer}");
     }
 
     #[tokio::test(start_paused = true)]
