@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,11 +13,8 @@ use serde_json::error::Category;
 use validator::Validate;
 
 use crate::problem::Problem;
+use crate::request_bounds::{MAX_BODY, too_long};
 
-/// Maximum length of a request body, in bytes.
-pub(crate) const MAX_BODY: usize = 64 * 1_024;
-/// Maximum length of what is read of a longer body before its refusal, in bytes.
-const MAX_DRAINED: usize = 1_024 * 1_024;
 /// The parser's limit of nested arrays and objects.
 const MAX_DEPTH: usize = 128;
 
@@ -131,27 +128,11 @@ fn undeclared() -> Problem {
 }
 
 async fn read(request: Request) -> Result<Bytes, Problem> {
-    let mut body = request.into_body();
-    match Limited::new(&mut body, MAX_BODY).collect().await {
+    // The body has been read by now: its bounds are those of `request_bounds`.
+    match Limited::new(request.into_body(), MAX_BODY).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            drain(body).await;
-            let detail = format!("The body must not exceed {MAX_BODY} bytes.");
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(too_long()),
         Err(_) => Err(Problem::malformed("The body could not be read.")),
-    }
-}
-
-/// Reads at most [`MAX_DRAINED`] bytes more: a client that is still sending when its connection is closed may never
-/// see the answer.
-async fn drain(mut body: Body) {
-    let mut drained = 0;
-    while let Some(Ok(frame)) = body.frame().await {
-        drained += frame.data_ref().map_or(0, Bytes::len);
-        if drained > MAX_DRAINED {
-            return;
-        }
     }
 }
 
@@ -199,7 +180,7 @@ fn named_field(message: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use axum::Router;
-    use axum::body::to_bytes;
+    use axum::body::{Body, to_bytes};
     use axum::routing::post;
     use proptest::prelude::*;
     use tower::ServiceExt as _;

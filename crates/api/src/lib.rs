@@ -3,7 +3,7 @@
 //!
 //! In reading order: `config`, `server` (how the process starts, runs and ends) and `router` (routes and layers).
 //! Then the calls: `prices`, whose `reader` is the read path from top to bottom, and `recalculation`. Around them:
-//! `observe` and `load_shed`, the layers; `json` and `parameters`, the validated inputs; `problem`, the errors;
+//! `observe`, `request_bounds` and `load_shed`, the layers; `json` and `parameters`, the validated inputs; `problem`, the errors;
 //! `metrics` and `openapi`.
 
 mod config;
@@ -16,6 +16,7 @@ mod recalculation;
 
 mod load_shed;
 mod observe;
+mod request_bounds;
 
 mod identifier;
 mod json;

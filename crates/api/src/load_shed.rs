@@ -62,8 +62,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let is_call = request.uri().path().starts_with("/api/");
-        match is_call.then(|| self.bounds.permits.clone().try_acquire_owned()).transpose() {
+        match is_call(&request).then(|| self.bounds.permits.clone().try_acquire_owned()).transpose() {
             Ok(permit) => {
                 let inner = timeout(self.bounds.request_timeout, self.inner.call(request));
                 LoadShedFuture::Admitted { inner, permit }
@@ -71,6 +70,11 @@ where
             Err(_) => LoadShedFuture::Shed,
         }
     }
+}
+
+/// Whether this is a call of the API, and not one for health, metrics or documentation.
+pub(crate) fn is_call<B>(request: &Request<B>) -> bool {
+    request.uri().path().starts_with("/api/")
 }
 
 pin_project! {

@@ -18,6 +18,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::load_shed::LoadShedLayer;
 use crate::observe::ObserveLayer;
+use crate::request_bounds::RequestBoundsLayer;
 use crate::state::AppState;
 use crate::{openapi, prices, problem, recalculation};
 
@@ -27,8 +28,8 @@ const UNDESCRIBED: [&str; 4] = ["/docs", "/docs/", "/docs/{*rest}", "/openapi.js
 /// The whole service.
 ///
 /// From the outside in: the request's span, id and duration, so that a refusal, a time-out and a panic are measured
-/// like any answer; the problem document that every error without one gets; a panic becomes a 500; load shedding
-/// and the request time-out. These are plain services around the router, not layers of it, which would cost each
+/// like any answer; the problem document that every error without one gets; a panic becomes a 500; the
+/// bounds of URI and body; load shedding and the request time-out. These are plain services around the router, not layers of it, which would cost each
 /// request boxed clones of all of them.
 pub(crate) fn service(
     state: Arc<AppState>,
@@ -43,6 +44,7 @@ pub(crate) fn service(
         .layer(ObserveLayer::new(routes.collect::<Vec<_>>(), is_traced))
         .map_response(problem::complete)
         .layer(CatchPanicLayer::custom(problem::of_panic))
+        .layer(RequestBoundsLayer::new())
         .layer(load_shed);
     let router = Router::new()
         .merge(calls.with_state(state))
