@@ -16,13 +16,17 @@ const ALWAYS: &[(&str, &str)] = &[
 /// Statuses of calls with a body.
 const WITH_BODY: &[(&str, &str)] = &[
     ("400", "The body is not JSON, or is nested deeper than 128 levels"),
+    ("408", "The body came too slowly: 2 seconds, and one more for every 16 KiB"),
     ("413", "The body is longer than 64 KiB"),
     ("415", "The body is not declared as application/json"),
     ("422", "Fields of the body are missing or wrong"),
 ];
 /// Statuses of calls with parameters.
-const WITH_PARAMETERS: &[(&str, &str)] =
-    &[("400", "The path is not UTF-8"), ("422", "Parameters are missing or wrong")];
+const WITH_PARAMETERS: &[(&str, &str)] = &[
+    ("400", "The path is not UTF-8"),
+    ("414", "Path and query are longer than 8 KiB together"),
+    ("422", "Parameters are missing or wrong"),
+];
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -139,12 +143,15 @@ mod tests {
             let responses = &document["paths"][path][method]["responses"];
             responses.as_object().unwrap().keys().cloned().collect()
         };
-        let all = ["200", "400", "404", "413", "415", "422", "500", "503"];
+        let all = ["200", "400", "404", "408", "413", "415", "422", "500", "503"];
         assert_eq!(statuses("/api/v1/price", "post"), all);
-        assert_eq!(statuses("/api/v1/price/{product_id}", "get"), ["200", "400", "404", "422", "500", "503"]);
+        assert_eq!(
+            statuses("/api/v1/price/{product_id}", "get"),
+            ["200", "400", "404", "414", "422", "500", "503"]
+        );
         assert_eq!(
             statuses("/api/v1/recalculate", "post"),
-            ["200", "400", "413", "415", "422", "500", "503"]
+            ["200", "400", "408", "413", "415", "422", "500", "503"]
         );
     }
 
