@@ -1,11 +1,13 @@
 //! The command line: the settings of a worker, and what the program does besides running jobs.
 
 use anyhow::{Result, bail};
+use pricing_core::audit::Audit;
 use pricing_queue::{Queue, TaskRecord, TaskState};
 use pricing_service::admin;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::audit::{AuditArgs, record_replay};
 use crate::config::Config;
 
 /// Runs recalculations: one at a time over all workers, each at least once, retried when it fails.
@@ -26,6 +28,8 @@ pub enum Command {
     /// List, show and replay dead tasks
     #[command(subcommand)]
     Tasks(TasksCommand),
+    /// Print the audit, newest row first: time, caller, address, action, subject, trace id and detail
+    Audit(AuditArgs),
 }
 
 /// The states that have a list.
@@ -66,7 +70,7 @@ pub enum TasksCommand {
         /// Id of the task
         id: String,
     },
-    /// Put a dead task back in the queue, with all its retries
+    /// Put a dead task back in the queue, with all its retries. Leaves a row in the audit
     Replay {
         /// Id of the task
         id: String,
@@ -76,18 +80,21 @@ pub enum TasksCommand {
 impl Command {
     /// # Errors
     ///
-    /// When the worker is not ready, Redis is away or the task does not exist.
+    /// When the worker is not ready, Redis or the database is away or the task does not exist.
     pub async fn run(&self, config: &Config) -> Result<()> {
         match self {
             Self::Healthcheck => Ok(admin::check_health(config.metrics_addr)?),
-            Self::Tasks(command) => command.run(config.recalculations()?.queue()).await,
+            Self::Tasks(command) => command.run(config).await,
+            Self::Audit(arguments) => arguments.run(&config.audit()?).await,
         }
     }
 }
 
 impl TasksCommand {
     #[expect(clippy::print_stdout, reason = "the answer of a command line")]
-    async fn run(&self, queue: &Queue) -> Result<()> {
+    async fn run(&self, config: &Config) -> Result<()> {
+        let recalculations = config.recalculations()?;
+        let queue = recalculations.queue();
         match self {
             Self::List { state, limit, after } => {
                 let page = queue.list((*state).into(), after.as_deref(), usize::from(*limit)).await?;
@@ -105,14 +112,24 @@ impl TasksCommand {
                 None => bail!("there is no task {id}; tasks that succeeded are kept for a day"),
             },
             Self::Replay { id } => {
-                if !queue.replay(id).await? {
-                    bail!("task {id} is not dead; list the dead ones with `pricing-worker tasks list`");
-                }
+                replay(queue, &config.audit()?, id).await?;
                 println!("{id} is queued again");
             }
         }
         Ok(())
     }
+}
+
+/// Puts a dead task back in the queue, after a row in the audit says so.
+async fn replay(queue: &Queue, audit: &Audit, id: &str) -> Result<()> {
+    let is_dead = queue.task(id).await?.is_some_and(|task| task.state == TaskState::Dead);
+    if is_dead {
+        record_replay(audit, id).await?;
+    }
+    if !is_dead || !queue.replay(id).await? {
+        bail!("task {id} is not dead; list the dead ones with `pricing-worker tasks list`");
+    }
+    Ok(())
 }
 
 fn shown(task: &TaskRecord) -> String {
@@ -150,7 +167,7 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// Milliseconds since 1970 in RFC 3339.
-fn rfc3339(millis: i64) -> Option<String> {
+pub(crate) fn rfc3339(millis: i64) -> Option<String> {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok()?;
     time.format(&Rfc3339).ok()
 }

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::value_parser;
+use pricing_core::audit::Audit;
 use pricing_core::cache::CacheSettings;
-use pricing_core::catalogue::DatabaseSettings;
+use pricing_core::catalogue::{Catalogue, DatabaseSettings};
 use pricing_core::recalculation::{QueueSettings, RecalculationQueue};
 use pricing_core::redis::{Redis, RedisSettings};
 use pricing_core::simulation::Simulation;
 use pricing_queue::QueueOptions;
+
+use crate::scan::STATEMENT_TIMEOUT;
 
 /// Longest, in seconds, from the end of the visibility timeout to the run that takes over.
 const TAKEOVER_SECONDS: u64 = 2;
@@ -41,6 +44,9 @@ pub struct Config {
     /// Days that the history of list prices is kept
     #[arg(long, env, default_value_t = 400, value_parser = value_parser!(u32).range(1..=36_500))]
     pub history_days: u32,
+    /// Days that the audit is kept
+    #[arg(long, env, default_value_t = 400, value_parser = value_parser!(u32).range(1..=36_500))]
+    pub audit_days: u32,
     #[command(flatten)]
     pub redis: RedisSettings,
     #[command(flatten)]
@@ -76,6 +82,16 @@ impl Config {
     /// When a setting is wrong.
     pub fn recalculations(&self) -> Result<RecalculationQueue> {
         Ok(self.queue_on(&Redis::new(&self.redis)?))
+    }
+
+    /// The audit, for a command: without a change of the schema, which a worker makes when it starts.
+    ///
+    /// # Errors
+    ///
+    /// When `DATABASE_URL` is wrong.
+    pub fn audit(&self) -> Result<Audit> {
+        let (catalogue, _) = Catalogue::lazy(&self.database, STATEMENT_TIMEOUT)?;
+        Ok(Audit::new(&catalogue))
     }
 
     pub(crate) fn queue_on(&self, redis: &Redis) -> RecalculationQueue {

@@ -13,11 +13,14 @@ mod scan;
 
 mod outcome;
 
+mod audit;
 mod cli;
 mod config;
 mod metrics;
+mod prune;
 mod run;
 
+pub use audit::AuditArgs;
 pub use cli::{Cli, Command, TasksCommand};
 pub use config::Config;
 pub use metrics::install as install_metrics;

@@ -7,8 +7,6 @@ use anyhow::{Result, bail};
 use apalis::prelude::{WorkerBuilder, WorkerContext};
 use pricing_core::cache::PriceCache;
 use pricing_core::catalogue::Catalogue;
-use pricing_core::causes::causes;
-use pricing_core::clock::now_ms;
 use pricing_core::ids::TaskId;
 use pricing_core::plaintext::warn_of_exposed;
 use pricing_core::price::Policy;
@@ -29,12 +27,11 @@ use crate::follow::Follower;
 use crate::job;
 use crate::lock::RecalculationLock;
 use crate::metrics;
-use crate::scan::{STATEMENT_TIMEOUT, Scanner, in_time};
+use crate::prune::Pruner;
+use crate::scan::{STATEMENT_TIMEOUT, Scanner};
 
 /// How often the depths of the queue are measured.
 const DEPTH_PERIOD: Duration = Duration::from_secs(5);
-/// How often old entries of the history are removed.
-const PRUNE_PERIOD: Duration = Duration::from_secs(60 * 60);
 /// Maximum time to requeue the tasks of aborted runs.
 const REQUEUE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -45,7 +42,7 @@ pub struct Worker {
     lock: RecalculationLock,
     scanner: Arc<Scanner>,
     drain: Duration,
-    history: Duration,
+    pruner: Pruner,
 }
 
 impl Worker {
@@ -61,6 +58,7 @@ impl Worker {
         let lock_ttl = Duration::from_secs(config.lock_ttl_seconds);
         Ok(Self {
             lock: RecalculationLock::new(&redis, lock_ttl),
+            pruner: Pruner::new(&catalogue, config),
             scanner: Arc::new(Scanner {
                 catalogue,
                 cache: PriceCache::new(&redis, config.cache).patient(&redis),
@@ -68,7 +66,6 @@ impl Worker {
                 policy: Policy::default(),
             }),
             drain: Duration::from_secs(config.drain_timeout_seconds),
-            history: Duration::from_secs(u64::from(config.history_days) * 24 * 60 * 60),
             queue,
             redis,
         })
@@ -83,7 +80,7 @@ impl Worker {
 ///
 /// When a part of the process ends by itself, or tasks cannot be requeued.
 pub async fn run(port: TcpListener, worker: Worker, metrics: Metrics, shutdown: Shutdown) -> Result<()> {
-    let Worker { redis, queue, lock, scanner, drain, history } = worker;
+    let Worker { redis, queue, lock, scanner, drain, pruner } = worker;
     let mut parts = Supervisor::new(shutdown);
     let (heartbeat, closing) = (Heartbeat::new("the task consumer"), parts.shutdown());
     let catalogue = Some(scanner.catalogue.clone());
@@ -94,7 +91,7 @@ pub async fn run(port: TcpListener, worker: Worker, metrics: Metrics, shutdown: 
     parts.background("the watch over the primary of Redis", redis.follow_primary());
     parts.background("the metrics port", admin::serve(port, health.clone(), metrics));
     parts.background("the measuring of depths", measure_depths(queue.queue().clone()));
-    parts.background("the pruning of the history", prune_history(scanner.catalogue.clone(), history));
+    parts.background("the pruning of history and audit", pruner.run());
     parts.part("the follower of changes", Follower::new(scanner.clone()).run(closing.clone()));
     let jobs = queue.queue().clone();
     let coordinator = Coordinator { lock, queue, scanner, closing: closing.clone() };
@@ -143,25 +140,6 @@ async fn measure_depths(queue: Queue) {
         match queue.depths().await {
             Ok(depths) => metrics::depths(depths, queue.options()),
             Err(error) => tracing::debug!(%error, "the depths of the queue are unknown"),
-        }
-    }
-}
-
-/// Removes entries of the history that are older than `kept`, in bounded steps.
-async fn prune_history(catalogue: Catalogue, kept: Duration) {
-    let mut period = tokio::time::interval(PRUNE_PERIOD);
-    loop {
-        period.tick().await;
-        let before = now_ms() - i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
-        loop {
-            match in_time(catalogue.prune_history(before)).await {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!(error = %causes(&error), "the history was not pruned; tried again in an hour");
-                    break;
-                }
-            }
         }
     }
 }
