@@ -12,6 +12,8 @@ use pricing_core::redis::RedisSettings;
 use pricing_core::simulation::Simulation;
 use pricing_service::http::{ConnectionSettings, DrainPolicy};
 
+use crate::auth::{AuthSettings, KeysCommand};
+
 /// Minimum request time-out, in seconds: the time-outs of cache and database must pass before it.
 const MIN_REQUEST_TIMEOUT_SECONDS: u64 = 5;
 
@@ -20,8 +22,11 @@ const MIN_REQUEST_TIMEOUT_SECONDS: u64 = 5;
 #[command(version)]
 pub struct Config {
     /// Address to serve on
-    #[arg(long, env, default_value = "0.0.0.0:8000")]
+    #[arg(long, env, default_value = "127.0.0.1:8000", global = true)]
     pub api_addr: SocketAddr,
+    /// Address that also serves metrics and health, without a key: inside a network that only operators reach
+    #[arg(long, env)]
+    pub metrics_addr: Option<SocketAddr>,
     /// Seconds until a request times out with 503
     #[arg(long, env, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub request_timeout_seconds: u64,
@@ -40,6 +45,8 @@ pub struct Config {
     #[command(flatten)]
     pub connections: ConnectionSettings,
     #[command(flatten)]
+    pub auth: AuthSettings,
+    #[command(flatten)]
     pub redis: RedisSettings,
     #[command(flatten)]
     pub queue: QueueSettings,
@@ -56,10 +63,13 @@ pub struct Config {
 }
 
 /// Subcommands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Exit with 0 if the api at API_ADDR is ready
     Healthcheck,
+    /// Make and check the keys of callers
+    #[command(subcommand)]
+    Keys(KeysCommand),
 }
 
 /// Settings that do not go together.

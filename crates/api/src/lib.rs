@@ -2,14 +2,17 @@
 //! path.
 //!
 //! In reading order: `config`, `server` (how the process starts, runs and ends) and `router` (routes and layers).
-//! Then the calls: `prices`, whose `reader` is the read path from top to bottom, and `recalculation`. Around them:
-//! `observe`, `request_bounds` and `load_shed`, the layers; `json` and `parameters`, the validated inputs; `problem`, the errors;
+//! `auth` decides who may call. Then the calls: `prices`, whose `reader` is the read path from top to bottom, and
+//! `recalculation`. Around them: `observe`, `request_bounds` and `load_shed`, the layers; `json` and `parameters`, the
+//! validated inputs; `problem`, the errors;
 //! `metrics` and `openapi`.
 
 mod config;
 mod router;
 mod server;
 mod state;
+
+mod auth;
 
 mod prices;
 mod recalculation;
@@ -26,6 +29,7 @@ mod problem;
 mod metrics;
 mod openapi;
 
+pub use auth::{AuthError, AuthSettings, KeysCommand};
 pub use config::{Command, Config};
 pub use metrics::install as install_metrics;
 pub use server::{Api, run};

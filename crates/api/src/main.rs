@@ -1,5 +1,6 @@
 //! `pricing-api`: the HTTP service of the pricing engine.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -17,18 +18,28 @@ async fn main() -> ExitCode {
 }
 
 async fn start(config: Config) -> anyhow::Result<()> {
-    if let Some(Command::Healthcheck) = config.command {
-        return Ok(admin::check_health(config.api_addr)?);
+    match &config.command {
+        Some(Command::Healthcheck) => return Ok(admin::check_health(config.api_addr)?),
+        Some(Command::Keys(command)) => return command.run(config.auth.api_keys_file.as_deref()),
+        None => {}
     }
     config.check()?;
     let telemetry = telemetry::start("pricing-api-service")?;
     let metrics = install_metrics()?;
     let shutdown = shutdown::on_signal()?;
     let api = Api::connect(&config, metrics, telemetry.is_exporting()).await?;
-    let listener = TcpListener::bind(config.api_addr).await;
-    let listener = listener.with_context(|| format!("API_ADDR: cannot listen on {}", config.api_addr))?;
+    let listener = listen("API_ADDR", config.api_addr).await?;
+    let metrics_port = match config.metrics_addr {
+        Some(address) => Some(listen("METRICS_ADDR", address).await?),
+        None => None,
+    };
     tracing::info!(address = %listener.local_addr()?, "serving");
-    let ended = run(listener, api, shutdown).await;
+    let ended = run(listener, metrics_port, api, shutdown).await;
     telemetry.flush().await;
     Ok(ended?)
+}
+
+async fn listen(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("{setting}: cannot listen on {address}"))
 }

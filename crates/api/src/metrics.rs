@@ -19,6 +19,9 @@ const PRICE_AGE: &str = "pricing_price_age_seconds";
 const DATABASE_LOOKUPS: &str = "pricing_database_lookups_total";
 const DEGRADED: &str = "pricing_degraded";
 const SHED: &str = "pricing_requests_shed_total";
+const REFUSED: &str = "pricing_requests_refused_total";
+const API_KEYS: &str = "pricing_api_keys";
+const KEY_FILE_VALID: &str = "pricing_api_keys_file_valid";
 const EVENT_LOG_FILL: &str = "pricing_event_log_fill_ratio";
 const DEGRADED_READS: &str = "pricing_degraded_reads_total";
 const EVENTS_PUBLISHED: &str = "pricing_events_published_total";
@@ -43,12 +46,15 @@ pub fn install() -> Result<Metrics, BuildError> {
     describe_counter!(DATABASE_LOOKUPS, "Lookups in the database, each for all reads that shared it");
     describe_gauge!(DEGRADED, "1 while the circuit breaker of a dependency is open");
     describe_counter!(SHED, "Requests refused because MAX_CONCURRENT_REQUESTS were under way");
+    describe_counter!(REFUSED, "Requests refused before they were served, by reason");
+    describe_gauge!(API_KEYS, "Keys in use");
+    describe_gauge!(KEY_FILE_VALID, "0 while API_KEYS_FILE cannot be used and the keys of before stay");
     describe_gauge!(
         EVENT_LOG_FILL,
         "Share of its capacity that the event log held after the last event: at 1 it refuses events"
     );
-    describe_counter!(EVENTS_PUBLISHED, "Market events published");
-    describe_counter!(TASKS_ENQUEUED, "Recalculations enqueued on request");
+    describe_counter!(EVENTS_PUBLISHED, "Market events published, by the name of the caller's key");
+    describe_counter!(TASKS_ENQUEUED, "Recalculations enqueued on request, by the name of the caller's key");
     Ok(metrics)
 }
 
@@ -90,16 +96,62 @@ impl RequestMetrics {
     }
 }
 
-/// Counts a market event, with which the log holds so many that are not jobs yet.
+/// Counts a market event of a caller, with which the log holds so many that are not jobs yet.
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
-pub(crate) fn event_published(backlog: u64) {
-    counter!(EVENTS_PUBLISHED).increment(1);
+pub(crate) fn event_published(caller: Option<&str>, backlog: u64) {
+    counter!(EVENTS_PUBLISHED, "caller" => caller_label(caller)).increment(1);
     gauge!(EVENT_LOG_FILL).set(backlog as f64 / LOG_CAPACITY as f64);
 }
 
 /// Counts a request that was refused for want of a permit.
 pub(crate) fn request_shed() {
     counter!(SHED).increment(1);
+}
+
+/// Why a request is refused before it is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It has no key.
+    WithoutKey,
+    /// Its key is not known.
+    UnknownKey,
+    /// Its key does not allow it.
+    Role,
+    /// A browser makes it for a page of another origin.
+    Foreign,
+    /// The calls of its key cost too much.
+    KeyLimit,
+    /// The calls from its address cost too much.
+    AddressLimit,
+}
+
+/// Counts a request that is refused before it is served.
+pub(crate) fn request_refused(reason: Refused) {
+    let reason = match reason {
+        Refused::WithoutKey => "no_key",
+        Refused::UnknownKey => "unknown_key",
+        Refused::Role => "role",
+        Refused::Foreign => "foreign_origin",
+        Refused::KeyLimit => "key_limit",
+        Refused::AddressLimit => "address_limit",
+    };
+    counter!(REFUSED, "reason" => reason).increment(1);
+}
+
+/// Sets the number of keys in use.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
+pub(crate) fn api_keys(number: usize) {
+    gauge!(API_KEYS).set(number as f64);
+}
+
+/// Notes whether the file of keys can be used.
+pub(crate) fn key_file_is_valid(is_valid: bool) {
+    gauge!(KEY_FILE_VALID).set(f64::from(u8::from(is_valid)));
+}
+
+/// The label of a caller: the names in a file of keys are a closed set.
+fn caller_label(caller: Option<&str>) -> String {
+    caller.unwrap_or("anonymous").to_owned()
 }
 
 /// What a read depends on.
@@ -129,9 +181,9 @@ pub(crate) fn database_lookups(kind: &'static str) -> Counter {
     counter!(DATABASE_LOOKUPS, "kind" => kind)
 }
 
-/// Counts a recalculation.
-pub(crate) fn task_enqueued() {
-    counter!(TASKS_ENQUEUED).increment(1);
+/// Counts a recalculation that a caller requested.
+pub(crate) fn task_enqueued(caller: Option<&str>) {
+    counter!(TASKS_ENQUEUED, "caller" => caller_label(caller)).increment(1);
 }
 
 /// The metrics of the read path, resolved once.

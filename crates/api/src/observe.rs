@@ -17,6 +17,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_opentelemetry_instrumentation_sdk::http::http_server;
 use ulid::Ulid;
 
+use crate::auth::Visitor;
 use crate::metrics::RequestMetrics;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -137,8 +138,10 @@ fn is_traced(path: &str) -> bool {
 
 fn server_span<B>(request: &Request<B>, route: &str, request_id: &HeaderValue) -> Span {
     let span = http_server::make_span_from_request(request);
-    let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-    continue_trace(&span, traceparent);
+    // A stranger's trace is not continued: whether it is sampled, and so what it costs, is theirs to say.
+    let is_known = request.extensions().get::<Visitor>().is_some_and(|visitor| visitor.identity.is_known());
+    let traceparent = request.headers().get("traceparent").filter(|_| is_known);
+    continue_trace(&span, traceparent.and_then(|value| value.to_str().ok()));
     span.record("http.route", route);
     span.record("otel.name", format!("{} {route}", request.method()));
     if let Ok(id) = request_id.to_str() {

@@ -3,10 +3,14 @@
 use pricing_service::health::HealthReport;
 use utoipa::OpenApi as _;
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, Response, ResponseBuilder};
 
 use crate::problem::{FieldError, PROBLEM_JSON, Problem};
+
+/// The security scheme of calls: a key, with one of the roles that the call lists.
+pub(crate) const KEY: &str = "key";
 
 /// Statuses that every call may answer.
 const ALWAYS: &[(&str, &str)] = &[
@@ -20,6 +24,14 @@ const WITH_BODY: &[(&str, &str)] = &[
     ("413", "The body is longer than 64 KiB"),
     ("415", "The body is not declared as application/json"),
     ("422", "Fields of the body are missing or wrong"),
+];
+/// Statuses of calls that browsers take for ones that change something.
+const UNSAFE: &[(&str, &str)] = &[("403", "A browser makes the call for a page of another origin")];
+/// Statuses of calls when keys are on.
+const WITH_KEYS: &[(&str, &str)] = &[
+    ("401", "There is no key, or one that is not known"),
+    ("403", "The key has no role that allows the call, or a browser makes it for a page of another origin"),
+    ("429", "The calls of the key, or from the address, exceed their limit"),
 ];
 /// Statuses of calls with parameters.
 const WITH_PARAMETERS: &[(&str, &str)] = &[
@@ -47,19 +59,31 @@ pub(crate) fn document() -> OpenApi {
     Document::openapi()
 }
 
-/// Adds the problems that calls have in common to each call of the API.
-pub(crate) fn with_problems(mut document: OpenApi) -> OpenApi {
+/// Adds what calls have in common to each call of the API: problems, and the keys that they need if keys are on.
+pub(crate) fn complete(mut document: OpenApi, needs_keys: bool) -> OpenApi {
+    if needs_keys {
+        let mut scheme = Http::new(HttpAuthScheme::Bearer);
+        scheme.description = Some("A key, as `pricing-api keys new` makes it".to_owned());
+        document.components.get_or_insert_default().add_security_scheme(KEY, SecurityScheme::Http(scheme));
+    }
     let calls = document.paths.paths.iter_mut().filter(|(path, _)| path.starts_with("/api/"));
     for (_, item) in calls {
-        item.get.iter_mut().chain(&mut item.post).for_each(add_problems);
+        let PathItem { get, post, .. } = item;
+        get.iter_mut().for_each(|call| complete_call(call, &[], needs_keys));
+        post.iter_mut().for_each(|call| complete_call(call, UNSAFE, needs_keys));
     }
     document
 }
 
-fn add_problems(call: &mut Operation) {
+fn complete_call(call: &mut Operation, of_method: &[(&str, &str)], needs_keys: bool) {
+    let of_keys = if needs_keys { WITH_KEYS } else { &[] };
+    if !needs_keys {
+        call.security = None;
+    }
     let body = call.request_body.as_ref().map_or(&[][..], |_| WITH_BODY);
     let parameters = call.parameters.as_ref().map_or(&[][..], |_| WITH_PARAMETERS);
-    for (status, description) in ALWAYS.iter().chain(body).chain(parameters) {
+    let statuses = ALWAYS.iter().chain(body).chain(parameters).chain(of_keys).chain(of_method);
+    for (status, description) in statuses {
         let responses = &mut call.responses.responses;
         responses.entry((*status).to_owned()).or_insert_with(|| problem(status, description).into());
     }
@@ -70,7 +94,7 @@ fn problem(status: &str, description: &str) -> Response {
     let content = ContentBuilder::new().schema(Some(schema)).build();
     let response = ResponseBuilder::new().description(description).content(PROBLEM_JSON, content);
     match status {
-        "503" => {
+        "429" | "503" => {
             let seconds = HeaderBuilder::new().description(Some("Seconds until it is worth trying again"));
             response.header("Retry-After", seconds.build()).build()
         }
@@ -112,7 +136,7 @@ mod tests {
     use super::*;
 
     fn described() -> Value {
-        serde_json::to_value(with_problems(crate::router::calls(document()).1)).unwrap()
+        serde_json::to_value(complete(crate::router::calls(document()).1, false)).unwrap()
     }
 
     #[test]

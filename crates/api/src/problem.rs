@@ -17,7 +17,9 @@ use validator::{ValidationError, ValidationErrors, ValidationErrorsKind};
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Seconds after which a 503 is worth a retry.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+const RETRY_AFTER_SECONDS: u32 = 1;
+/// What a 401 asks for.
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"pricing\"");
 
 /// An error as clients see it. It says what the client can act on. A failure of the service reveals nothing: its
 /// cause goes to the log.
@@ -38,6 +40,9 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     errors: Vec<FieldError>,
+    /// Seconds after which a retry is worth it, for the header `Retry-After`.
+    #[serde(skip)]
+    retry_after: Option<u32>,
 }
 
 /// An invalid field of the request.
@@ -60,7 +65,28 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
+            retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS),
         }
+    }
+
+    /// The same problem, worth a retry after so many seconds.
+    pub(crate) fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// 401: the caller has no key that is known.
+    pub(crate) fn unauthorized(detail: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, detail)
+    }
+
+    /// 403: the caller may not do this.
+    pub(crate) fn forbidden(detail: &'static str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, detail)
+    }
+
+    /// 429: the caller exceeds a limit.
+    pub(crate) fn too_many(detail: &'static str) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, detail)
     }
 
     /// 400: the request cannot be read.
@@ -124,9 +150,10 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = sonic_rs::to_vec(&self).unwrap_or_default(); // strings and numbers always serialize
         let mut response = (self.status(), [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
-        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
-        }
+        let retry_after = self.retry_after.map(|seconds| (header::RETRY_AFTER, seconds.into()));
+        let challenge =
+            (self.status() == StatusCode::UNAUTHORIZED).then_some((header::WWW_AUTHENTICATE, BEARER));
+        response.headers_mut().extend(retry_after.into_iter().chain(challenge));
         response
     }
 }

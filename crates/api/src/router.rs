@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use pricing_service::admin;
 use pricing_service::health::Health;
 use pricing_service::telemetry::Metrics;
+use tower::util::MapResponseLayer;
 use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
+use crate::auth::{AdmitLayer, guarded};
 use crate::load_shed::LoadShedLayer;
 use crate::observe::ObserveLayer;
 use crate::request_bounds::RequestBoundsLayer;
@@ -25,11 +27,19 @@ use crate::{openapi, prices, problem, recalculation};
 /// Routes that the OpenAPI document does not describe.
 const UNDESCRIBED: [&str; 4] = ["/docs", "/docs/", "/docs/{*rest}", "/openapi.json"];
 
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+/// What the pages of the documentation may load: their own scripts and styles, and images inside these.
+const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
 /// The whole service.
 ///
-/// From the outside in: the request's span, id and duration, so that a refusal, a time-out and a panic are measured
-/// like any answer; the problem document that every error without one gets; a panic becomes a 500; the
-/// bounds of URI and body; load shedding and the request time-out. These are plain services around the router, not layers of it, which would cost each
+/// From the outside in: who makes the request; its span, id and duration, so that a refusal, a time-out and a panic are
+/// measured like any answer; the problem document that every error without one gets; a panic becomes a 500; the door,
+/// which refuses callers without a key and those beyond their limits; the bounds of URI and body; load shedding and the
+/// request time-out. These are plain services around the router, not layers of it, which would cost each
 /// request boxed clones of all of them.
 pub(crate) fn service(
     state: Arc<AppState>,
@@ -38,29 +48,56 @@ pub(crate) fn service(
     load_shed: LoadShedLayer,
     is_traced: bool,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static {
+    let door = state.door.clone();
     let (calls, document) = calls(openapi::document());
     let routes = document.paths.paths.keys().cloned().chain(UNDESCRIBED.map(String::from));
     let layers = ServiceBuilder::new()
+        .map_request({
+            let door = door.clone();
+            move |request| door.identify(request)
+        })
         .layer(ObserveLayer::new(routes.collect::<Vec<_>>(), is_traced))
+        .map_response(not_sniffed)
         .map_response(problem::complete)
         .layer(CatchPanicLayer::custom(problem::of_panic))
+        .layer(AdmitLayer(door.clone()))
         .layer(RequestBoundsLayer::new())
         .layer(load_shed);
+    let document = openapi::complete(document, door.is_locked());
     let router = Router::new()
         .merge(calls.with_state(state))
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi::with_problems(document)))
+        .merge(docs(document))
         .merge(admin::router(health, metrics));
     layers.service(router)
 }
 
 /// The calls of the API, and `document` with their descriptions added.
 pub(crate) fn calls(document: OpenApi) -> (Router<Arc<AppState>>, OpenApi) {
-    OpenApiRouter::with_openapi(document)
-        .routes(routes!(prices::handlers::price))
-        .routes(routes!(prices::handlers::price_by_path))
-        .routes(routes!(prices::handlers::prices))
-        .routes(routes!(recalculation::market_event::publish_market_event))
-        .routes(routes!(recalculation::request::recalculate))
-        .routes(routes!(recalculation::task::task))
-        .split_for_parts()
+    let calls = [
+        guarded!(prices::handlers::price),
+        guarded!(prices::handlers::price_by_path),
+        guarded!(prices::handlers::prices),
+        guarded!(recalculation::market_event::publish_market_event),
+        guarded!(recalculation::request::recalculate),
+        guarded!(recalculation::task::task),
+        guarded!(recalculation::tasks::tasks),
+        guarded!(recalculation::tasks::replay),
+    ];
+    let router = OpenApiRouter::with_openapi(document);
+    calls.into_iter().fold(router, |router, call| call.mount(router)).split_for_parts()
+}
+
+/// The documentation, which loads nothing from elsewhere and is shown in no frame.
+fn docs(document: OpenApi) -> Router {
+    let page = SwaggerUi::new("/docs").url("/openapi.json", document);
+    Router::new().merge(page).layer(MapResponseLayer::new(|mut response: Response| {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, DOCS_POLICY);
+        response
+    }))
+}
+
+/// Keeps browsers from taking an answer for anything but what it is declared as.
+fn not_sniffed(mut response: Response) -> Response {
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    response
 }

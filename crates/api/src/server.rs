@@ -12,6 +12,7 @@ use pricing_core::plaintext::warn_of_exposed;
 use pricing_core::recalculation::RecalculationQueue;
 use pricing_core::redis::{ConnectError, Redis};
 use pricing_queue::QueueOptions;
+use pricing_service::admin;
 use pricing_service::health::Health;
 use pricing_service::http::{self, ConnectionSettings, DrainPolicy};
 use pricing_service::shutdown::Shutdown;
@@ -19,6 +20,7 @@ use pricing_service::supervisor::{PartFailed, Supervisor};
 use pricing_service::telemetry::{self, Metrics};
 use tokio::net::TcpListener;
 
+use crate::auth::{AuthError, KeyRing};
 use crate::config::Config;
 use crate::load_shed::LoadShedLayer;
 use crate::prices::STATEMENT_TIMEOUT;
@@ -37,6 +39,9 @@ pub enum StartError {
     /// Redis could not be set up.
     #[error("cannot set up Redis")]
     Redis(#[from] ConnectError),
+    /// Nobody could be kept out, or nobody would come in.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The database could not be opened.
     #[error("cannot open the database")]
     Catalogue(#[from] CatalogueError),
@@ -45,6 +50,7 @@ pub enum StartError {
 /// An api that is ready to run.
 pub struct Api {
     state: Arc<AppState>,
+    keys: Option<Arc<KeyRing>>,
     metrics: Metrics,
     is_traced: bool,
     load_shed: LoadShedLayer,
@@ -64,6 +70,7 @@ impl Api {
     ///
     /// When a setting is wrong or the database refuses the connection.
     pub async fn connect(config: &Config, metrics: Metrics, is_traced: bool) -> Result<Self, StartError> {
+        let keys = config.auth.keys(config.api_addr)?;
         let redis = Redis::new(&config.redis)?;
         let (catalogue, preparation) = Catalogue::lazy(&config.database, STATEMENT_TIMEOUT)?;
         let preparation = match preparation.run().await {
@@ -77,6 +84,7 @@ impl Api {
         let cache = PriceCache::new(&redis, config.cache);
         let replicas = config.wait_for_replicas;
         let state = AppState {
+            door: Arc::new(config.auth.door(keys.clone())),
             reader: PriceReader::new(
                 cache.clone(),
                 cache.patient(&redis),
@@ -88,6 +96,7 @@ impl Api {
         };
         Ok(Self {
             state: Arc::new(state),
+            keys,
             metrics,
             is_traced,
             load_shed: LoadShedLayer::new(config.max_concurrent_requests as usize, config.request_timeout()),
@@ -100,13 +109,18 @@ impl Api {
     }
 }
 
-/// Serves on `listener` until shutdown, then drains: readiness answers 503, requests are still accepted for
+/// Serves on `listener`, and health and metrics on `metrics_port` too, until shutdown, then drains: readiness answers 503, requests are still accepted for
 /// [`DrainPolicy::delay`], and those under way may finish for [`DrainPolicy::timeout`] after that.
 ///
 /// # Errors
 ///
 /// When a part of the process ends by itself.
-pub async fn run(listener: TcpListener, api: Api, shutdown: Shutdown) -> Result<(), PartFailed> {
+pub async fn run(
+    listener: TcpListener,
+    metrics_port: Option<TcpListener>,
+    api: Api,
+    shutdown: Shutdown,
+) -> Result<(), PartFailed> {
     let mut parts = Supervisor::new(shutdown);
     let catalogue = api.catalogue.clone();
     let health = Health::new(parts.shutdown(), &[], api.redis.cache.clone(), Some(catalogue.clone()));
@@ -116,6 +130,12 @@ pub async fn run(listener: TcpListener, api: Api, shutdown: Shutdown) -> Result<
     parts.background("the watch over the primary of Redis", api.redis.follow_primary());
     if let Some(preparation) = &api.preparation {
         parts.background("the preparation of the database", prepare(preparation.clone()));
+    }
+    if let Some(keys) = api.keys {
+        parts.background("the watch over the keys", keys.follow());
+    }
+    if let Some(port) = metrics_port {
+        parts.background("the metrics port", admin::serve(port, health.clone(), api.metrics.clone()));
     }
     let (drain, connections, closing) = (api.drain, api.connections, parts.shutdown());
     let service = service(api.state, health.clone(), api.metrics, api.load_shed, api.is_traced);

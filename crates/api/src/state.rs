@@ -1,12 +1,17 @@
 //! What the handlers share.
 
+use std::sync::Arc;
+
 use pricing_core::events::EventLog;
 use pricing_core::recalculation::RecalculationQueue;
 
+use crate::auth::Door;
 use crate::prices::reader::PriceReader;
 
 /// Made once per process and shared behind an `Arc`, so that a request costs one reference count.
 pub(crate) struct AppState {
+    /// Knows who calls.
+    pub(crate) door: Arc<Door>,
     /// The read path.
     pub(crate) reader: PriceReader,
     /// Takes market events.

@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use validator::Validate;
 
 use super::reader::{Customer, Priced, ReadError};
+use crate::auth::{Caller, Read};
 use crate::identifier::{Identifier, invalid_id, valid_id, valid_ids};
 use crate::json::{ValidatedJson, json};
 use crate::parameters::{ValidatedPath, ValidatedQuery};
@@ -182,6 +183,7 @@ impl From<ReadError> for Problem {
     )
 )]
 pub(crate) async fn price(
+    _caller: Caller<Read>,
     State(state): State<Arc<AppState>>,
     ValidatedJson(request): ValidatedJson<PriceRequest>,
 ) -> Result<Response, Problem> {
@@ -202,6 +204,7 @@ pub(crate) async fn price(
     )
 )]
 pub(crate) async fn price_by_path(
+    _caller: Caller<Read>,
     State(state): State<Arc<AppState>>,
     ValidatedPath(path): ValidatedPath<ProductPath>,
     ValidatedQuery(query): ValidatedQuery<CustomerQuery>,
@@ -220,11 +223,13 @@ pub(crate) async fn price_by_path(
     responses((status = 200, description = "The prices, in the order of the request", body = PricesAnswer))
 )]
 pub(crate) async fn prices(
+    caller: Caller<Read>,
     State(state): State<Arc<AppState>>,
     ValidatedJson(request): ValidatedJson<PricesRequest>,
 ) -> Result<Response, Problem> {
     let products: Result<Vec<_>, _> = request.product_ids.into_iter().map(ProductId::parse).collect();
     let products = products.map_err(invalid_id("product_ids"))?;
+    caller.charge(u32::try_from(products.len()).unwrap_or(u32::MAX))?;
     let customer = customer(request.user_location, request.is_prime_member)?;
     let priced = state.reader.prices(&products, &customer).await?;
 

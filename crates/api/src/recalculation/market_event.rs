@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::NOT_REPLICATED;
 use super::reason::ReasonRequest;
+use crate::auth::{Caller, EVENT_UNITS, Publish};
 use crate::identifier::Identifier;
 use crate::json::{ValidatedJson, json};
 use crate::metrics;
@@ -44,10 +45,13 @@ pub(crate) struct PublishedEvent<'a> {
     responses((status = 200, description = "The event is in the log", body = PublishedEvent))
 )]
 pub(crate) async fn publish_market_event(
+    caller: Caller<Publish>,
     State(state): State<Arc<AppState>>,
     body: Option<ValidatedJson<ReasonRequest>>,
 ) -> Result<Response, Problem> {
-    let event = publish(&state.events, ReasonRequest::or(body, "market event")).await.map_err(|error| {
+    caller.charge(EVENT_UNITS)?;
+    let event = publish(&state.events, ReasonRequest::or(body, "market event"), caller.name()).await;
+    let event = event.map_err(|error| {
         let detail = match error {
             EventError::LogFull => "The event log is full.",
             EventError::NotReplicated => NOT_REPLICATED,
@@ -60,7 +64,7 @@ pub(crate) async fn publish_market_event(
 }
 
 /// Publishes an event that continues the current trace.
-async fn publish(events: &EventLog, reason: String) -> Result<MarketEvent, EventError> {
+async fn publish(events: &EventLog, reason: String, caller: Option<&str>) -> Result<MarketEvent, EventError> {
     let span = info_span!(
         "publish",
         otel.name = "publish market_events",
@@ -72,7 +76,8 @@ async fn publish(events: &EventLog, reason: String) -> Result<MarketEvent, Event
         messaging.message.id = field::Empty,
     );
     let event = span.in_scope(|| MarketEvent::new(reason, current_traceparent()));
+    let event = event.by(caller.map(str::to_owned));
     span.record("messaging.message.id", event.id.as_str());
-    metrics::event_published(client_call(span, events.publish(&event)).await?);
+    metrics::event_published(caller, client_call(span, events.publish(&event)).await?);
     Ok(event)
 }

@@ -1,8 +1,9 @@
-//! The calls that start recalculations, and the one that reports on them.
+//! The calls that start recalculations, and those that report on their tasks and replay them.
 
 pub(crate) mod market_event;
 pub(crate) mod request;
 pub(crate) mod task;
+pub(crate) mod tasks;
 
 mod reason;
 

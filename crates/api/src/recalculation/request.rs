@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::NOT_REPLICATED;
 use super::reason::ReasonRequest;
+use crate::auth::{Caller, Publish, RECALCULATION_UNITS};
 use crate::identifier::Identifier;
 use crate::json::{ValidatedJson, json};
 use crate::metrics;
@@ -23,10 +24,10 @@ use crate::state::AppState;
 pub(crate) struct QueuedTask<'a> {
     /// Always `queued`.
     #[schema(example = "queued")]
-    status: &'static str,
+    pub(super) status: &'static str,
     /// The task; `GET /api/v1/tasks/{task_id}` gives its record.
     #[schema(value_type = Identifier)]
-    task_id: &'a str,
+    pub(super) task_id: &'a str,
 }
 
 /// Recalculate all prices
@@ -37,11 +38,13 @@ pub(crate) struct QueuedTask<'a> {
     responses((status = 200, description = "The task is queued", body = QueuedTask))
 )]
 pub(crate) async fn recalculate(
+    caller: Caller<Publish>,
     State(state): State<Arc<AppState>>,
     body: Option<ValidatedJson<ReasonRequest>>,
 ) -> Result<Response, Problem> {
-    let task = TaskId::generate();
-    let request = Recalculation::now(ReasonRequest::or(body, "requested"));
+    caller.charge(RECALCULATION_UNITS)?;
+    let (task, name) = (TaskId::generate(), caller.name());
+    let request = Recalculation::now(ReasonRequest::or(body, "requested")).by(name.map(str::to_owned));
     state.queue.enqueue(&task, &request).await.map_err(|error| {
         let detail = match error {
             QueueError::Full => "The queue is full.",
@@ -50,6 +53,6 @@ pub(crate) async fn recalculate(
         };
         Problem::unavailable(detail, &error)
     })?;
-    metrics::task_enqueued();
+    metrics::task_enqueued(name);
     Ok(json(&QueuedTask { status: "queued", task_id: task.as_str() }))
 }

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use pricing_core::failure::Failure;
 use pricing_core::ids::TaskId;
+use pricing_core::recalculation::Recalculation;
 use pricing_core::trace::redis_call;
 use pricing_queue::TaskRecord;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use time::format_description::well_known::Rfc3339;
 use utoipa::{IntoParams, ToSchema};
 use validator::Validate;
 
+use crate::auth::{Caller, Role, Tasks};
 use crate::identifier::{Identifier, invalid_id, valid_id};
 use crate::parameters::ValidatedPath;
 use crate::problem::{PROBLEM_JSON, Problem};
@@ -28,6 +30,12 @@ pub(crate) struct TaskPath {
     #[validate(custom(function = valid_id))]
     #[param(value_type = Identifier)]
     task_id: String,
+}
+
+impl TaskPath {
+    pub(crate) fn id(self) -> Result<TaskId, Problem> {
+        TaskId::parse(self.task_id).map_err(invalid_id("task_id"))
+    }
 }
 
 /// The record of a task. Times are RFC 3339 in UTC.
@@ -50,7 +58,7 @@ pub(crate) struct TaskAnswer {
     /// Error of the latest failed run: a code, a colon and a sentence.
     #[schema(required = true, example = "database_failed: The database failed.")]
     error: Option<String>,
-    /// What caused the error, for operators: the whole chain, down to what the failed system said.
+    /// What caused the error; only keys with the role `operate` see it: the whole chain, down to what the failed system said.
     #[serde(skip_serializing_if = "Option::is_none")]
     causes: Option<String>,
     /// Trace id.
@@ -96,8 +104,9 @@ pub(crate) struct TaskResult {
     pub(crate) reason: Option<String>,
 }
 
-impl From<TaskRecord> for TaskAnswer {
-    fn from(record: TaskRecord) -> Self {
+impl TaskAnswer {
+    /// What a caller may know of a task: with the causes of its error, or without.
+    pub(crate) fn new(record: TaskRecord, with_causes: bool) -> Self {
         Self {
             trace_id: record.trace_id().map(str::to_owned),
             task_id: record.id,
@@ -106,7 +115,7 @@ impl From<TaskRecord> for TaskAnswer {
             progress: record.progress.map(|p| TaskProgress { done: p.done, total: p.total }),
             result: record.result.and_then(|json| RawValue::from_string(json).ok()),
             error: record.error.as_deref().map(error),
-            causes: record.error,
+            causes: record.error.filter(|_| with_causes),
             created_at: rfc3339(record.created_at_ms),
             started_at: record.started_at_ms.and_then(rfc3339),
             finished_at: record.finished_at_ms.and_then(rfc3339),
@@ -114,7 +123,7 @@ impl From<TaskRecord> for TaskAnswer {
     }
 }
 
-/// What a caller may know of a record's error.
+/// The part of a record's error that every caller may know.
 fn error(recorded: &str) -> String {
     let failure = Failure::of_record(recorded);
     format!("{failure}: {}", failure.sentence())
@@ -128,7 +137,8 @@ fn rfc3339(ms: i64) -> Option<String> {
 
 /// Get a task's status
 ///
-/// A record is kept for a day after its task succeeded.
+/// A record is kept for a day after its task succeeded. A key sees the tasks that it caused; with the role `operate` it
+/// sees all of them, and what caused their errors.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{task_id}", tag = "recalculation", params(TaskPath),
     responses(
@@ -137,14 +147,33 @@ fn rfc3339(ms: i64) -> Option<String> {
     )
 )]
 pub(crate) async fn task(
+    caller: Caller<Tasks>,
     State(state): State<Arc<AppState>>,
     ValidatedPath(path): ValidatedPath<TaskPath>,
 ) -> Result<Json<TaskAnswer>, Problem> {
-    let task = TaskId::parse(path.task_id).map_err(invalid_id("task_id"))?;
+    let task = path.id()?;
+    let record = record(&state, &task).await?.filter(|record| may_see(&caller, record)).ok_or_else(unknown)?;
+    Ok(Json(TaskAnswer::new(record, caller.has(Role::Operate))))
+}
+
+/// The record of a task, `None` when there is none.
+pub(crate) async fn record(state: &AppState, task: &TaskId) -> Result<Option<TaskRecord>, Problem> {
     let record = redis_call("HGETALL task record", state.queue.queue().task(task.as_str())).await;
-    let record = record.map_err(|error| Problem::unavailable("Tasks cannot be read just now.", &error))?;
-    let record = record.ok_or_else(|| Problem::not_found("The task does not exist (any more)."))?;
-    Ok(Json(record.into()))
+    record.map_err(|error| Problem::unavailable("Tasks cannot be read just now.", &error))
+}
+
+/// The problem of a task that does not exist, or that the caller may not know of.
+pub(crate) fn unknown() -> Problem {
+    Problem::not_found("The task does not exist (any more).")
+}
+
+/// Whether the caller caused the task, or may see all of them.
+fn may_see<A>(caller: &Caller<A>, record: &TaskRecord) -> bool {
+    let is_own = || {
+        let request = Recalculation::decode(&record.payload).ok();
+        request.is_some_and(|request| request.caller.is_some() && request.caller.as_deref() == caller.name())
+    };
+    caller.has(Role::Operate) || is_own()
 }
 
 #[cfg(test)]
@@ -174,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_null() {
-        let json = serde_json::to_string(&TaskAnswer::from(record())).unwrap();
+        let json = serde_json::to_string(&TaskAnswer::new(record(), true)).unwrap();
         assert_eq!(
             json,
             r#"{"task_id":"T-1","state":"queued","attempts":0,"progress":null,"result":null,"error":null,"trace_id":null,"created_at":"2026-11-22T19:20:21.123Z","started_at":null,"finished_at":null}"#
@@ -192,14 +221,18 @@ mod tests {
             traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
             ..record()
         };
-        let json = serde_json::to_string(&TaskAnswer::from(done)).unwrap();
+        let json = serde_json::to_string(&TaskAnswer::new(done, false)).unwrap();
         assert!(
             json.contains(
                 r#""progress":{"done":9,"total":9},"result":{"status":"updated","updated_count":9,"changed_count":2,"invalid_count":0},"#
             )
         );
         assert!(json.contains(r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736""#));
+        let failed = TaskRecord { error: Some("redis_failed: no route to 10.0.0.7".into()), ..record() };
+        let shown = |with_causes| serde_json::to_string(&TaskAnswer::new(failed.clone(), with_causes)).unwrap();
+        assert!(shown(false).contains(r#""error":"redis_failed: Redis failed.","trace_id""#));
+        assert!(shown(true).contains(r#""causes":"redis_failed: no route to 10.0.0.7""#));
         let broken = TaskRecord { result: Some("{".into()), ..record() };
-        assert!(serde_json::to_string(&TaskAnswer::from(broken)).unwrap().contains(r#""result":null"#));
+        assert!(serde_json::to_string(&TaskAnswer::new(broken, false)).unwrap().contains(r#""result":null"#));
     }
 }

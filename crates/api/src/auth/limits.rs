@@ -1,0 +1,136 @@
+//! Token buckets: what a key and an address may cost.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed, StateStore};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use pricing_service::http::limited_network;
+
+/// What a market event costs, in units. A read costs one, a batch one for each product.
+pub(crate) const EVENT_UNITS: u32 = 100;
+/// What a recalculation costs, in units.
+pub(crate) const RECALCULATION_UNITS: u32 = 100;
+/// What every bucket holds at least: the most expensive call twice over.
+const MIN_BURST: u32 = 1_000;
+/// Buckets for addresses: 512 KiB.
+const ADDRESS_BUCKETS: usize = 1 << 16;
+
+/// Units a second. A bucket holds those of two seconds, and [`MIN_BURST`] at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rate(pub(crate) NonZeroU32);
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self(NonZeroU32::MIN.saturating_add(4_999))
+    }
+}
+
+impl Rate {
+    fn quota(self) -> Quota {
+        let burst = self.0.get().saturating_mul(2).max(MIN_BURST);
+        Quota::per_second(self.0).allow_burst(NonZeroU32::new(burst).unwrap_or(self.0))
+    }
+}
+
+/// A bucket does not hold what a call costs. It will after this time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exhausted(pub(crate) Duration);
+
+/// The bucket of a key.
+pub(crate) struct KeyLimit(DefaultDirectRateLimiter);
+
+impl KeyLimit {
+    pub(crate) fn new(rate: Rate) -> Self {
+        Self(RateLimiter::direct(rate.quota()))
+    }
+
+    /// Takes `units` out of the bucket, or nothing.
+    pub(crate) fn take(&self, units: NonZeroU32) -> Result<(), Exhausted> {
+        match self.0.check_n(units) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(not_until)) => Err(Exhausted(not_until.wait_time_from(self.0.clock().now()))),
+            Err(_) => Err(Exhausted(Duration::MAX)), // never: no call costs more than a full bucket
+        }
+    }
+}
+
+/// The buckets of addresses, in memory that does not grow with their number: a fixed table, in which an address has a
+/// place by a hash that nobody outside can predict. Addresses that meet in one place share its bucket. The addresses of
+/// one IPv6 network (/64), which belong to one customer of a provider, are one.
+pub(crate) struct AddressLimits(RateLimiter<IpAddr, Buckets, DefaultClock>);
+
+struct Buckets {
+    places: Box<[InMemoryState]>,
+    hasher: RandomState,
+}
+
+impl StateStore for Buckets {
+    type Key = IpAddr;
+
+    fn measure_and_replace<T, F, E>(&self, address: &IpAddr, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let place = self.hasher.hash_one(limited_network(*address)) as usize % self.places.len();
+        self.places[place].measure_and_replace(&NotKeyed::NonKey, decide)
+    }
+}
+
+impl AddressLimits {
+    pub(crate) fn new(rate: Rate) -> Self {
+        let places = (0..ADDRESS_BUCKETS).map(|_| InMemoryState::default()).collect();
+        let buckets = Buckets { places, hasher: RandomState::new() };
+        Self(RateLimiter::new(rate.quota(), buckets, DefaultClock::default()))
+    }
+
+    /// Takes `units` out of the bucket of `address`, or nothing.
+    pub(crate) fn take(&self, address: IpAddr, units: NonZeroU32) -> Result<(), Exhausted> {
+        match self.0.check_key_n(&address, units) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(not_until)) => Err(Exhausted(not_until.wait_time_from(self.0.clock().now()))),
+            Err(_) => Err(Exhausted(Duration::MAX)), // never: no call costs more than a full bucket
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn units(units: u32) -> NonZeroU32 {
+        NonZeroU32::new(units).unwrap()
+    }
+
+    #[test]
+    fn a_bucket_gives_what_it_holds_and_says_when_there_is_more() {
+        let limit = KeyLimit::new(Rate(units(10)));
+        limit.take(units(500)).unwrap();
+        limit.take(units(500)).unwrap();
+        let Exhausted(wait) = limit.take(units(EVENT_UNITS)).unwrap_err();
+        assert!(wait > Duration::from_secs(9) && wait <= Duration::from_secs(10), "{wait:?}");
+    }
+
+    #[test]
+    fn an_address_has_a_bucket_of_its_own_and_a_network_shares_one() {
+        let limits = AddressLimits::new(Rate(units(1)));
+        let take = |address: &str| limits.take(address.parse().unwrap(), units(1_000)).is_ok();
+        assert!(take("203.0.113.1") && !take("203.0.113.1"));
+        assert!(take("2001:db8:0:1::1") && !take("2001:db8:0:1:ffff::2"));
+        let others = (0..=255_u8).filter(|last| take(&format!("198.51.100.{last}"))).count();
+        assert!(
+            others > 240,
+            "hardly any of 256 addresses meet in one of 65,536 places: {others} had their own"
+        );
+    }
+
+    #[test]
+    fn every_call_fits_into_the_smallest_bucket() {
+        let largest = EVENT_UNITS.max(RECALCULATION_UNITS).max(500);
+        assert!(KeyLimit::new(Rate(units(1))).take(units(largest)).is_ok());
+    }
+}

@@ -1,0 +1,130 @@
+//! The calls for operators: lists of tasks, and replays.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use pricing_core::trace::redis_call;
+use pricing_queue::{MAX_CURSOR, QueueError, TaskState};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use validator::Validate;
+
+use super::request::QueuedTask;
+use super::task::{TaskAnswer, TaskPath, record, unknown};
+use crate::auth::{Caller, Operate};
+use crate::json::json;
+use crate::parameters::{ValidatedPath, ValidatedQuery};
+use crate::problem::{PROBLEM_JSON, Problem};
+use crate::state::AppState;
+
+/// Tasks of a page unless the query says otherwise.
+const PAGE: u16 = 100;
+
+/// A state that has a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ListedState {
+    Queued,
+    Running,
+    Retrying,
+    Dead,
+}
+
+impl From<ListedState> for TaskState {
+    fn from(state: ListedState) -> Self {
+        match state {
+            ListedState::Queued => Self::Queued,
+            ListedState::Running => Self::Running,
+            ListedState::Retrying => Self::Retrying,
+            ListedState::Dead => Self::Dead,
+        }
+    }
+}
+
+/// Which tasks, in the query.
+#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListQuery {
+    /// Their state.
+    #[serde(default = "dead")]
+    #[param(default = "dead", required = false)]
+    state: ListedState,
+    /// Where to go on: the `next` of the page before.
+    #[validate(length(max = MAX_CURSOR, message = "is not the `next` of a page of this state"))]
+    #[param(required = false, value_type = Option<String>, max_length = 96)]
+    after: Option<String>,
+    /// Maximum number of tasks.
+    #[serde(default = "page")]
+    #[validate(range(min = 1, max = 500, message = "must be 1 to 500"))]
+    #[param(default = 100, minimum = 1, maximum = 500, required = false)]
+    limit: u16,
+}
+
+fn dead() -> ListedState {
+    ListedState::Dead
+}
+
+fn page() -> u16 {
+    PAGE
+}
+
+/// Tasks of one state.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TasksAnswer {
+    /// The tasks: dead ones from the latest death on, those that wait for a retry from the last one due, queued and
+    /// running ones in the order in which they were made ready.
+    tasks: Vec<TaskAnswer>,
+    /// Where the next page begins; null on the last one. A page may be shorter than asked for and not the last.
+    #[schema(required = true, max_length = 96)]
+    next: Option<String>,
+}
+
+/// List tasks
+///
+/// Lists tasks of one state, page by page. Tasks that succeeded are in no list.
+#[utoipa::path(
+    get, path = "/api/v1/tasks", tag = "recalculation", params(ListQuery),
+    responses((status = 200, description = "Tasks of the state", body = TasksAnswer))
+)]
+pub(crate) async fn tasks(
+    _caller: Caller<Operate>,
+    State(state): State<Arc<AppState>>,
+    ValidatedQuery(query): ValidatedQuery<ListQuery>,
+) -> Result<Json<TasksAnswer>, Problem> {
+    let list = state.queue.queue().list(query.state.into(), query.after.as_deref(), query.limit.into());
+    let page = redis_call("LIST tasks", list).await.map_err(|error| match error {
+        QueueError::Cursor => Problem::invalid_field("after", "is not the `next` of a page of this state"),
+        error => Problem::unavailable("Tasks cannot be read just now.", &error),
+    })?;
+    let tasks = page.tasks.into_iter().map(|record| TaskAnswer::new(record, true)).collect();
+    Ok(Json(TasksAnswer { tasks, next: page.next }))
+}
+
+/// Replay a dead task
+///
+/// Puts a dead task back in the queue, as a new request with all its retries.
+#[utoipa::path(
+    post, path = "/api/v1/tasks/{task_id}/replay", tag = "recalculation", params(TaskPath),
+    responses(
+        (status = 200, description = "The task is queued", body = QueuedTask),
+        (status = 404, description = "No such task (any more)", body = Problem, content_type = PROBLEM_JSON),
+        (status = 409, description = "The task is not dead", body = Problem, content_type = PROBLEM_JSON),
+    )
+)]
+pub(crate) async fn replay(
+    _caller: Caller<Operate>,
+    State(state): State<Arc<AppState>>,
+    ValidatedPath(path): ValidatedPath<TaskPath>,
+) -> Result<Response, Problem> {
+    let task = path.id()?;
+    let replayed = redis_call("EVALSHA replay", state.queue.queue().replay(task.as_str())).await;
+    if replayed.map_err(|error| Problem::unavailable("Tasks cannot be replayed just now.", &error))? {
+        return Ok(json(&QueuedTask { status: "queued", task_id: task.as_str() }));
+    }
+    let record = record(&state, &task).await?.ok_or_else(unknown)?;
+    let detail = format!("The task is not dead: it is {}.", record.state.as_str());
+    Err(Problem::new(StatusCode::CONFLICT, detail))
+}
