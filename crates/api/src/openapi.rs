@@ -152,7 +152,9 @@ mod tests {
                 "/api/v1/prices",
                 "/api/v1/publish-market-event",
                 "/api/v1/recalculate",
+                "/api/v1/tasks",
                 "/api/v1/tasks/{task_id}",
+                "/api/v1/tasks/{task_id}/replay",
                 "/health/live",
                 "/health/ready",
                 "/metrics",
@@ -167,7 +169,7 @@ mod tests {
             let responses = &document["paths"][path][method]["responses"];
             responses.as_object().unwrap().keys().cloned().collect()
         };
-        let all = ["200", "400", "404", "408", "413", "415", "422", "500", "503"];
+        let all = ["200", "400", "403", "404", "408", "413", "415", "422", "500", "503"];
         assert_eq!(statuses("/api/v1/price", "post"), all);
         assert_eq!(
             statuses("/api/v1/price/{product_id}", "get"),
@@ -175,8 +177,20 @@ mod tests {
         );
         assert_eq!(
             statuses("/api/v1/recalculate", "post"),
-            ["200", "400", "408", "413", "415", "422", "500", "503"]
+            ["200", "400", "403", "408", "413", "415", "422", "500", "503"]
         );
+    }
+
+    #[test]
+    fn a_call_lists_the_roles_that_it_takes_if_keys_are_on() {
+        let with_keys = serde_json::to_value(complete(crate::router::calls(document()).1, true)).unwrap();
+        let call = &with_keys["paths"]["/api/v1/tasks/{task_id}"]["get"];
+        assert_eq!(call["security"], serde_json::json!([{"key": ["publish", "operate"]}]));
+        assert_eq!(call["responses"]["429"]["headers"]["Retry-After"]["schema"]["type"], "string");
+        assert_eq!(with_keys["components"]["securitySchemes"]["key"]["scheme"], "bearer");
+        let without = described();
+        assert_eq!(without["paths"]["/api/v1/tasks/{task_id}"]["get"]["security"], Value::Null);
+        assert_eq!(without["components"]["securitySchemes"], Value::Null);
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Api {
         let cache = PriceCache::new(&redis, config.cache);
         let replicas = config.wait_for_replicas;
         let state = AppState {
-            door: Arc::new(config.auth.door(keys.clone())),
+            door: Arc::new(config.auth.door(keys.clone(), config.connections.trusted_proxies.clone())),
             reader: PriceReader::new(
                 cache.clone(),
                 cache.patient(&redis),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use pricing_harness::api_key;
 use rand::seq::IndexedRandom as _;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -139,8 +140,10 @@ impl Client {
                 RawConnection::open(self.demand.api).await.map_err(|error| format!("to connect: {error}"))?
             }
         };
-        let request =
-            format!("GET /api/v1/price/{product}?user_location=NY HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let request = format!(
+            "GET /api/v1/price/{product}?user_location=NY HTTP/1.1\r\nHost: localhost\r\n{}\r\n",
+            api_key::header_line()
+        );
         let answer = connection.exchange(request.as_bytes(), false, false).await;
         let answer: RawAnswer = answer.map_err(|none| format!("{none:?}"))?;
         let body = serde_json::from_slice(&answer.body).map_err(|error| format!("no JSON: {error}"))?;

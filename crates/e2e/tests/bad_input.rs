@@ -1,5 +1,6 @@
 //! Whatever comes in over HTTP: a clear answer, never a 5xx, and the process lives.
 
+use pricing_harness::api_key;
 use pricing_harness::service::Service;
 use pricing_harness::stack::Stack;
 use reqwest::{Method, StatusCode, header};
@@ -38,7 +39,7 @@ impl Bad {
     }
 
     async fn check(self, api: &Service) {
-        let client = reqwest::Client::new();
+        let client = api_key::client();
         let mut request = client.request(self.method, api.url(&self.path)).body(self.body);
         if let Some(media) = self.media {
             request = request.header(header::CONTENT_TYPE, media);
@@ -167,8 +168,7 @@ async fn a_body_in_chunks_is_bounded_as_well() {
     let stack = Stack::builder().workers(0).listeners(0).start().await;
     let chunks = futures_util::stream::iter((0..100).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1_024])));
     let body = reqwest::Body::wrap_stream(chunks);
-    let request =
-        reqwest::Client::new().post(stack.api.url(PRICE)).header(header::CONTENT_TYPE, JSON).body(body);
+    let request = api_key::client().post(stack.api.url(PRICE)).header(header::CONTENT_TYPE, JSON).body(body);
     assert_eq!(request.send().await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(stack.price("P-100", "NY", false).await["final_price"], 47.49);
 }
@@ -176,7 +176,7 @@ async fn a_body_in_chunks_is_bounded_as_well() {
 #[tokio::test]
 async fn the_documentation_needs_no_other_host() {
     let stack = Stack::builder().workers(0).listeners(0).start().await;
-    let page = reqwest::get(stack.api.url("/docs")).await.unwrap();
+    let page = api_key::client().get(stack.api.url("/docs")).send().await.unwrap();
     assert_eq!(page.status(), StatusCode::OK);
     let html = page.text().await.unwrap();
     assert!(html.contains("swagger") && !html.contains("https://"), "{html}");
@@ -201,7 +201,8 @@ async fn requests_are_measured_by_route_and_never_by_id() {
         stack.get(&format!("/api/v1/price/P-{n}?user_location=NY")).await;
         stack.get(&format!("/nowhere/{n}")).await;
     }
-    let metrics = reqwest::get(stack.api.url("/metrics")).await.unwrap().text().await.unwrap();
+    let metrics =
+        api_key::client().get(stack.api.url("/metrics")).send().await.unwrap().text().await.unwrap();
     let counted = r#"http_request_duration_seconds_count{method="GET",endpoint="/api/v1/price/{product_id}",status="200"} 20"#;
     assert!(metrics.contains(counted), "{metrics}");
     assert!(!metrics.contains("P-100") && !metrics.contains("/nowhere/"), "{metrics}");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pricing_harness::api_key;
 use pricing_harness::databases::TestDatabase;
 use pricing_harness::service::{Binary, Service};
 use pricing_harness::stack::Stack;
@@ -35,7 +36,7 @@ async fn followed(stack: &Stack) {
 
 async fn answer(api: &Service, product: &str, location: &str) -> (StatusCode, Value) {
     let url = api.url(&format!("/api/v1/price/{product}?user_location={location}"));
-    let response = reqwest::get(url).await.expect("the api answers");
+    let response = api_key::client().get(url).send().await.expect("the api answers");
     let status = response.status();
     (status, response.json().await.expect("JSON"))
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pricing_harness::api_key;
 use pricing_harness::databases::TestDatabase;
 use pricing_harness::proxy::Mode;
 use pricing_harness::service::{Binary, Service};
@@ -22,7 +23,8 @@ async fn readiness_goes_off_first_while_requests_are_still_answered() {
         (status == StatusCode::SERVICE_UNAVAILABLE && health["status"] == "draining").then_some(())
     })
     .await;
-    let answer = reqwest::get(stack.api.url("/api/v1/price/P-100?user_location=NY")).await.unwrap();
+    let answer =
+        api_key::client().get(stack.api.url("/api/v1/price/P-100?user_location=NY")).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(answer.headers()["connection"], "close", "the next request is to go elsewhere");
     assert_eq!(stack.api.exit_status(), None);
@@ -100,7 +102,7 @@ async fn a_full_redis_is_answered_503_with_nothing_half_done_and_reads_go_on() {
     let keys: Vec<String> = redis.keys("*").await.unwrap();
     limit("1").await;
     for path in ["/api/v1/publish-market-event", "/api/v1/recalculate"] {
-        let answer = reqwest::Client::new().post(stack.api.url(path)).send().await.unwrap();
+        let answer = api_key::client().post(stack.api.url(path)).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
         assert!(answer.headers().contains_key("retry-after"), "{path}");
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pricing_harness::api_key;
 use pricing_harness::service::{Binary, Service};
 use pricing_harness::stack::Stack;
 use pricing_harness::waiting::eventually;
@@ -10,7 +11,7 @@ use serde_json::json;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 async fn text(service: &Service, path: &str) -> String {
-    let answer = reqwest::get(service.url(path)).await.expect("the service answers");
+    let answer = api_key::client().get(service.url(path)).send().await.expect("the service answers");
     answer.text().await.expect("in text")
 }
 
@@ -86,7 +87,7 @@ async fn a_request_under_way_is_answered_before_the_api_ends() {
     let mut stack = Stack::builder().set_for(Binary::Api, "SIMULATE_IO", true).start().await;
     let url = stack.api.url("/api/v1/prices");
     let body = json!({"user_location": "NY", "product_ids": ["P-100"]});
-    let request = tokio::spawn(reqwest::Client::new().post(url).json(&body).send());
+    let request = tokio::spawn(api_key::client().post(url).json(&body).send());
     // The slow lookup has begun when the cache has been asked.
     eventually(DEADLINE, "the request to be under way", async || {
         let asked = "pricing_cache_results_total{entry=\"product\",result=\"absent\"} 1";

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pricing_e2e::otlp_receiver::{OtlpReceiver, Span};
+use pricing_harness::api_key;
 use pricing_harness::databases::TestDatabase;
 use pricing_harness::proxy::Mode;
 use pricing_harness::stack::Stack;
@@ -136,7 +137,8 @@ async fn a_collector_that_is_away_costs_spans_which_are_counted_and_no_time() {
         let started = Instant::now();
         stack.price("P-100", "NY", false).await;
         assert!(started.elapsed() < Duration::from_secs(1), "a read does not wait for the exporter");
-        let metrics = reqwest::get(stack.api.url("/metrics")).await.ok()?.text().await.ok()?;
+        let metrics =
+            api_key::client().get(stack.api.url("/metrics")).send().await.ok()?.text().await.ok()?;
         metrics.contains(r#"pricing_spans_dropped_total{reason="export_failed"}"#).then_some(())
     })
     .await;

@@ -26,6 +26,7 @@ pub mod databases;
 pub mod postgres;
 pub mod redis_server;
 
+pub mod api_key;
 pub mod clock;
 pub mod proxy;
 

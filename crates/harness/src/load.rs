@@ -7,6 +7,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::api_key;
 use crate::stack::Stack;
 use crate::waiting::pause;
 
@@ -47,7 +48,7 @@ pub struct Load {
 impl Load {
     /// Starts one client for each request, which makes it again and again.
     pub fn start(stack: &Stack, requests: &[Request]) -> Self {
-        let (http, answers) = (reqwest::Client::new(), Arc::<Mutex<Answers>>::default());
+        let (http, answers) = (api_key::client(), Arc::<Mutex<Answers>>::default());
         let mut clients = JoinSet::new();
         for request in requests.iter().copied() {
             let (http, answers, api) = (http.clone(), answers.clone(), stack.api.url(""));

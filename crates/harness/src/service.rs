@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{SysconfVar, sysconf};
 use tempfile::{NamedTempFile, TempPath};
 
+use crate::api_key;
 use crate::ports::Port;
 use crate::process::{Process, end_of_log, log_to};
 use crate::waiting::poll;
@@ -232,7 +233,7 @@ impl Service {
 
     /// The text of its metrics.
     pub async fn metrics(&self) -> String {
-        let answer = reqwest::get(self.url("/metrics")).await.expect("the service answers");
+        let answer = api_key::client().get(self.url("/metrics")).send().await.expect("the service answers");
         answer.text().await.expect("in text")
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::api_key;
 use crate::redis_server::RedisServer;
 use crate::service::{Binary, Environment, Service, in_environment};
 use crate::throughput::{Client, PRODUCTS};
@@ -73,6 +74,9 @@ impl Side {
             ("DRAIN_DELAY_SECONDS", "0"),
         ] {
             environment.insert(name.to_owned(), value.to_owned());
+        }
+        if let Some(key) = api_key::get() {
+            environment.extend(api_key::settings(self.directory.path(), key)?);
         }
         let mut service = Service::run(Binary::Api, in_environment(command, &environment))?;
         service.ready_within(READY_WITHIN).await?;

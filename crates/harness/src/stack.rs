@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
+use crate::api_key;
 use crate::clock::FakeClock;
 use crate::databases::TestDatabase;
 use crate::proxy::Proxy;
@@ -37,6 +39,8 @@ pub struct Stack {
     pub database_proxy: Option<Proxy>,
     http: reqwest::Client,
     environments: Environments,
+    /// Holds the file of keys, if there is one.
+    _keys: Option<TempDir>,
 }
 
 /// What a system is to be made of. The default is one service of each kind over a Redis that keeps nothing
@@ -152,6 +156,19 @@ impl StackBuilder {
         ] {
             environments.shared.entry(name.to_owned()).or_insert(value);
         }
+        let api = environments.own.entry(Binary::Api).or_default();
+        let keys = match api_key::get() {
+            Some(key) if !api.contains_key("API_KEYS_FILE") && !api.contains_key("AUTH") => {
+                let directory = tempfile::tempdir().expect("a directory can be made");
+                let settings =
+                    api_key::settings(directory.path(), key).unwrap_or_else(|error| panic!("{error:#}"));
+                for (name, value) in settings {
+                    api.entry(name).or_insert(value);
+                }
+                Some(directory)
+            }
+            _ => None,
+        };
         let spawn = |binary| Service::spawn(binary, &environments.of(binary));
         let many = |binary, number: Option<usize>| (0..number.unwrap_or(1)).map(move |_| spawn(binary));
         let mut stack = Stack {
@@ -162,8 +179,9 @@ impl StackBuilder {
             database,
             redis_proxy,
             database_proxy,
-            http: reqwest::Client::new(),
+            http: api_key::client(),
             environments,
+            _keys: keys,
         };
         for service in stack.services_mut() {
             service.wait_until_ready().await;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::api_key;
+
 /// The products that are asked for, the whole demo catalogue.
 pub const PRODUCTS: std::ops::Range<u16> = 100..1_000;
 /// Longest that an answer may take.
@@ -101,8 +103,9 @@ fn request(product: u16) -> Vec<u8> {
     let body = format!(r#"{{"product_id":"P-{product}","user_location":"NY","is_prime_member":true}}"#);
     format!(
         "POST /api/v1/price HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
+         content-length: {}\r\n{}\r\n{body}",
+        body.len(),
+        api_key::header_line()
     )
     .into_bytes()
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail, ensure};
+use pricing_harness::api_key;
 use pricing_harness::packages;
 use pricing_harness::ports::Port;
 use pricing_harness::stack::Stack;
@@ -14,10 +15,22 @@ use crate::workspace;
 /// schemathesis and all that it needs, each in one version.
 const REQUIREMENTS: &str = include_str!("../schemathesis.txt");
 
+/// The key of the requests. The stack is gone when they are made.
+const KEY: &str = "prc_contract";
+
+/// What schemathesis reads in its directory. A cursor is text that only a page before it gives, so any other is refused.
+const CONFIGURATION: &str = r#"
+headers = { Authorization = "Bearer ${PRICING_API_KEY}" }
+
+[[operations]]
+include-name = "GET /api/v1/tasks"
+checks.positive_data_acceptance.expected-statuses = [200, 422]
+"#;
+
 /// Check that the api keeps to its OpenAPI document, with requests that are made from it, valid and invalid ones.
 ///
 /// Installs schemathesis into a virtual environment in target/contract, after installing Python where that is missing,
-/// and starts a stack of its own, which is thrown away. The exit code is not 0 when an answer is one that the document
+/// and starts a stack of its own with keys on, which is thrown away. The exit code is not 0 when an answer is one that the document
 /// does not allow, when valid data is refused or invalid data accepted, when an answer is a 5xx, or when the api does
 /// not survive it.
 #[derive(clap::Args)]
@@ -42,11 +55,14 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
     packages::redis_server()?;
     let schemathesis = install().await?;
     let (programs, home) = (workspace::build(false).await?, tempfile::tempdir()?);
-    let mut stack = Stack::stand(home.path(), &programs, Port::reserve()).await?;
+    let settings = api_key::settings(home.path(), KEY)?;
+    let mut stack = Stack::stand(home.path(), &programs, Port::reserve(), &settings, Some(KEY)).await?;
+    fs::write(home.path().join("schemathesis.toml"), CONFIGURATION)?;
 
     let mut command = Command::new(schemathesis);
     command.args(["run", &stack.api.url("/openapi.json"), "--mode=all", "--checks=all", "--no-color"]);
     command.args(["--max-examples", &args.examples.to_string()]).current_dir(home.path());
+    command.env(api_key::VARIABLE, KEY);
     if let Some(seed) = args.seed {
         command.args(["--seed", &seed.to_string()]);
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use pricing_harness::api_key;
 use reqwest::{Client, RequestBuilder};
 use serde::de::DeserializeOwned;
 
@@ -26,9 +27,9 @@ pub(crate) struct Answer {
 }
 
 impl Http {
-    /// A client of the server at `base`, such as `http://localhost:8000`.
+    /// A client of the server at `base`, such as `http://localhost:8000`, which shows the key of the environment.
     pub(crate) fn new(base: &str) -> Self {
-        Self { client: Client::new(), base: base.trim_end_matches('/').to_owned() }
+        Self { client: api_key::client(), base: base.trim_end_matches('/').to_owned() }
     }
 
     /// GET.

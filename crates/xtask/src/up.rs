@@ -4,8 +4,10 @@ use std::fs::{self, File};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
+use pricing_harness::api_key;
 use pricing_harness::packages;
 use pricing_harness::ports::Port;
+use pricing_harness::service::Environment;
 use pricing_harness::stack::Stack;
 
 use crate::{interrupt, workspace};
@@ -51,7 +53,13 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
     }
     fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
 
-    let mut stack = Stack::stand(&home, &programs, port).await?;
+    let key = api_key::of_environment()?;
+    ensure!(
+        key.is_some() || std::env::var_os("API_KEYS_FILE").is_none(),
+        "API_KEYS_FILE is set, so the first price needs a key: set {} or {0}_FILE to one of them",
+        api_key::VARIABLE
+    );
+    let mut stack = Stack::stand(&home, &programs, port, &Environment::new(), key.as_deref()).await?;
     welcome(&stack, args.api_port).await?;
     tokio::select! {
         (name, status, log) = stack.first_to_end() => bail!("{name} ended on its own ({status}): {log}"),

@@ -39,8 +39,6 @@ pub(crate) struct Roles(u8);
 pub(crate) struct UnknownRole;
 
 impl Roles {
-    pub(crate) const ALL: Self = Self::of(&Role::ALL);
-
     pub(crate) const fn of(roles: &[Role]) -> Self {
         let (mut set, mut next) = (0, 0);
         while next < roles.len() {
@@ -125,7 +123,7 @@ mod tests {
         assert_eq!(roles.to_string(), "read,operate");
         assert!(roles.contains(Role::Read) && !roles.contains(Role::Publish));
         assert!(roles.meets(Operate::ROLES) && roles.meets(Tasks::ROLES) && !roles.meets(Publish::ROLES));
-        assert_eq!("read,publish,manage,operate".parse(), Ok(Roles::ALL));
+        assert_eq!("read,publish,manage,operate".parse(), Ok(Roles::of(&Role::ALL)));
         for other in ["", "reader", "read,", "read publish", "Read"] {
             assert_eq!(other.parse::<Roles>(), Err(UnknownRole), "{other:?}");
         }

@@ -34,9 +34,6 @@ pub struct AuthSettings {
     /// In a container: the address of the host that API_ADDR is published on, which others may reach
     #[arg(long, env)]
     pub published_addr: Option<IpAddr>,
-    /// Proxies that may name the client in Forwarded or X-Forwarded-For: addresses and networks, with commas between
-    #[arg(long, env, default_value = "")]
-    pub trusted_proxies: TrustedProxies,
     /// Units a second that the calls of one key may cost: a read 1, a batch 1 for each product, an event or
     /// recalculation 100. Those of two seconds may come at once
     #[arg(long, env, default_value_t = Rate::default().0)]
@@ -106,11 +103,11 @@ impl AuthSettings {
         }
     }
 
-    /// The door with these keys.
-    pub(crate) fn door(&self, keys: Option<Arc<KeyRing>>) -> Door {
+    /// The door with these keys, which believes these proxies.
+    pub(crate) fn door(&self, keys: Option<Arc<KeyRing>>, proxies: TrustedProxies) -> Door {
         let addresses = || AddressLimits::new(Rate(self.rate_limit_per_address));
         let locked = keys.map(|ring| Locked { ring, addresses: addresses() });
-        Door::new(self.trusted_proxies.clone(), locked)
+        Door::new(proxies, locked)
     }
 }
 

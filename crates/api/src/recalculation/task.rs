@@ -152,7 +152,8 @@ pub(crate) async fn task(
     ValidatedPath(path): ValidatedPath<TaskPath>,
 ) -> Result<Json<TaskAnswer>, Problem> {
     let task = path.id()?;
-    let record = record(&state, &task).await?.filter(|record| may_see(&caller, record)).ok_or_else(unknown)?;
+    let record =
+        record(&state, &task).await?.filter(|record| may_see(&caller, record)).ok_or_else(unknown)?;
     Ok(Json(TaskAnswer::new(record, caller.has(Role::Operate))))
 }
 
@@ -229,7 +230,8 @@ mod tests {
         );
         assert!(json.contains(r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736""#));
         let failed = TaskRecord { error: Some("redis_failed: no route to 10.0.0.7".into()), ..record() };
-        let shown = |with_causes| serde_json::to_string(&TaskAnswer::new(failed.clone(), with_causes)).unwrap();
+        let shown =
+            |with_causes| serde_json::to_string(&TaskAnswer::new(failed.clone(), with_causes)).unwrap();
         assert!(shown(false).contains(r#""error":"redis_failed: Redis failed.","trace_id""#));
         assert!(shown(true).contains(r#""causes":"redis_failed: no route to 10.0.0.7""#));
         let broken = TaskRecord { result: Some("{".into()), ..record() };

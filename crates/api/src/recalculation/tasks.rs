@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use pricing_core::trace::redis_call;
-use pricing_queue::{MAX_CURSOR, QueueError, TaskState};
+use pricing_queue::{QueueError, TaskState};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use validator::Validate;
@@ -50,10 +50,9 @@ impl From<ListedState> for TaskState {
 pub(crate) struct ListQuery {
     /// Their state.
     #[serde(default = "dead")]
-    #[param(default = "dead", required = false)]
+    #[param(inline, default = "dead", required = false)]
     state: ListedState,
     /// Where to go on: the `next` of the page before.
-    #[validate(length(max = MAX_CURSOR, message = "is not the `next` of a page of this state"))]
     #[param(required = false, value_type = Option<String>, max_length = 96)]
     after: Option<String>,
     /// Maximum number of tasks.

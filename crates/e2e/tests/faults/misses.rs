@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use pricing_e2e::raw_http::RawConnection;
 use pricing_e2e::read_load::{Demand, ReadLoad, Reading};
 use pricing_e2e::rounds::Rounds;
+use pricing_harness::api_key;
 use pricing_harness::service::{Binary, Service};
 use pricing_harness::stack::Stack;
 use pricing_harness::waiting::eventually;
@@ -59,7 +60,10 @@ async fn a_thousand_first_reads_of_a_product_are_one_lookup_in_each_process() {
 async fn first_read(api: SocketAddr, product: String, started: Arc<Barrier>) -> Value {
     let mut connection = RawConnection::open(api).await.expect("the API accepts connections");
     started.wait().await;
-    let request = format!("GET /api/v1/price/{product}?user_location=NY HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let request = format!(
+        "GET /api/v1/price/{product}?user_location=NY HTTP/1.1\r\nHost: localhost\r\n{}\r\n",
+        api_key::header_line()
+    );
     let answer = connection.exchange(request.as_bytes(), false, false).await.expect("an answer");
     let body: Value = serde_json::from_slice(&answer.body).expect("JSON");
     assert_eq!(answer.status, 200, "{body}");

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use pricing_e2e::read_load::{Demand, ReadLoad, Reading, quantile};
 use pricing_e2e::rounds::Rounds;
+use pricing_harness::api_key;
 use pricing_harness::databases::TestDatabase;
 use pricing_harness::proxy::Mode;
 use pricing_harness::stack::Stack;
@@ -191,7 +192,7 @@ async fn a_database_that_comes_back_slowly_is_used_again() {
 /// Asks for products that are in the database only, one after the other, until `end`. Returns how many that
 /// were, and the milliseconds of the slowest answer.
 async fn ask_for_uncached(stack: &Stack, end: Instant) -> (usize, f64) {
-    let (client, mut asked, mut slowest) = (reqwest::Client::new(), 0, 0.0_f64);
+    let (client, mut asked, mut slowest) = (api_key::client(), 0, 0.0_f64);
     while Instant::now() < end {
         let (id, start) = (500 + asked % 400, Instant::now());
         let url = stack.api.url(&format!("/api/v1/price/P-{id}?user_location=NY"));

@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{Environments, Stack};
+use crate::api_key;
 use crate::databases::TestDatabase;
 use crate::ports::Port;
 use crate::redis_server::RedisServer;
-use crate::service::{Binary, Service};
+use crate::service::{Binary, Environment, Service};
 use crate::waiting::pause;
 
 /// Longest the services may take from start to readiness.
@@ -20,7 +21,15 @@ const POLL: Duration = Duration::from_millis(50);
 
 impl Stack {
     /// Starts the binaries of the directory `programs` with their data and logs in `home`; returns when all are ready.
-    pub async fn stand(home: &Path, programs: &Path, api_port: Port) -> Result<Self> {
+    ///
+    /// The api gets `settings` besides those of the environment, and is called with `key`.
+    pub async fn stand(
+        home: &Path,
+        programs: &Path,
+        api_port: Port,
+        settings: &Environment,
+        key: Option<&str>,
+    ) -> Result<Self> {
         let redis = RedisServer::start_in(home.join("redis")).await?;
         let database = TestDatabase::sqlite_at(&home.join("prices.db"));
         let run = |binary: Binary, port| {
@@ -29,6 +38,9 @@ impl Stack {
             command.env_remove("REDIS_URL_FILE").env_remove("DATABASE_URL_FILE");
             command.env("REDIS_URL", redis.url()).env("DATABASE_URL", database.url());
             command.env("DEMO_CATALOGUE", "true");
+            if binary == Binary::Api {
+                command.envs(settings);
+            }
             Service::run_on(port, binary, command, home.join(format!("{}.log", binary.name())))
         };
         let usual = |number| Port::take(number).unwrap_or_else(Port::reserve);
@@ -40,8 +52,9 @@ impl Stack {
             database,
             redis_proxy: None,
             database_proxy: None,
-            http: reqwest::Client::new(),
+            http: api_key::client_with(key),
             environments: Environments::default(),
+            _keys: None,
         };
         for service in stack.services_mut() {
             service.ready_within(READY_WITHIN).await?;

@@ -27,7 +27,7 @@ pub struct ConnectionSettings {
     /// Maximum connections of one IPv4 address or IPv6 /64 network that is neither loopback nor a trusted proxy
     #[arg(long, env, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections_per_address: u32,
-    /// Apply limits per address to loopback as well
+    /// Bound the connections of a loopback address as well
     #[arg(long, env, default_value_t = false, action = clap::ArgAction::Set)]
     pub limit_loopback: bool,
     /// Addresses and networks, with commas between them, of proxies that name their clients in Forwarded or
