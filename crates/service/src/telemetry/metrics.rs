@@ -31,6 +31,7 @@ impl Metrics {
         }
         let recorder = builder.install_recorder()?;
         super::span_export::describe();
+        super::line_limit::describe();
         crate::http::describe();
         Ok(Self(recorder))
     }

@@ -1,6 +1,7 @@
 //! Logs, traces and metrics of a process.
 
 mod exporter;
+mod line_limit;
 mod log_lines;
 mod metrics;
 mod span_export;
@@ -14,6 +15,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tokio::task::JoinHandle;
 use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::format;
 use tracing_subscriber::fmt::format::JsonFields;
@@ -22,6 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 use ulid::Ulid;
 
+use line_limit::{Limited, LineLimits};
 use log_lines::{EventsOnly, Form, WithTraceId};
 
 use span_export::CountingProcessor;
@@ -52,10 +55,14 @@ pub enum TelemetryError {
 #[must_use = "call flush at the end, or the last spans are lost"]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
+    limits: LineLimits,
+    /// The periodic report of suppressed lines.
+    reports: JoinHandle<()>,
 }
 
 /// Starts logs on standard error, as JSON unless that is a terminal, and the export of spans by OTLP/gRPC to
-/// `OTEL_EXPORTER_OTLP_ENDPOINT`. Without that setting no span is made. Each log line carries the id of its trace.
+/// `OTEL_EXPORTER_OTLP_ENDPOINT`. Without that setting no span is made. Each log line carries the id of its trace. Warnings and errors of one kind are limited to a
+/// burst of ten lines and one a second after it; every five seconds a line says how many were suppressed.
 ///
 /// A separate thread exports spans in batches: an unreachable or slow exporter costs spans, never time. Must be
 /// called inside the Tokio runtime.
@@ -66,12 +73,15 @@ pub struct Telemetry {
 pub fn start(service: &'static str) -> Result<Telemetry, TelemetryError> {
     let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
     let filter = EnvFilter::try_new(filter.as_deref().unwrap_or(DEFAULT_FILTER))?;
+    let limits = LineLimits::default();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = if std::io::stderr().is_terminal() {
-        lines.event_format(WithTraceId { inner: format(), form: Form::Text }).boxed()
+        let inner = WithTraceId { inner: format(), form: Form::Text };
+        lines.event_format(Limited { inner, limits: limits.clone() }).boxed()
     } else {
         let inner = format().json().flatten_event(true).with_current_span(false).with_span_list(false);
-        let format = WithTraceId { inner, form: Form::Json };
+        let inner = WithTraceId { inner, form: Form::Json };
+        let format = Limited { inner, limits: limits.clone() };
         lines.fmt_fields(JsonFields::new()).event_format(format).boxed()
     };
 
@@ -98,7 +108,8 @@ pub fn start(service: &'static str) -> Result<Telemetry, TelemetryError> {
             registry.with(lines).with(filter).with(filter_fn(|metadata| metadata.is_event())).try_init()?;
         }
     }
-    Ok(Telemetry { provider })
+    let reports = tokio::spawn(limits.clone().report_periodically());
+    Ok(Telemetry { provider, limits, reports })
 }
 
 fn exporting_provider(service: &'static str) -> Result<Option<SdkTracerProvider>, TelemetryError> {
@@ -127,8 +138,10 @@ impl Telemetry {
         self.provider.is_some()
     }
 
-    /// Exports the spans that are left, for at most three seconds.
+    /// Reports the suppressed log lines that are left, and exports the spans that are left, for at most three seconds.
     pub async fn flush(self) {
+        self.reports.abort();
+        self.limits.report();
         let Some(provider) = self.provider else { return };
         let shutdown = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT));
         if let Ok(Err(error)) = shutdown.await {
