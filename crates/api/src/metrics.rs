@@ -22,6 +22,7 @@ const SHED: &str = "pricing_requests_shed_total";
 const REFUSED: &str = "pricing_requests_refused_total";
 const API_KEYS: &str = "pricing_api_keys";
 const KEY_FILE_VALID: &str = "pricing_api_keys_file_valid";
+const AUDIT_FAILURES: &str = "pricing_audit_failures_total";
 const EVENT_LOG_FILL: &str = "pricing_event_log_fill_ratio";
 const DEGRADED_READS: &str = "pricing_degraded_reads_total";
 const EVENTS_PUBLISHED: &str = "pricing_events_published_total";
@@ -47,6 +48,7 @@ pub fn install() -> Result<Metrics, BuildError> {
     describe_gauge!(DEGRADED, "1 while the circuit breaker of a dependency is open");
     describe_counter!(SHED, "Requests refused because MAX_CONCURRENT_REQUESTS were under way");
     describe_counter!(REFUSED, "Requests refused before they were served, by reason");
+    describe_counter!(AUDIT_FAILURES, "Rows of the audit that could not be written");
     describe_gauge!(API_KEYS, "Keys in use");
     describe_gauge!(KEY_FILE_VALID, "0 while API_KEYS_FILE cannot be used and the keys of before stay");
     describe_gauge!(
@@ -136,6 +138,11 @@ pub(crate) fn request_refused(reason: Refused) {
         Refused::AddressLimit => "address_limit",
     };
     counter!(REFUSED, "reason" => reason).increment(1);
+}
+
+/// Counts a row of the audit that could not be written.
+pub(crate) fn audit_failed() {
+    counter!(AUDIT_FAILURES).increment(1);
 }
 
 /// Sets the number of keys in use.

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pricing_core::audit::Audit;
 use pricing_core::cache::PriceCache;
 use pricing_core::catalogue::{Catalogue, CatalogueError, Preparation};
 use pricing_core::causes::causes;
@@ -84,6 +85,7 @@ impl Api {
         let cache = PriceCache::new(&redis, config.cache);
         let replicas = config.wait_for_replicas;
         let state = AppState {
+            audit: Audit::new(&catalogue),
             door: Arc::new(config.auth.door(keys.clone(), config.connections.trusted_proxies.clone())),
             reader: PriceReader::new(
                 cache.clone(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pricing_core::audit::Audit;
 use pricing_core::events::EventLog;
 use pricing_core::recalculation::RecalculationQueue;
 
@@ -12,6 +13,8 @@ use crate::prices::reader::PriceReader;
 pub(crate) struct AppState {
     /// Knows who calls.
     pub(crate) door: Arc<Door>,
+    /// Takes what callers do with the role `operate`.
+    pub(crate) audit: Audit,
     /// The read path.
     pub(crate) reader: PriceReader,
     /// Takes market events.

@@ -150,6 +150,11 @@ pub fn link_trace(span: &Span, traceparent: &str) {
     }
 }
 
+/// The id of the current trace, `None` without one.
+pub fn current_trace_id() -> Option<String> {
+    current_traceparent().and_then(|traceparent| traceparent.split('-').nth(1).map(str::to_owned))
+}
+
 /// Parses a `traceparent` of version 00 (W3C Trace Context, section 3.2); `None` when it is not valid.
 fn parse(traceparent: &str) -> Option<SpanContext> {
     let mut fields = traceparent.split('-');

@@ -324,6 +324,7 @@ async fn a_caller_sees_its_own_tasks_and_the_operator_all_with_the_causes_of_the
     assert_eq!(get(&sre, "/api/v1/tasks?state=succeeded").await.0, 422);
 
     let replay = format!("/api/v1/tasks/{task}/replay");
+    assert_eq!(post(&shop, &replay).await.0, 403);
     assert_eq!(post(&sre, &replay).await, (200, json!({"status": "queued", "task_id": task})));
     let again = poll(Duration::from_secs(30), async || {
         let (_, record) = get(&sre, &format!("/api/v1/tasks/{task}")).await;
@@ -331,6 +332,15 @@ async fn a_caller_sees_its_own_tasks_and_the_operator_all_with_the_causes_of_the
     });
     again.await.expect("the replayed task fails again");
     assert_eq!(post(&sre, "/api/v1/tasks/T-0/replay").await.0, 404);
+
+    // What the operator did is in the audit; what the shops did is not.
+    let audit = Binary::Worker.command(&stack.environment(Binary::Worker)).arg("audit").output().unwrap();
+    let audit = String::from_utf8(audit.stdout).unwrap();
+    let replayed: Vec<_> = audit.lines().filter(|line| line.contains("task.replay")).collect();
+    assert_eq!(replayed.len(), 1, "{audit}");
+    assert!(["sre", "127.0.0.1", task].iter().all(|part| replayed[0].contains(part)), "{audit}");
+    assert!(audit.contains("task.read") && audit.contains("task.list"), "{audit}");
+    assert!(!audit.contains("shop") && !audit.contains("rival"), "{audit}");
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! The caller of a handler, and the router that takes no handler without one.
 
 use std::marker::PhantomData;
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::handler::Handler;
 use axum::http::request::Parts;
+use pricing_core::audit::{AuditAction, AuditCaller, AuditEntry};
+use pricing_core::trace::current_trace_id;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
@@ -50,9 +51,14 @@ impl<A> Caller<A> {
         self.visitor.known().is_ok_and(|key| key.is_none_or(|key| key.roles.contains(role)))
     }
 
-    /// Where the call comes from.
-    pub(crate) fn address(&self) -> Option<IpAddr> {
-        self.visitor.address
+    /// What the audit says of this call.
+    pub(crate) fn audited(&self, action: AuditAction) -> AuditEntry {
+        let caller = self.name().map_or(AuditCaller::Anonymous, |name| AuditCaller::Key(name.to_owned()));
+        let entry = AuditEntry::new(caller, action).traced(current_trace_id().as_deref());
+        match self.visitor.address {
+            Some(address) => entry.from_address(address),
+            None => entry,
+        }
     }
 }
 

@@ -16,6 +16,8 @@ pub(crate) const MAX_FILE: u64 = 1 << 20;
 const MAX_KEY: usize = 128;
 /// What a key begins with, for those who search code and logs for secrets.
 const PREFIX: &str = "prc_";
+/// What audit and metrics call a caller when keys are off.
+const NOBODY: &str = "anonymous";
 /// Random bytes of a key. With its prefix a key fits into one block of SHA-256.
 const RANDOM_BYTES: usize = 24;
 
@@ -85,6 +87,8 @@ enum Reason {
     Fields,
     #[error("the name {0}")]
     Name(ids::InvalidId),
+    #[error("the name {NOBODY} stands for callers without a key")]
+    Nobody,
     #[error(transparent)]
     Roles(#[from] UnknownRole),
     #[error("the SHA-256 has 64 hexadecimal digits; `pricing-api keys hash` makes it of a key")]
@@ -122,6 +126,9 @@ impl Keys {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let &[name, roles, fingerprint] = &fields[..] else { return Err(Reason::Fields) };
         ids::check(name).map_err(Reason::Name)?;
+        if name == NOBODY {
+            return Err(Reason::Nobody);
+        }
         let roles = roles.parse()?;
         let fingerprint = Fingerprint::parse(fingerprint).ok_or(Reason::Fingerprint)?;
         let limit = self.limits.entry(name.to_owned()).or_insert_with(|| match before.limits.get(name) {
@@ -182,6 +189,7 @@ mod tests {
         let good = line("shop", "read", "one");
         for (bad, reason) in [
             ("shop read", "a line holds"),
+            (&*line("anonymous", "read", "x"), "the name anonymous stands"),
             ("shop read 00 more", "a line holds"),
             ("shop read 00", "the SHA-256 has 64"),
             (&*line("shop", "write", "x"), "the roles are"),

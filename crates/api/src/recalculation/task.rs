@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use pricing_core::audit::{AuditAction, AuditEntry};
+use pricing_core::causes::causes;
 use pricing_core::failure::Failure;
 use pricing_core::ids::TaskId;
 use pricing_core::recalculation::Recalculation;
@@ -18,6 +20,7 @@ use validator::Validate;
 
 use crate::auth::{Caller, Role, Tasks};
 use crate::identifier::{Identifier, invalid_id, valid_id};
+use crate::metrics;
 use crate::parameters::ValidatedPath;
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::state::AppState;
@@ -152,8 +155,13 @@ pub(crate) async fn task(
     ValidatedPath(path): ValidatedPath<TaskPath>,
 ) -> Result<Json<TaskAnswer>, Problem> {
     let task = path.id()?;
-    let record =
-        record(&state, &task).await?.filter(|record| may_see(&caller, record)).ok_or_else(unknown)?;
+    let record = record(&state, &task).await?.ok_or_else(unknown)?;
+    if !is_own(&caller, &record) {
+        if !caller.has(Role::Operate) {
+            return Err(unknown());
+        }
+        looked(&state, caller.audited(AuditAction::TaskRead).on(task.as_str())).await;
+    }
     Ok(Json(TaskAnswer::new(record, caller.has(Role::Operate))))
 }
 
@@ -168,13 +176,19 @@ pub(crate) fn unknown() -> Problem {
     Problem::not_found("The task does not exist (any more).")
 }
 
-/// Whether the caller caused the task, or may see all of them.
-fn may_see<A>(caller: &Caller<A>, record: &TaskRecord) -> bool {
-    let is_own = || {
-        let request = Recalculation::decode(&record.payload).ok();
-        request.is_some_and(|request| request.caller.is_some() && request.caller.as_deref() == caller.name())
-    };
-    caller.has(Role::Operate) || is_own()
+/// Whether the caller caused the task. When keys are off, all tasks are everyone's.
+fn is_own<A>(caller: &Caller<A>, record: &TaskRecord) -> bool {
+    let Some(name) = caller.name() else { return true };
+    let request = Recalculation::decode(&record.payload).ok();
+    request.and_then(|request| request.caller).is_some_and(|caller| caller == name)
+}
+
+/// Audits that an operator looked at something. It goes on if the row cannot be written: the log has it then.
+pub(crate) async fn looked(state: &AppState, entry: AuditEntry) {
+    if let Err(error) = state.audit.record(&entry).await {
+        metrics::audit_failed();
+        tracing::error!(?entry, error = %causes(&error), "not in the audit: it could not be written");
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use pricing_core::audit::AuditAction;
 use pricing_core::trace::redis_call;
 use pricing_queue::{QueueError, TaskState};
 use serde::{Deserialize, Serialize};
@@ -13,9 +14,10 @@ use utoipa::{IntoParams, ToSchema};
 use validator::Validate;
 
 use super::request::QueuedTask;
-use super::task::{TaskAnswer, TaskPath, record, unknown};
+use super::task::{TaskAnswer, TaskPath, looked, record, unknown};
 use crate::auth::{Caller, Operate};
 use crate::json::json;
+use crate::metrics;
 use crate::parameters::{ValidatedPath, ValidatedQuery};
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::state::AppState;
@@ -89,22 +91,26 @@ pub(crate) struct TasksAnswer {
     responses((status = 200, description = "Tasks of the state", body = TasksAnswer))
 )]
 pub(crate) async fn tasks(
-    _caller: Caller<Operate>,
+    caller: Caller<Operate>,
     State(state): State<Arc<AppState>>,
     ValidatedQuery(query): ValidatedQuery<ListQuery>,
 ) -> Result<Json<TasksAnswer>, Problem> {
-    let list = state.queue.queue().list(query.state.into(), query.after.as_deref(), query.limit.into());
+    let of_state = TaskState::from(query.state);
+    let list = state.queue.queue().list(of_state, query.after.as_deref(), query.limit.into());
     let page = redis_call("LIST tasks", list).await.map_err(|error| match error {
         QueueError::Cursor => Problem::invalid_field("after", "is not the `next` of a page of this state"),
         error => Problem::unavailable("Tasks cannot be read just now.", &error),
     })?;
+    if caller.name().is_some() {
+        looked(&state, caller.audited(AuditAction::TasksListed).with_detail(of_state.as_str())).await;
+    }
     let tasks = page.tasks.into_iter().map(|record| TaskAnswer::new(record, true)).collect();
     Ok(Json(TasksAnswer { tasks, next: page.next }))
 }
 
 /// Replay a dead task
 ///
-/// Puts a dead task back in the queue, as a new request with all its retries.
+/// Puts a dead task back in the queue, as a new request with all its retries. The audit says so first.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{task_id}/replay", tag = "recalculation", params(TaskPath),
     responses(
@@ -114,16 +120,27 @@ pub(crate) async fn tasks(
     )
 )]
 pub(crate) async fn replay(
-    _caller: Caller<Operate>,
+    caller: Caller<Operate>,
     State(state): State<Arc<AppState>>,
     ValidatedPath(path): ValidatedPath<TaskPath>,
 ) -> Result<Response, Problem> {
     let task = path.id()?;
-    let replayed = redis_call("EVALSHA replay", state.queue.queue().replay(task.as_str())).await;
-    if replayed.map_err(|error| Problem::unavailable("Tasks cannot be replayed just now.", &error))? {
-        return Ok(json(&QueuedTask { status: "queued", task_id: task.as_str() }));
-    }
     let record = record(&state, &task).await?.ok_or_else(unknown)?;
-    let detail = format!("The task is not dead: it is {}.", record.state.as_str());
-    Err(Problem::new(StatusCode::CONFLICT, detail))
+    if record.state != TaskState::Dead {
+        return Err(not_dead());
+    }
+    let audited = state.audit.record(&caller.audited(AuditAction::TaskReplayed).on(task.as_str())).await;
+    audited.map_err(|error| {
+        metrics::audit_failed();
+        Problem::unavailable("The audit cannot be written, so the task was not replayed.", &error)
+    })?;
+    let replayed = redis_call("EVALSHA replay", state.queue.queue().replay(task.as_str())).await;
+    match replayed.map_err(|error| Problem::unavailable("Tasks cannot be replayed just now.", &error))? {
+        true => Ok(json(&QueuedTask { status: "queued", task_id: task.as_str() })),
+        false => Err(not_dead()), // another operator was faster
+    }
+}
+
+fn not_dead() -> Problem {
+    Problem::new(StatusCode::CONFLICT, "The task is not dead.")
 }

@@ -1,7 +1,7 @@
 //! The audit: who did what, when and from where.
 //!
-//! Whoever lets a caller do one of the [`AuditAction`]s records an [`AuditEntry`] first, and refuses when that fails. The
-//! rows lie in the database, beside the catalogue. [`Audit::page`] reads them, and [`Audit::prune`] removes old ones.
+//! Whoever lets a caller change something records an [`AuditEntry`] first, and refuses when that fails. A look at
+//! something is recorded too, but not refused: an operator must see what goes on while the database is away. The rows lie in the database, beside the catalogue. [`Audit::page`] reads them, and [`Audit::prune`] removes old ones.
 
 mod entry;
 mod page;
@@ -32,7 +32,7 @@ impl Audit {
     ///
     /// # Errors
     ///
-    /// When the database fails. Then the action must not be carried out: it would leave no row.
+    /// When the database fails. Then an action that changes something must not be carried out: it would leave no row.
     pub async fn record(&self, entry: &AuditEntry) -> Result<(), CatalogueError> {
         let insert = "INSERT INTO audit (caller, address, action, subject, detail, trace_id) \
                       VALUES ($1, $2, $3, $4, $5, $6)";
