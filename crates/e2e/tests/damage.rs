@@ -49,7 +49,7 @@ fn heads() -> Vec<Case> {
         ("an overlong character in the path", get("/api/v1/price/%C0%AF?user_location=NY"), 400),
         ("a query that is not UTF-8", get("/api/v1/price/P-100?user_location=%FF"), 422),
         ("a parameter twice", get("/api/v1/price/P-100?user_location=NY&user_location=LA"), 422),
-        ("a long query", get(&format!("/api/v1/price/P-100?user_location=NY&x={}", "y".repeat(20_000))), 200),
+        ("a long query", get(&format!("/api/v1/price/P-100?user_location=NY&x={}", "y".repeat(7_000))), 200),
         ("a negative length", price("Content-Length: -1\r\n\r\n"), 400),
         ("two lengths", price("Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"), 400),
         ("a length beyond all numbers", price("Content-Length: 99999999999999999999\r\n\r\n"), 400),
