@@ -5,6 +5,8 @@
 
 The exit code is 1 when a request failed, when none was made, or when the 95th percentile of
 POST /api/v1/price is above P95_MS milliseconds (150 unless the environment says otherwise).
+
+Where keys are on, PRICING_API_KEY holds one with the roles read and publish, or PRICING_API_KEY_FILE names its file.
 """
 
 import logging
@@ -22,7 +24,25 @@ P95_MS = float(os.environ.get("P95_MS", "150"))
 RECALCULATION_WITHIN_SECONDS = 120
 
 
-class PriceUser(HttpUser):
+def key_headers():
+    """The header that shows the key, if there is one."""
+    key = os.environ.get("PRICING_API_KEY")
+    if file := os.environ.get("PRICING_API_KEY_FILE"):
+        with open(file, encoding="ascii") as lines:
+            key = lines.read()
+    return {"Authorization": f"Bearer {key.strip()}"} if key else {}
+
+
+class Caller(HttpUser):
+    """Shows the key."""
+
+    abstract = True
+
+    def on_start(self):
+        self.client.headers.update(key_headers())
+
+
+class PriceUser(Caller):
     """A customer who looks at one product after another."""
 
     weight = 50
@@ -48,7 +68,7 @@ class PriceUser(HttpUser):
                 response.failure(f"the answer lacks {', '.join(missing)}")
 
 
-class RecalculationUser(HttpUser):
+class RecalculationUser(Caller):
     """The back office: one of them recalculates every price once in a while and waits for the end."""
 
     fixed_count = 1

@@ -3,13 +3,17 @@
 --   wrk -t1 -c64 -d15s -s locust/reads.lua http://localhost:8000
 --
 -- PAUSE_MS=n in the environment lets each connection pause for n ms between two requests, so that the
--- figure is the latency at a rate and not that of a queue on a machine at its limit.
+-- figure is the latency at a rate and not that of a queue on a machine at its limit. PRICING_API_KEY holds a key where
+-- keys are on.
 
 local locations = { "NY", "LA", "MIA" }
 local pause = tonumber(os.getenv("PAUSE_MS") or "0")
 
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
+if os.getenv("PRICING_API_KEY") then
+    wrk.headers["Authorization"] = "Bearer " .. os.getenv("PRICING_API_KEY")
+end
 
 function request()
     local body = string.format(

@@ -16,7 +16,7 @@ pub struct Config {
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Where metrics and health are served
-    #[arg(long, env, default_value = "0.0.0.0:9102", global = true)]
+    #[arg(long, env, default_value = "127.0.0.1:9102", global = true)]
     pub metrics_addr: SocketAddr,
     /// Where Redis is
     #[command(flatten)]

@@ -21,7 +21,7 @@ const TAKEOVER_SECONDS: u64 = 2;
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
     /// Address that serves metrics and health
-    #[arg(long, env, default_value = "0.0.0.0:9101", global = true)]
+    #[arg(long, env, default_value = "127.0.0.1:9101", global = true)]
     pub metrics_addr: SocketAddr,
     /// Runs of this worker at a time; only one recalculates, the others are soon skipped
     #[arg(long, env, default_value_t = 4, value_parser = value_parser!(u16).range(1..=256))]
