@@ -30,6 +30,7 @@ struct Bench {
 impl Bench {
     async fn start() -> Self {
         let server = RedisServer::start().await;
+        server.allow(server.prefix(), CHANNEL).await;
         let (redis, connection) = (server.connect(), server.connection().await);
         let queue = RecalculationQueue::new(&redis, QueueOptions::default());
         let settings = EventSettings { events_channel: CHANNEL.to_owned() };

@@ -27,7 +27,7 @@ async fn every_connection_leaves_a_demoted_node_also_one_that_only_reads() {
     assert!(leads_to_a_primary(&mut redis.cache.clone()).await);
     assert!(leads_to_a_primary(&mut redis.commands.clone()).await);
     assert!(leads_to_a_primary(&mut redis.pool.get().await.unwrap()).await);
-    let mut subscription = redis.subscribe("news", |_| Ok::<_, ()>(())).await.unwrap();
+    let mut subscription = redis.subscribe("market_events", |_| Ok::<_, ()>(())).await.unwrap();
     redis.primary.check(&mut subscription).await.unwrap();
 
     servers.demote().await;

@@ -93,7 +93,9 @@ async fn a_flood_that_cannot_be_queued_is_bounded_and_one_task_covers_what_was_d
 
 #[tokio::test]
 async fn a_deployment_with_a_channel_of_its_own_hears_no_other() {
-    let stack = Stack::builder().set("EVENTS_CHANNEL", "shop-2").workers(0).start().await;
+    let redis = RedisServer::start().await;
+    redis.allow(redis.prefix(), "shop-2").await;
+    let stack = Stack::builder().redis(redis).set("EVENTS_CHANNEL", "shop-2").workers(0).start().await;
     let mut redis = stack.redis.connection().await;
     let subscribed = async || (subscribers(&mut redis.clone(), "shop-2").await == 1).then_some(());
     eventually(DEADLINE, "the listener to subscribe", subscribed).await;

@@ -14,7 +14,8 @@ use pricing_harness::stack::Stack;
 use pricing_harness::waiting::eventually;
 
 const DEADLINE: Duration = Duration::from_secs(30);
-const PASSWORD: &str = "hush-hush";
+/// Also a part of the passwords of Redis.
+const PASSWORD: &str = "hush";
 
 /// How a server or its client is at fault, and what the log says of it.
 struct Fault {
@@ -80,12 +81,14 @@ async fn everything_works_over_tls_with_certificates_of_a_private_authority_on_b
     let (ca, client) = (text(&authority.file()), authority.client());
     let (certificate, key) = (text(&client.certificate), text(&client.key));
     let redis = RedisServer::start_with_tls(&tls).await;
-    let redis_url = redis.tls_url();
+    let redis_url = redis.tls_url_of(Binary::Api);
     let (cluster, database) = postgres(&tls).await;
     let parameters = format!("sslrootcert={ca}&sslcert={certificate}&sslkey={key}");
     let collector = OtlpReceiver::start_with_tls(&tls).await;
     let stack = Stack::builder()
-        .set("REDIS_URL", &redis_url)
+        .set_for(Binary::Api, "REDIS_URL", &redis_url)
+        .set_for(Binary::Listener, "REDIS_URL", redis.tls_url_of(Binary::Listener))
+        .set_for(Binary::Worker, "REDIS_URL", redis.tls_url_of(Binary::Worker))
         .set("REDIS_CA_FILE", &ca)
         .set("REDIS_CERT_FILE", &certificate)
         .set("REDIS_KEY_FILE", &key)
@@ -108,7 +111,8 @@ async fn everything_works_over_tls_with_certificates_of_a_private_authority_on_b
         })
         .await;
 
-    let tls_address = format!("laddr={}", redis_url.trim_start_matches("rediss://"));
+    let (_, address) = redis_url.rsplit_once('@').expect("the URL has a login");
+    let tls_address = format!("laddr={address}");
     let clients = stack.redis.clients().await;
     assert!(clients.len() >= 6, "{clients:?}");
     let plain: Vec<_> = clients.iter().filter(|client| !client.contains(&tls_address)).collect();
@@ -120,7 +124,7 @@ async fn a_redis_that_cannot_be_trusted_is_refused_and_the_log_says_why() {
     let (authority, another) = (CertificateAuthority::new(), CertificateAuthority::new());
     for Fault { tls, trusted, says } in faults(&authority, &another) {
         let redis = RedisServer::start_with_tls(&tls).await;
-        let url = redis.tls_url().replace("rediss://", &format!("rediss://:{PASSWORD}@"));
+        let url = redis.tls_url_of(Binary::Listener);
         let environment = environment(&[("REDIS_URL", url), ("REDIS_CA_FILE", text(&trusted))]);
         let listener = Service::spawn(Binary::Listener, &environment);
         logs(&listener, says).await;

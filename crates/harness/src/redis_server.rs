@@ -1,6 +1,8 @@
 //! A Redis of one's own.
 
-use std::io::{Read as _, Write as _};
+mod users;
+
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -13,7 +15,7 @@ use tempfile::TempDir;
 use crate::certificates::ServerTls;
 use crate::ports::Port;
 use crate::process::{Process, end_of_log, log_to};
-use crate::service::Environment;
+use crate::service::{Binary, Environment};
 use crate::waiting::poll;
 
 /// Prefix of all keys: not the default one, so that a key without it shows.
@@ -22,6 +24,9 @@ const PREFIX: &str = "e2e:";
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A real redis-server on its own port. Dropping it ends it.
+///
+/// With the feature `engine` it has the users of production, see `users`. A command that Redis refused to one of
+/// them fails the test when the server is dropped.
 #[derive(Debug)]
 pub struct RedisServer {
     process: Process,
@@ -31,6 +36,8 @@ pub struct RedisServer {
     environment: Environment,
     /// The port for TLS, beside the other one.
     tls: Option<Port>,
+    /// Whether clients log in as one of [`users`].
+    has_users: bool,
     /// Removed with the server, unless the data is to be kept.
     _temporary: Option<TempDir>,
 }
@@ -66,10 +73,19 @@ impl RedisServer {
             options.extend(tls_options(tls, &port));
             port
         });
+        options.extend(users::options(&directory));
         let process = spawn(&port, &directory, &options, &environment, false);
         let process = process.expect("run the tests with `cargo xtask test`, which installs redis-server");
-        let mut server =
-            Self { process, port, directory, options, environment, tls, _temporary: Some(temporary) };
+        let mut server = Self {
+            process,
+            port,
+            directory,
+            options,
+            environment,
+            tls,
+            has_users: users::EXIST,
+            _temporary: Some(temporary),
+        };
         server.wait_until_ready().await.expect("redis-server starts");
         server
     }
@@ -82,7 +98,16 @@ impl RedisServer {
             .with_context(|| format!("cannot create {}", directory.display()))?;
         let environment = Environment::new();
         let process = spawn(&port, &directory, &options, &environment, true)?;
-        let mut server = Self { process, port, directory, options, environment, tls: None, _temporary: None };
+        let mut server = Self {
+            process,
+            port,
+            directory,
+            options,
+            environment,
+            tls: None,
+            has_users: false,
+            _temporary: None,
+        };
         server.wait_until_ready().await?;
         Ok(server)
     }
@@ -115,15 +140,44 @@ impl RedisServer {
 
     /// Whether it answers PING; while it loads its data it answers with an error instead.
     fn answers(&self) -> bool {
-        let ping = || {
-            let mut connection = TcpStream::connect(self.port.address())?;
-            connection.set_read_timeout(Some(Duration::from_secs(1)))?;
-            connection.write_all(b"PING\r\n")?;
-            let mut answer = [0; 5];
-            connection.read_exact(&mut answer)?;
-            std::io::Result::Ok(answer == *b"+PONG")
+        self.ask("PING").is_ok_and(|answer| answer == "+PONG")
+    }
+
+    /// The first line of its answer to a command, as its administrator gets it. Blocks for a second at most.
+    fn ask(&self, command: &str) -> std::io::Result<String> {
+        let mut connection = TcpStream::connect(self.port.address())?;
+        connection.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let login = if self.has_users {
+            format!("AUTH {} {}", users::ADMIN, users::password(users::ADMIN))
+        } else {
+            "PING".to_owned()
         };
-        ping().unwrap_or(false)
+        write!(connection, "{login}\r\n{command}\r\n")?;
+        let mut lines = BufReader::new(connection).lines();
+        let end = || std::io::ErrorKind::UnexpectedEof;
+        lines.next().ok_or_else(end)??;
+        lines.next().ok_or_else(end)?
+    }
+
+    /// All lines of its answer to a command, as far as they come at once.
+    fn ask_all(&self, command: &str) -> String {
+        let answer = || {
+            let mut connection = TcpStream::connect(self.port.address())?;
+            connection.set_read_timeout(Some(Duration::from_millis(200)))?;
+            write!(connection, "AUTH {} {}\r\n{command}\r\n", users::ADMIN, users::password(users::ADMIN))?;
+            let lines = BufReader::new(connection).lines();
+            std::io::Result::Ok(lines.map_while(Result::ok).collect::<Vec<_>>().join(" "))
+        };
+        answer().unwrap_or_default()
+    }
+
+    /// The address with a login, if it has users.
+    fn url_as(&self, scheme: &str, user: &str, port: &Port) -> String {
+        if self.has_users {
+            format!("{scheme}://{user}:{}@{}", users::password(user), port.address())
+        } else {
+            format!("{scheme}://{}", port.address())
+        }
     }
 
     /// How it ended, `None` while it runs.
@@ -141,15 +195,20 @@ impl RedisServer {
         self.port.address()
     }
 
-    /// `REDIS_URL` of this server.
+    /// `REDIS_URL` of this server, for what runs in the test's process. It may do what any service may.
     pub fn url(&self) -> String {
-        format!("redis://{}", self.port.address())
+        self.url_as("redis", users::SERVICES, &self.port)
     }
 
-    /// `REDIS_URL` of its port for TLS.
-    pub fn tls_url(&self) -> String {
+    /// `REDIS_URL` of this server for a service.
+    pub fn url_of(&self, binary: Binary) -> String {
+        self.url_as("redis", users::name(binary), &self.port)
+    }
+
+    /// `REDIS_URL` of its port for TLS, for a service.
+    pub fn tls_url_of(&self, binary: Binary) -> String {
         let port = self.tls.as_ref().expect("it was started by `start_with_tls`");
-        format!("rediss://{}", port.address())
+        self.url_as("rediss", users::name(binary), port)
     }
 
     /// `REDIS_PREFIX` that the services are to use.
@@ -160,6 +219,17 @@ impl RedisServer {
     /// A name below the prefix, as Redis knows it.
     pub fn key(&self, name: &str) -> String {
         format!("{PREFIX}{name}")
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // A server that was killed or hangs has nothing to say.
+        let denied = if self.has_users { self.ask("ACL LOG").unwrap_or_default() } else { String::new() };
+        if !denied.is_empty() && denied != "*0" && !std::thread::panicking() {
+            let log = self.ask_all("ACL LOG 3");
+            panic!("Redis refused commands to a user, see `core/src/redis/acl.rs`: {log}");
+        }
     }
 }
 
@@ -208,7 +278,7 @@ mod engine {
     use redis::aio::MultiplexedConnection;
     use redis::{AsyncCommands as _, AsyncConnectionConfig, Client};
 
-    use super::{PREFIX, RedisServer, START_DEADLINE};
+    use super::{PREFIX, RedisServer, START_DEADLINE, users};
     use crate::waiting::poll;
 
     /// Longest a command of the test itself may take.
@@ -310,9 +380,20 @@ mod engine {
             list.lines().filter(is_service).map(str::to_owned).collect()
         }
 
-        /// A client for what no service does, such as subscribing from outside.
+        /// An administrator's client for what no service does, such as subscribing from outside.
         pub fn client(&self) -> Client {
-            Client::open(self.url()).expect("the address is good")
+            let url = self.url_as("redis", users::ADMIN, &self.port);
+            Client::open(url).expect("the address is good")
+        }
+
+        /// Lets its users also work below another prefix and on another channel.
+        pub async fn allow(&self, prefix: &str, channel: &str) {
+            let mut connection = self.connection().await;
+            for (name, rules) in users::rules(prefix, channel) {
+                let mut command = redis::cmd("ACL");
+                command.arg("SETUSER").arg(name).arg(rules.split(' ').collect::<Vec<_>>());
+                let () = command.query_async(&mut connection).await.expect("the rules are good");
+            }
         }
 
         /// A connection for the test's own commands, to look behind the scenes or to do damage.

@@ -7,6 +7,7 @@ use redis::InfoDict;
 
 use crate::proxy::{Mode, Proxy};
 use crate::redis_server::RedisServer;
+use crate::service::Binary;
 use crate::waiting::eventually;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -39,9 +40,14 @@ impl ReplicatedRedis {
         RedisSettings { redis_url: Some(self.url().into()), ..self.primary.settings() }
     }
 
-    /// `REDIS_URL` of the primary, whichever it is.
+    /// `REDIS_URL` of the primary, whichever it is, for what runs in the test's process.
     pub fn url(&self) -> String {
         self.front.in_place_of(&self.primary.url())
+    }
+
+    /// `REDIS_URL` of the primary, whichever it is, for a service.
+    pub fn url_of(&self, binary: Binary) -> String {
+        self.front.in_place_of(&self.primary.url_of(binary))
     }
 
     /// The connections of a process that uses the primary. They are made when first used.

@@ -148,8 +148,13 @@ impl StackBuilder {
             None => url.to_owned(),
         };
         let mut environments = self.environments;
+        if !environments.shared.contains_key("REDIS_URL") {
+            for binary in [Binary::Api, Binary::Listener, Binary::Worker] {
+                let url = through(&redis_proxy, &redis.url_of(binary));
+                environments.own.entry(binary).or_default().entry("REDIS_URL".to_owned()).or_insert(url);
+            }
+        }
         for (name, value) in [
-            ("REDIS_URL", through(&redis_proxy, &redis.url())),
             ("REDIS_PREFIX", redis.prefix().to_owned()),
             ("DATABASE_URL", through(&database_proxy, database.url())),
             ("DEMO_CATALOGUE", "true".to_owned()),

@@ -71,7 +71,7 @@ async fn the_dead_list_keeps_what_fits_into_its_bytes() {
 #[tokio::test]
 async fn a_full_queue_drops_only_while_a_task_waits_that_will_see_the_mark() {
     let bench = bench_of(2).await;
-    let (mark, mut redis) = (bench.redis.key("skipped"), bench.redis.connection().await);
+    let (mark, mut redis) = (bench.redis.key("recalculate_skipped"), bench.redis.connection().await);
     let offer = async |id: &'static str| bench.queue.enqueue_or_drop(&mark, task(id)).await.unwrap();
     assert!(offer("a").await.unwrap().created);
     assert!(!offer("a").await.unwrap().created, "known");

@@ -19,7 +19,7 @@ use entry::{CachedValue, Key, MARKET, MAX_VERSION, PRODUCT, Ttls};
 use crate::clock::millis;
 use crate::ids::{Location, ProductId};
 use crate::price::{Market, Product};
-use crate::redis::Redis;
+use crate::redis::{Redis, escaped};
 
 /// Maximum entries in one call of `store.lua`, so that no call blocks Redis for long.
 const ENTRIES_PER_SCRIPT: usize = 100;
@@ -256,12 +256,6 @@ impl PriceCache {
             tracing::warn!(%error, "cannot remove corrupt cache entries");
         }
     }
-}
-
-/// A text as a pattern of Redis that matches it alone.
-fn escaped(text: &str) -> String {
-    let special = |character| matches!(character, '*' | '?' | '[' | ']' | '\\');
-    text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
 /// An entry that does not decode, with its data.

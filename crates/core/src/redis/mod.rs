@@ -1,8 +1,9 @@
 //! The connections to Redis.
 //!
-//! `address` reads the address and the certificates. All connections are made of what it returns: what one of them
+//! [`acl`] is what each service may do there. `address` reads the address and the certificates. All connections are made of what it returns: what one of them
 //! verifies, all verify.
 
+pub mod acl;
 mod address;
 
 use std::time::Duration;
@@ -78,6 +79,9 @@ impl Redis {
     /// When `REDIS_URL` or a certificate cannot be used.
     pub fn new(settings: &RedisSettings) -> Result<Self, ConnectError> {
         let info = address::read(settings)?.set_tcp_settings(tcp_settings());
+        // Redis 7.0 knows no CLIENT SETINFO, so no ACL could allow it there.
+        let quiet = info.redis_settings().clone().set_skip_set_lib_name();
+        let info = info.set_redis_settings(quiet);
         let client = Client::open(info.clone()).map_err(ConnectError::Client)?;
         let resp3 = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let subscriber =
@@ -167,6 +171,12 @@ impl PrimaryProbe {
     pub async fn check(&self, connection: &mut impl ConnectionLike) -> RedisResult<()> {
         redis::cmd("PERSIST").arg(&self.key).exec_async(connection).await
     }
+}
+
+/// A text as a pattern of Redis that matches it alone.
+pub(crate) fn escaped(text: &str) -> String {
+    let special = |character| matches!(character, '*' | '?' | '[' | ']' | '\\');
+    text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
 /// Whether a node refused a write because it is not, or not yet, the primary of the key.

@@ -61,9 +61,9 @@ async fn calls(server: &RedisServer, command: &str) -> u64 {
 #[tokio::test]
 async fn a_read_sends_all_its_commands_before_it_needs_a_reply() {
     let server = RedisServer::start().await;
-    let gate = Gate::before(server.url().trim_start_matches("redis://").parse().unwrap()).await;
-    let settings =
-        RedisSettings { redis_url: Some(format!("redis://{}", gate.address).into()), ..server.settings() };
+    let gate = Gate::before(server.address()).await;
+    let url = server.url().replace(&server.address().to_string(), &gate.address.to_string());
+    let settings = RedisSettings { redis_url: Some(url.into()), ..server.settings() };
     let cache = PriceCache::new(&Redis::new(&settings).unwrap(), SETTINGS);
     let (one, ny) = (product_id("P-1"), location("NY"));
     let many: Vec<_> = (0..500).map(|number| product_id(&format!("P-{number}"))).collect();

@@ -25,7 +25,9 @@ async fn every_request_after_a_failover_that_lost_others_is_covered() {
     );
     let mut servers = ReplicatedRedis::start().await;
     let mut stack = Stack::builder()
-        .set("REDIS_URL", servers.url())
+        .set_for(Binary::Api, "REDIS_URL", servers.url_of(Binary::Api))
+        .set_for(Binary::Listener, "REDIS_URL", servers.url_of(Binary::Listener))
+        .set_for(Binary::Worker, "REDIS_URL", servers.url_of(Binary::Worker))
         .workers(2)
         .set_for(Binary::Worker, "VISIBILITY_TIMEOUT_SECONDS", 30)
         .set_for(Binary::Worker, "LOCK_TTL_SECONDS", 60)

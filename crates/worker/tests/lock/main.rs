@@ -166,6 +166,7 @@ async fn scans_exclude_each_other_and_cover_every_request() {
 async fn locks_of_different_prefixes_are_different_locks() {
     let bench = Bench::start(LONG).await;
     let _held = bench.hold("one", 1, 1).await;
+    bench.server.allow("other:", "market_events").await;
     let elsewhere =
         pricing_core::redis::RedisSettings { redis_prefix: "other:".to_owned(), ..bench.server.settings() };
     let redis = pricing_core::redis::Redis::new(&elsewhere).unwrap();
