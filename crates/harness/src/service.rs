@@ -14,10 +14,12 @@ use tempfile::{NamedTempFile, TempPath};
 use crate::api_key;
 use crate::ports::Port;
 use crate::process::{Process, end_of_log, log_to};
-use crate::waiting::poll;
+use crate::waiting::{pause, poll};
 
 /// Longest a service may take to become ready.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
+/// Longest that a service goes on answering with metrics that it has rendered.
+const MAX_METRICS_AGE: Duration = Duration::from_secs(1);
 /// Lines of a log that are printed when a test fails.
 const LAST_LINES: usize = 200;
 
@@ -231,8 +233,9 @@ impl Service {
         self.process.id()
     }
 
-    /// The text of its metrics.
+    /// The text of its metrics as they are now: an answer may be a second old, so that time is let pass first.
     pub async fn metrics(&self) -> String {
+        pause(MAX_METRICS_AGE).await;
         let answer = api_key::client().get(self.url("/metrics")).send().await.expect("the service answers");
         answer.text().await.expect("in text")
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::health::{Health, Phase};
 use crate::http::{self, ConnectionSettings, DrainPolicy};
+use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 
 /// Longest to wait for the answer to a health check.
@@ -23,17 +25,23 @@ const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// A process is live while it answers. It is ready (200) while it does its work, also when Redis or the
 /// database is down: reads go on then, and taking every replica out of service would end them. It is not ready
 /// (503) while it starts or drains, nor when one of its loops is stalled.
+///
+/// Metrics are rendered, and dependencies probed, at most once a second: these routes cost the same under any number
+/// of requests.
 pub fn router(health: Health, metrics: Metrics) -> Router {
-    let render = move || std::future::ready(render(&metrics));
+    let rendered = Snapshot::new();
+    let metrics = move || {
+        let (metrics, rendered) = (metrics.clone(), rendered.clone());
+        async move {
+            let text = rendered.get_or_make(async { Bytes::from(metrics.render()) }).await;
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+        }
+    };
     Router::new()
-        .route("/metrics", get(render))
+        .route("/metrics", get(metrics))
         .route("/health/live", get(|| std::future::ready("alive\n")))
         .route("/health/ready", get(ready))
         .with_state(health)
-}
-
-fn render(metrics: &Metrics) -> impl IntoResponse + use<> {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
 }
 
 async fn ready(State(health): State<Health>) -> impl IntoResponse {

@@ -12,6 +12,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
+use crate::snapshot::Snapshot;
+
 /// Longest to wait for Redis or the database to answer a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
 /// A loop without a heartbeat for this long is stalled: ten times the longest wait of any loop.
@@ -74,6 +76,14 @@ pub struct Health {
     heartbeats: Arc<[Heartbeat]>,
     redis: ConnectionManager,
     catalogue: Option<Catalogue>,
+    answers: Snapshot<Answers>,
+}
+
+/// Whether Redis and the database, if there is one, answered their probes.
+#[derive(Debug, Clone, Copy)]
+struct Answers {
+    redis: bool,
+    database: Option<bool>,
 }
 
 impl Health {
@@ -86,7 +96,8 @@ impl Health {
         catalogue: Option<Catalogue>,
     ) -> Self {
         let heartbeats = heartbeats.iter().copied().cloned().collect();
-        Self { started: Arc::default(), shutdown, heartbeats, redis, catalogue }
+        let answers = Snapshot::new();
+        Self { started: Arc::default(), shutdown, heartbeats, redis, catalogue, answers }
     }
 
     /// Ends the phase [`Phase::Starting`].
@@ -94,11 +105,16 @@ impl Health {
         self.started.store(true, Ordering::Relaxed);
     }
 
-    /// Probes Redis and the database, and reports.
+    /// Reports the state of the process, and whether Redis and the database answer: they are probed at most once a
+    /// second, however often they are asked about.
     pub async fn report(&self) -> HealthReport {
         let stalled = self.heartbeats.iter().filter(|heartbeat| heartbeat.is_stalled());
         let stalled: Vec<_> = stalled.map(Heartbeat::name).collect();
-        let (redis, database) = tokio::join!(self.redis_answers(), self.database_answers());
+        let probe = async {
+            let (redis, database) = tokio::join!(self.redis_answers(), self.database_answers());
+            Answers { redis, database }
+        };
+        let Answers { redis, database } = self.answers.get_or_make(probe).await;
         HealthReport {
             status: self.phase(stalled.is_empty()),
             stalled,

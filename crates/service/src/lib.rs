@@ -15,5 +15,6 @@ pub mod supervisor;
 pub mod admin;
 pub mod health;
 pub mod http;
+mod snapshot;
 
 pub mod exit;
