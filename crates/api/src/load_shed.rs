@@ -9,12 +9,49 @@ use std::time::Duration;
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use pin_project_lite::pin_project;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Timeout, timeout};
 use tower::{Layer, Service};
 
-use crate::metrics;
+use crate::metrics::{Shed, request_shed};
 use crate::problem::Problem;
+
+/// Products of a batch that count as one more request.
+const PRODUCTS_PER_PERMIT: usize = 50;
+
+/// Permits for concurrent requests. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Permits {
+    free: Arc<Semaphore>,
+    all: usize,
+}
+
+impl Permits {
+    /// So many permits.
+    pub(crate) fn new(all: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(all)), all }
+    }
+
+    /// The permits that a batch takes beside its first, which the layer has taken: one for every 50 products. A
+    /// batch of 500 takes 11 in all, about what its lookups and its answer weigh.
+    ///
+    /// # Errors
+    ///
+    /// 503 when there are not enough.
+    pub(crate) fn acquire_for_batch(&self, products: usize) -> Result<Option<SemaphorePermit<'_>>, Problem> {
+        let permits = (products / PRODUCTS_PER_PERMIT).min(self.all.saturating_sub(1));
+        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
+        match permits {
+            0 => Ok(None),
+            _ => self.free.try_acquire_many(permits).map(Some).map_err(|_| too_many()),
+        }
+    }
+}
+
+fn too_many() -> Problem {
+    request_shed(Shed::Requests);
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Too many requests are under way.")
+}
 
 /// Bounds how many calls are served at a time, and for how long.
 ///
@@ -23,14 +60,14 @@ use crate::problem::Problem;
 /// Requests for health, metrics and documentation need no permit.
 #[derive(Debug, Clone)]
 pub(crate) struct LoadShedLayer {
-    permits: Arc<Semaphore>,
+    permits: Permits,
     request_timeout: Duration,
 }
 
 impl LoadShedLayer {
-    /// Serves `max_concurrent` calls at a time, each for at most `request_timeout`.
-    pub(crate) fn new(max_concurrent: usize, request_timeout: Duration) -> Self {
-        Self { permits: Arc::new(Semaphore::new(max_concurrent)), request_timeout }
+    /// Serves a call with each of the permits, for at most `request_timeout`.
+    pub(crate) fn new(permits: Permits, request_timeout: Duration) -> Self {
+        Self { permits, request_timeout }
     }
 }
 
@@ -62,7 +99,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        match is_call(&request).then(|| self.bounds.permits.clone().try_acquire_owned()).transpose() {
+        match is_call(&request).then(|| self.bounds.permits.free.clone().try_acquire_owned()).transpose() {
             Ok(permit) => {
                 let inner = timeout(self.bounds.request_timeout, self.inner.call(request));
                 LoadShedFuture::Admitted { inner, permit }
@@ -102,12 +139,7 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for LoadShedFuture
                     Ok(Problem::unavailable("The request took too long.", &elapsed).into_response())
                 }))
             }
-            Projected::Shed => {
-                metrics::request_shed();
-                let problem =
-                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Too many requests are under way.");
-                Poll::Ready(Ok(problem.into_response()))
-            }
+            Projected::Shed => Poll::Ready(Ok(too_many().into_response())),
         }
     }
 }
@@ -124,7 +156,7 @@ mod tests {
     use super::*;
 
     fn one_at_a_time() -> LoadShedLayer {
-        LoadShedLayer::new(1, Duration::from_secs(5))
+        LoadShedLayer::new(Permits::new(1), Duration::from_secs(5))
     }
 
     async fn get_from(service: LoadShed<Router>, path: &str) -> Response {
@@ -151,6 +183,18 @@ mod tests {
         go_on.cancel();
         assert_eq!(first.await.unwrap().status(), StatusCode::OK);
         assert_eq!(get_from(router, "/api/slow").await.status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn a_batch_takes_a_permit_more_for_every_50_products() {
+        let permits = Permits::new(22);
+        assert!(permits.acquire_for_batch(49).unwrap().is_none());
+        let batches = [500, 500].map(|products| permits.acquire_for_batch(products).unwrap());
+        assert_eq!(permits.free.available_permits(), 2);
+        let refused = permits.acquire_for_batch(150).unwrap_err();
+        assert!(refused.into_response().headers().contains_key(header::RETRY_AFTER));
+        drop(batches);
+        assert!(Permits::new(5).acquire_for_batch(500).unwrap().is_some(), "it takes all but the first one");
     }
 
     #[tokio::test(start_paused = true)]

@@ -46,7 +46,7 @@ pub fn install() -> Result<Metrics, BuildError> {
     describe_counter!(DEGRADED_READS, "Reads that went on without a dependency that failed");
     describe_counter!(DATABASE_LOOKUPS, "Lookups in the database, each for all reads that shared it");
     describe_gauge!(DEGRADED, "1 while the circuit breaker of a dependency is open");
-    describe_counter!(SHED, "Requests refused because MAX_CONCURRENT_REQUESTS were under way");
+    describe_counter!(SHED, "Requests refused because of the load, by what there was too much of");
     describe_counter!(REFUSED, "Requests refused before they were served, by reason");
     describe_counter!(AUDIT_FAILURES, "Rows of the audit that could not be written");
     describe_gauge!(API_KEYS, "Keys in use");
@@ -105,9 +105,25 @@ pub(crate) fn event_published(caller: Option<&str>, backlog: u64) {
     gauge!(EVENT_LOG_FILL).set(backlog as f64 / LOG_CAPACITY as f64);
 }
 
-/// Counts a request that was refused for want of a permit.
-pub(crate) fn request_shed() {
-    counter!(SHED).increment(1);
+/// What there is too much of when a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shed {
+    /// Concurrent requests.
+    Requests,
+    /// Large bodies in memory.
+    LargeBodies,
+    /// Lookups in the database.
+    Lookups,
+}
+
+/// Counts a request that was refused because of the load.
+pub(crate) fn request_shed(shed: Shed) {
+    let reason = match shed {
+        Shed::Requests => "requests",
+        Shed::LargeBodies => "large_bodies",
+        Shed::Lookups => "lookups",
+    };
+    counter!(SHED, "reason" => reason).increment(1);
 }
 
 /// Why a request is refused before it is served.

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower::{Layer, Service};
 
 use crate::load_shed::is_call;
-use crate::metrics;
+use crate::metrics::{Shed, request_shed};
 use crate::problem::Problem;
 
 /// Maximum length of a path with its query, in bytes.
@@ -229,7 +229,7 @@ impl Future for ReadBody {
             }
             if *this.received > SMALL_BODY && this.large.is_none() {
                 let Ok(permit) = this.large_bodies.clone().try_acquire_owned() else {
-                    metrics::request_shed();
+                    request_shed(Shed::LargeBodies);
                     let detail = "Too many large requests are under way.";
                     return Poll::Ready(Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)));
                 };

@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 
 use crate::auth::{AuthError, KeyRing};
 use crate::config::Config;
-use crate::load_shed::LoadShedLayer;
+use crate::load_shed::{LoadShedLayer, Permits};
 use crate::prices::STATEMENT_TIMEOUT;
 use crate::prices::reader::PriceReader;
 use crate::router::service;
@@ -84,7 +84,9 @@ impl Api {
         };
         let cache = PriceCache::new(&redis, config.cache);
         let replicas = config.wait_for_replicas;
+        let permits = Permits::new(config.max_concurrent_requests as usize);
         let state = AppState {
+            permits: permits.clone(),
             audit: Audit::new(&catalogue),
             door: Arc::new(config.auth.door(keys.clone(), config.connections.trusted_proxies.clone())),
             reader: PriceReader::new(
@@ -101,7 +103,7 @@ impl Api {
             keys,
             metrics,
             is_traced,
-            load_shed: LoadShedLayer::new(config.max_concurrent_requests as usize, config.request_timeout()),
+            load_shed: LoadShedLayer::new(permits, config.request_timeout()),
             drain: config.drain_policy(),
             connections: config.connections.clone(),
             redis,

@@ -7,6 +7,7 @@ use pricing_core::events::EventLog;
 use pricing_core::recalculation::RecalculationQueue;
 
 use crate::auth::Door;
+use crate::load_shed::Permits;
 use crate::prices::reader::PriceReader;
 
 /// Made once per process and shared behind an `Arc`, so that a request costs one reference count.
@@ -15,6 +16,8 @@ pub(crate) struct AppState {
     pub(crate) door: Arc<Door>,
     /// Takes what callers do with the role `operate`.
     pub(crate) audit: Audit,
+    /// Concurrent requests; a batch takes several.
+    pub(crate) permits: Permits,
     /// The read path.
     pub(crate) reader: PriceReader,
     /// Takes market events.

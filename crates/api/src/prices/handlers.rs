@@ -167,6 +167,9 @@ impl From<ReadError> for Problem {
             ReadError::Unavailable(cause) if cause.is_unavailable() => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE)
             }
+            ReadError::Unavailable(cause) if cause.is_overload() => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "Too many prices are being looked up.")
+            }
             ReadError::Unavailable(_) => Self::unavailable(UNAVAILABLE, &error),
         }
     }
@@ -217,7 +220,8 @@ pub(crate) async fn price_by_path(
 
 /// Price many products
 ///
-/// Prices up to 500 products for a customer, in one round trip to the cache.
+/// Prices up to 500 products for a customer, in one round trip to the cache. Every 50 products count as one more
+/// concurrent request.
 #[utoipa::path(
     post, path = "/api/v1/prices", tag = "prices", request_body = PricesRequest,
     responses((status = 200, description = "The prices, in the order of the request", body = PricesAnswer))
@@ -231,6 +235,7 @@ pub(crate) async fn prices(
     let products = products.map_err(invalid_id("product_ids"))?;
     caller.charge(u32::try_from(products.len()).unwrap_or(u32::MAX))?;
     let customer = customer(request.user_location, request.is_prime_member)?;
+    let _permits = state.permits.acquire_for_batch(products.len())?;
     let priced = state.reader.prices(&products, &customer).await?;
 
     let mut answer = PricesAnswer { prices: Vec::with_capacity(products.len()), missing: Vec::new() };

@@ -22,6 +22,9 @@ pub(crate) enum LoadError {
     /// The database was not asked, because its breaker is open.
     #[error("the database is down")]
     Skipped,
+    /// The database was not asked, because this process has enough lookups under way.
+    #[error("too many lookups are under way")]
+    Busy,
 }
 
 impl LoadError {
@@ -30,8 +33,13 @@ impl LoadError {
         match self {
             Self::Skipped | Self::TimedOut => true,
             Self::Catalogue(error) => error.is_unavailable(),
-            Self::NoDefaultMarket => false,
+            Self::NoDefaultMarket | Self::Busy => false,
         }
+    }
+
+    /// Whether this process asks too much, which says nothing about the database.
+    pub(crate) fn is_overload(&self) -> bool {
+        matches!(self, Self::Busy | Self::Catalogue(CatalogueError::PoolFull))
     }
 }
 

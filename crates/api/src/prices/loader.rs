@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::breaker::{Admission, Breaker, attempt};
 use super::loaded::{Flight, LoadError, Loaded, PricingMarket, Products, Read};
+use super::lookup_permits::LookupPermits;
 use crate::metrics::{Dependency, database_lookups};
 
 /// Maximum time of the lookups of one read. After it the database counts as down.
@@ -39,6 +40,7 @@ pub(super) struct Loader {
     breaker: Breaker,
     cache: PriceCache,
     redis: Arc<Breaker>,
+    permits: LookupPermits,
     products: SingleFlight<Vec<ProductId>, Read<Products>>,
     markets: SingleFlight<Location, Read<PricingMarket>>,
     product_lookups: Counter,
@@ -60,6 +62,7 @@ impl Loader {
             breaker: Breaker::new(Dependency::Database),
             cache,
             redis,
+            permits: LookupPermits::new(),
             products: SingleFlight::new(LINGERING, Vec::len),
             markets: SingleFlight::new(LINGERING, |_| 1),
             product_lookups: database_lookups("product"),
@@ -111,6 +114,7 @@ impl Loader {
         read_at: impl Future<Output = Option<ReadAt>>,
     ) -> Result<Flight<Read<Products>>, Arc<LoadError>> {
         let lookup = async {
+            let _permit = self.permits.acquire(ids.len()).await?;
             self.product_lookups.increment(1);
             let rows = self.catalogue.products(ids).await?;
             let mut found: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row.product)).collect();
@@ -125,6 +129,7 @@ impl Loader {
         read_at: impl Future<Output = Option<ReadAt>>,
     ) -> Result<Flight<Read<PricingMarket>>, Arc<LoadError>> {
         let lookup = async {
+            let _permit = self.permits.acquire(1).await?;
             self.market_lookups.increment(1);
             if let Some(market) = self.catalogue.market(location).await? {
                 return Ok(PricingMarket { market, is_fallback: false });
@@ -164,16 +169,17 @@ async fn concurrently<P, M>(
     let lookups = async { tokio::try_join!(products, market) };
     let loaded = timeout(LOOKUP_TIMEOUT, lookups).await;
     let loaded = loaded.unwrap_or_else(|_| Err(Arc::new(LoadError::TimedOut)));
-    let has_answered = match &loaded {
-        Ok((products, market)) => {
-            products.as_ref().is_some_and(Flight::is_new) || market.as_ref().is_some_and(Flight::is_new)
-        }
-        Err(error) => !error.is_unavailable(),
-    };
     match &loaded {
-        Err(error) if !has_answered => breaker.record_failure(error),
-        _ if has_answered => breaker.record_success(),
-        _ => {}
+        Ok((products, market)) => {
+            let is_new =
+                products.as_ref().is_some_and(Flight::is_new) || market.as_ref().is_some_and(Flight::is_new);
+            if is_new {
+                breaker.record_success();
+            }
+        }
+        Err(error) if error.is_unavailable() => breaker.record_failure(error),
+        Err(error) if error.is_overload() => {}
+        Err(_) => breaker.record_success(),
     }
     loaded
 }
@@ -224,6 +230,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use futures_util::future::join_all;
+    use pricing_core::catalogue::CatalogueError;
     use tokio::time::{Instant, sleep};
 
     use super::*;
@@ -290,6 +297,21 @@ mod tests {
         let failed = async || -> Lookup<()> { Err(Arc::new(LoadError::NoDefaultMarket)) };
         assert!(concurrently(&breaker, failed(), failed()).await.is_err());
         assert!(!breaker.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_overload_of_our_own_neither_opens_nor_closes_the_breaker() {
+        let (breaker, none) = (breaker(), || ready(Ok(None::<Flight<()>>)));
+        let full = || LoadError::Catalogue(CatalogueError::PoolFull);
+        for overload in [|| LoadError::Busy, full] {
+            let overloaded = async || -> Lookup<()> { Err(Arc::new(overload())) };
+            assert!(concurrently(&breaker, overloaded(), none()).await.is_err());
+            assert!(!breaker.is_open());
+        }
+        let _ = concurrently(&breaker, pending::<Lookup<()>>(), none()).await;
+        let busy = async || -> Lookup<()> { Err(Arc::new(LoadError::Busy)) };
+        assert!(concurrently(&breaker, busy(), none()).await.is_err());
+        assert!(breaker.is_open(), "it was not asked");
     }
 
     fn single_flight() -> SingleFlight<String, u32> {

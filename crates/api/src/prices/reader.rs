@@ -136,7 +136,7 @@ impl PriceReader {
                 }
             };
             if coverage == Coverage::Stale {
-                if !error.is_unavailable() {
+                if !error.is_unavailable() && !error.is_overload() {
                     tracing::warn!(%error, "cannot load prices: stale entries are served");
                 }
                 self.metrics.without_database.increment(1);

@@ -19,7 +19,8 @@ static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// Time limit of waiting for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-const MAX_CONNECTIONS: u32 = 16;
+/// Maximum connections of a process to the database.
+pub const MAX_CONNECTIONS: u32 = 16;
 /// Time after which PostgreSQL ends an idle transaction: its process is frozen or its host is gone, and others
 /// wait for the rows it locks.
 const IDLE_TRANSACTION: Duration = Duration::from_secs(5);

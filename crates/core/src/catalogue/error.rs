@@ -30,6 +30,9 @@ pub enum CatalogueError {
     /// The database is away, slow, or refused a statement.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
+    /// This process uses all its connections: it asks too much, and the database may be well.
+    #[error("all connections to the database are in use")]
+    PoolFull,
     /// A row holds a value that cannot be priced.
     #[error("the database holds an invalid {what} for {key}")]
     Invalid {
@@ -41,7 +44,7 @@ pub enum CatalogueError {
 }
 
 impl CatalogueError {
-    /// Whether the database is away, not up yet or too slow. A statement that the database refused, such as one on a
+    /// Whether the database is away, not up yet or too slow. A pool that is full is no outage, and a statement that the database refused, such as one on a
     /// missing table, is a defect and no outage.
     pub fn is_unavailable(&self) -> bool {
         match self {

@@ -32,7 +32,7 @@ use crate::trace::{client_call, integer};
 
 pub use address::DatabaseSettings;
 pub use changes::{ChangeOrder, ChangeSignal, PendingChange};
-pub use connect::Preparation;
+pub use connect::{MAX_CONNECTIONS, Preparation};
 pub use error::CatalogueError;
 pub use list_prices::{ListPrice, Locked, Recorded};
 use rows::{MarketColumns, ProductColumns};
@@ -231,7 +231,16 @@ impl Catalogue {
             span.record("pricing.pool_wait_ms", integer(millis(asked.elapsed())));
             statements(&mut *connection?).await
         });
-        Ok(client_call(span.clone(), call).await?)
+        client_call(span.clone(), call).await.map_err(|error| self.classify(error))
+    }
+
+    /// Tells a pool whose connections are all in use from a database that lets nobody connect.
+    fn classify(&self, error: sqlx::Error) -> CatalogueError {
+        let is_full = || self.pool.size() >= MAX_CONNECTIONS && self.pool.num_idle() == 0;
+        match error {
+            sqlx::Error::PoolTimedOut if is_full() => CatalogueError::PoolFull,
+            error => CatalogueError::Database(error),
+        }
     }
 }
 
