@@ -7,14 +7,19 @@ use std::task::{Context, Poll, ready};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
 use axum::response::Response;
+use opentelemetry::trace::SpanKind;
 use pin_project_lite::pin_project;
 use pricing_core::trace::continue_trace;
 use tokio::time::Instant;
 use tower::{Layer, Service};
+use tracing::field::Empty;
 use tracing::instrument::Instrumented;
 use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_opentelemetry_instrumentation_sdk::http::http_server;
+use tracing_opentelemetry_instrumentation_sdk::http::{
+    http_flavor, http_host_port, http_server, url_scheme, user_agent,
+};
+use tracing_opentelemetry_instrumentation_sdk::otel_trace_span;
 use ulid::Ulid;
 
 use crate::auth::Visitor;
@@ -24,6 +29,9 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Maximum length of a request id that is taken over from the client, in bytes.
 const MAX_REQUEST_ID: usize = 64;
+
+/// Maximum length of a span attribute that is taken from a request, in bytes.
+const MAX_ATTRIBUTE: usize = 256;
 
 /// Gives each request an id, the client's own if it is sane, and returns it; measures its duration by matched
 /// route; and draws its server span, which continues the caller's trace.
@@ -136,18 +144,40 @@ fn is_traced(path: &str) -> bool {
     path != "/metrics" && !path.starts_with("/health/")
 }
 
+/// The server span of a request, named by OpenTelemetry's semantic conventions. What the client chose is cut, so that
+/// no span is longer than the collector takes.
 fn server_span<B>(request: &Request<B>, route: &str, request_id: &HeaderValue) -> Span {
-    let span = http_server::make_span_from_request(request);
+    let (host, port) = http_host_port(request);
+    let method = cut(request.method().as_str());
+    let span = otel_trace_span!(
+        "HTTP request",
+        http.request.method = method,
+        http.route = route,
+        network.protocol.version = %http_flavor(request.version()),
+        server.address = cut(host),
+        server.port = port,
+        user_agent.original = cut(user_agent(request)),
+        http.response.status_code = Empty,
+        url.path = cut(request.uri().path()),
+        url.query = request.uri().query().map(cut),
+        url.scheme = url_scheme(request.uri()),
+        otel.name = format!("{method} {route}"),
+        otel.kind = ?SpanKind::Server,
+        otel.status_code = Empty,
+    );
     // A stranger's trace is not continued: whether it is sampled, and so what it costs, is theirs to say.
     let is_known = request.extensions().get::<Visitor>().is_some_and(|visitor| visitor.identity.is_known());
     let traceparent = request.headers().get("traceparent").filter(|_| is_known);
     continue_trace(&span, traceparent.and_then(|value| value.to_str().ok()));
-    span.record("http.route", route);
-    span.record("otel.name", format!("{} {route}", request.method()));
     if let Ok(id) = request_id.to_str() {
         span.set_attribute("pricing.request_id", id.to_owned());
     }
     span
+}
+
+/// The beginning of a text: all of it but for an abuse.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_ATTRIBUTE)]
 }
 
 /// Sets an attribute of the current span.

@@ -143,3 +143,20 @@ async fn a_collector_that_is_away_costs_spans_which_are_counted_and_no_time() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_client_chose_is_cut_in_its_span() {
+    let receiver = OtlpReceiver::start().await;
+    let stack = Stack::builder().traced_by(&receiver.endpoint()).workers(0).listeners(0).start().await;
+    let long = "x".repeat(4_000);
+    let url = stack.api.url(&format!("/{long}?{long}"));
+    let request = reqwest::Client::new().get(url).header("user-agent", &long).header("host", &long);
+    assert_eq!(request.send().await.unwrap().status(), 404);
+    let is_it = |span: &Span| span.kind == "SERVER" && attribute(span, "url.path").starts_with("/x");
+    let spans = receiver.wait_until(DEADLINE, "the request", |spans| spans.iter().any(is_it)).await;
+    let span = spans.iter().find(|span| is_it(span)).unwrap();
+    for name in ["url.path", "url.query", "user_agent.original", "server.address"] {
+        assert_eq!(attribute(span, name).len(), 256, "{name}");
+    }
+    assert!(span.attributes.values().all(|value| value.len() <= 256), "{span:?}");
+}
