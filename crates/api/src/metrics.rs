@@ -114,6 +114,8 @@ pub(crate) enum Shed {
     LargeBodies,
     /// Lookups in the database.
     Lookups,
+    /// Large batches.
+    Batches,
 }
 
 /// Counts a request that was refused because of the load.
@@ -122,6 +124,7 @@ pub(crate) fn request_shed(shed: Shed) {
         Shed::Requests => "requests",
         Shed::LargeBodies => "large_bodies",
         Shed::Lookups => "lookups",
+        Shed::Batches => "batches",
     };
     counter!(SHED, "reason" => reason).increment(1);
 }

@@ -22,8 +22,8 @@ pub(crate) enum LoadError {
     /// The database was not asked, because its breaker is open.
     #[error("the database is down")]
     Skipped,
-    /// The database was not asked, because this process has enough lookups under way.
-    #[error("too many lookups are under way")]
+    /// Nobody was asked, because this process has enough lookups, or large batches, under way.
+    #[error("too many lookups or batches are under way")]
     Busy,
 }
 

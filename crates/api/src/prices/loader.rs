@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::breaker::{Admission, Breaker, attempt};
 use super::loaded::{Flight, LoadError, Loaded, PricingMarket, Products, Read};
-use super::lookup_permits::LookupPermits;
+use super::slots::Slots;
 use crate::metrics::{Dependency, database_lookups};
 
 /// Maximum time of the lookups of one read. After it the database counts as down.
@@ -40,7 +40,7 @@ pub(super) struct Loader {
     breaker: Breaker,
     cache: PriceCache,
     redis: Arc<Breaker>,
-    permits: LookupPermits,
+    slots: Slots,
     products: SingleFlight<Vec<ProductId>, Read<Products>>,
     markets: SingleFlight<Location, Read<PricingMarket>>,
     product_lookups: Counter,
@@ -62,7 +62,7 @@ impl Loader {
             breaker: Breaker::new(Dependency::Database),
             cache,
             redis,
-            permits: LookupPermits::new(),
+            slots: Slots::for_lookups(),
             products: SingleFlight::new(LINGERING, Vec::len),
             markets: SingleFlight::new(LINGERING, |_| 1),
             product_lookups: database_lookups("product"),
@@ -114,7 +114,7 @@ impl Loader {
         read_at: impl Future<Output = Option<ReadAt>>,
     ) -> Result<Flight<Read<Products>>, Arc<LoadError>> {
         let lookup = async {
-            let _permit = self.permits.acquire(ids.len()).await?;
+            let _slot = self.slots.acquire().await?;
             self.product_lookups.increment(1);
             let rows = self.catalogue.products(ids).await?;
             let mut found: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row.product)).collect();
@@ -129,7 +129,7 @@ impl Loader {
         read_at: impl Future<Output = Option<ReadAt>>,
     ) -> Result<Flight<Read<PricingMarket>>, Arc<LoadError>> {
         let lookup = async {
-            let _permit = self.permits.acquire(1).await?;
+            let _slot = self.slots.acquire().await?;
             self.market_lookups.increment(1);
             if let Some(market) = self.catalogue.market(location).await? {
                 return Ok(PricingMarket { market, is_fallback: false });

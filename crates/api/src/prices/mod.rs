@@ -1,8 +1,8 @@
 //! The calls that answer prices.
 //!
 //! In reading order: [`handlers`], the contract with clients; [`reader`], the read path, and [`plan`], its
-//! decisions; the circuit [`breaker`]; on a miss the [`loader`], its
-//! [`lookup_permits`] and what it has [`loaded`].
+//! decisions; the circuit [`breaker`]; on a miss the [`loader`] and what it
+//! has [`loaded`]. [`slots`] bound how much of this is under way.
 
 pub(crate) mod handlers;
 pub(crate) mod reader;
@@ -10,7 +10,7 @@ pub(crate) mod reader;
 mod breaker;
 mod loaded;
 mod loader;
-mod lookup_permits;
 mod plan;
+mod slots;
 
 pub(crate) use loader::STATEMENT_TIMEOUT;

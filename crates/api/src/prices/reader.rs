@@ -16,6 +16,7 @@ use super::breaker::{Breaker, attempt, skipped};
 use super::loaded::LoadError;
 use super::loader::Loader;
 use super::plan::{CachedRead, Coverage, Input, Inputs, Plan, plan};
+use super::slots::Slots;
 use crate::metrics::{Dependency, ReadMetrics};
 use crate::observe::set_attribute;
 
@@ -62,6 +63,7 @@ pub(crate) struct PriceReader {
     patient_cache: PriceCache,
     redis: Arc<Breaker>,
     loader: Arc<Loader>,
+    batches: Slots,
     policy: Policy,
     metrics: ReadMetrics,
 }
@@ -81,6 +83,7 @@ impl PriceReader {
             cache,
             patient_cache,
             redis,
+            batches: Slots::for_batches(),
             policy: Policy::default(),
             metrics: ReadMetrics::new(),
         }
@@ -101,12 +104,14 @@ impl PriceReader {
     ///
     /// # Errors
     ///
-    /// When neither the database nor the cache has one of them now.
+    /// When neither the database nor the cache has one of them now, or too many large batches are under way.
     pub(crate) async fn prices(
         &self,
         ids: &[ProductId],
         customer: &Customer,
     ) -> Result<Vec<Option<Priced>>, ReadError> {
+        let slot = self.batches.acquire_for(ids.len()).await;
+        let _slot = slot.map_err(|busy| ReadError::Unavailable(Arc::new(busy)))?;
         let inputs = self.inputs(ids, &customer.location).await?;
         Ok(self.priced(&inputs, customer).collect())
     }

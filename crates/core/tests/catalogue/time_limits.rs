@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use pricing_core::catalogue::{Catalogue, CatalogueError, ListPrice, Locked};
+use pricing_core::catalogue::{Catalogue, CatalogueError, ListPrice, Locked, MAX_CONNECTIONS};
 use pricing_core::ids::TaskId;
 use pricing_harness::databases::TestDatabase;
+use pricing_harness::waiting::eventually;
 use sqlx::{AnyConnection, Connection as _};
 
 use crate::cents;
@@ -34,6 +35,39 @@ async fn a_wait_for_a_row_that_an_operator_has_locked_ends_in_the_database_too()
         catalogue.record_list_prices(&batch, &TaskId::generate(), 0, Locked::Wait).await.unwrap().changed,
         10
     );
+}
+
+#[tokio::test]
+async fn a_pool_that_is_full_is_no_outage() {
+    let database = TestDatabase::postgres().await;
+    let patient = Duration::from_secs(30);
+    let catalogue = Catalogue::open(&database.settings(true), patient).await.unwrap();
+    let mut operator = AnyConnection::connect(database.url()).await.unwrap();
+    let mut transaction = operator.begin().await.unwrap();
+    sqlx::query("UPDATE products SET currency = currency").execute(&mut *transaction).await.unwrap();
+
+    let rows = catalogue.products_after(None, 1).await.unwrap().rows;
+    let batch: Vec<_> =
+        rows.into_iter().map(|row| ListPrice { row, market_version: 1, price: cents(1) }).collect();
+    let waiting: Vec<_> = (0..MAX_CONNECTIONS)
+        .map(|_| {
+            let (catalogue, batch) = (catalogue.clone(), batch.clone());
+            tokio::spawn(async move {
+                catalogue.record_list_prices(&batch, &TaskId::generate(), 0, Locked::Wait).await
+            })
+        })
+        .collect();
+    let locked = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually(patient, "all connections to wait", async || {
+        (database.select(locked).await == i64::from(MAX_CONNECTIONS)).then_some(())
+    })
+    .await;
+    let refused = catalogue.products_after(None, 1).await.unwrap_err();
+    assert!(matches!(refused, CatalogueError::PoolFull) && !refused.is_unavailable(), "{refused:?}");
+    transaction.rollback().await.unwrap();
+    for waiting in waiting {
+        waiting.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]
