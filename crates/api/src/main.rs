@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 use pricing_api::{Api, Command, Config, install_metrics, run};
-use pricing_service::{admin, exit, shutdown, telemetry};
+use pricing_service::{admin, exit, open_files, shutdown, telemetry};
 use tokio::net::TcpListener;
 
 #[global_allocator]
@@ -25,6 +25,7 @@ async fn start(config: Config) -> anyhow::Result<()> {
     }
     config.check()?;
     let telemetry = telemetry::start("pricing-api-service")?;
+    open_files::allow_connections(config.connections.max_connections);
     let metrics = install_metrics()?;
     let shutdown = shutdown::on_signal()?;
     let api = Api::connect(&config, metrics, telemetry.is_exporting()).await?;

@@ -1,10 +1,10 @@
 //! HTTP/1.1 as bytes, for requests that no proper client would send.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Most header fields that an answer may have.
 const MAX_HEADERS: usize = 64;
@@ -60,7 +60,19 @@ impl RawConnection {
     ///
     /// When the server does not accept.
     pub async fn open(address: SocketAddr) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+        Self::of(TcpStream::connect(address).await?)
+    }
+
+    /// Connects from an address of this host, which makes the server see another client.
+    ///
+    /// # Errors
+    ///
+    /// When the host does not have the address, or the server does not accept.
+    pub async fn open_from(client: IpAddr, address: SocketAddr) -> std::io::Result<Self> {
+        Self::of(connect_from(client, address).await?)
+    }
+
+    fn of(stream: TcpStream) -> std::io::Result<Self> {
         stream.set_nodelay(true)?;
         let (read, write) = stream.into_split();
         Ok(Self { read, write, received: Vec::new() })
@@ -95,6 +107,17 @@ impl RawConnection {
             () = &mut send => receive.await,
         }
     }
+}
+
+/// Connects from an address of this host.
+///
+/// # Errors
+///
+/// When the host does not have the address, or the server does not accept.
+pub async fn connect_from(client: IpAddr, address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(client, 0))?;
+    socket.connect(address).await
 }
 
 async fn receive(

@@ -1,6 +1,6 @@
 //! Clients that keep on asking for prices, and what they were answered.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Demand {
     /// Whom they ask.
     pub api: SocketAddr,
+    /// The address of this host that they connect from; any if `None`.
+    pub from: Option<IpAddr>,
     /// The products, one of them at random each time, all for customers in NY.
     pub products: Vec<String>,
     /// Clients that keep their connection as long as it stays open.
@@ -137,7 +139,11 @@ impl Client {
         let mut connection = match kept.take() {
             Some(connection) => connection,
             None => {
-                RawConnection::open(self.demand.api).await.map_err(|error| format!("to connect: {error}"))?
+                let opened = match self.demand.from {
+                    Some(client) => RawConnection::open_from(client, self.demand.api).await,
+                    None => RawConnection::open(self.demand.api).await,
+                };
+                opened.map_err(|error| format!("to connect: {error}"))?
             }
         };
         let request = format!(

@@ -83,6 +83,7 @@ async fn unknown_products_are_looked_up_once_and_found_at_once_when_they_are_cre
         let (began, before) = (Instant::now(), stack.api.metric(PRODUCT_LOOKUPS).await);
         let demand = Demand {
             api: stack.api.address(),
+            from: None,
             products: ids.clone(),
             keeping: 16,
             connecting: 0,

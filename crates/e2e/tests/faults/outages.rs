@@ -226,6 +226,7 @@ fn demand(stack: &Stack, prices: &HashMap<String, Value>, outage: Duration) -> D
     let reads_per_second = if outage > SHORT { 100 } else { 200 };
     Demand {
         api: stack.api.address(),
+        from: None,
         products: prices.keys().cloned().collect(),
         keeping: 8,
         connecting: 0,

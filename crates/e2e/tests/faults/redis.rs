@@ -74,6 +74,7 @@ async fn the_services_leave_a_redis_that_is_demoted_under_load() {
     let catalogue = stack.database.open().await;
     let demand = Demand {
         api: stack.api.address(),
+        from: None,
         products: (100..150).map(|n| format!("P-{n}")).collect(),
         keeping: 4,
         connecting: 0,

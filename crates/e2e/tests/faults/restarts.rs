@@ -29,6 +29,7 @@ async fn a_rolling_restart_of_the_api_fails_no_request() {
     }
     let demand = Demand {
         api: balancer.address(),
+        from: None,
         products: (100..150).map(|n| format!("P-{n}")).collect(),
         keeping: 8,
         connecting: 8,

@@ -125,11 +125,15 @@ where
     tokio::time::timeout(policy.timeout, answered).await.is_ok()
 }
 
-/// Bounds the buffers of the connections that `listener` will accept.
+/// Bounds what the system keeps for the connections that `listener` will accept: its buffers, and for how long it
+/// keeps an answer that the client does not take.
 fn bound_buffers(listener: &TcpListener) -> io::Result<()> {
     let socket = SockRef::from(listener);
     socket.set_recv_buffer_size(SOCKET_BUFFER)?;
-    socket.set_send_buffer_size(SOCKET_BUFFER)
+    socket.set_send_buffer_size(SOCKET_BUFFER)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(stream::WRITE_TIMEOUT))?;
+    Ok(())
 }
 
 /// A connection to serve.
