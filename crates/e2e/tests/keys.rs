@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 use std::time::Duration;
 
+use pricing_e2e::otlp_receiver::OtlpReceiver;
 use pricing_harness::api_key::{ALL_ROLES, client_with, line};
 use pricing_harness::service::{Binary, Environment, Service};
 use pricing_harness::stack::Stack;
@@ -396,4 +397,31 @@ async fn metrics_have_a_port_of_their_own_that_takes_no_key() {
     assert_eq!(status(format!("http://{}/health/ready", port.address())).await, 200);
     assert_eq!(status(format!("http://{}/api/v1/price/P-100?user_location=NY", port.address())).await, 404);
     assert_eq!(status(stack.api.url("/metrics")).await, 401);
+}
+
+#[tokio::test]
+async fn only_a_caller_with_a_key_decides_what_is_sampled() {
+    let receiver = OtlpReceiver::start().await;
+    let keys = file(&keys_of_roles());
+    let stack = Stack::builder()
+        .listeners(0)
+        .workers(0)
+        .traced_by(&receiver.endpoint())
+        .set("OTEL_TRACES_SAMPLER", "parentbased_always_off")
+        .set_for(Binary::Api, "API_KEYS_FILE", keys.display())
+        .start()
+        .await;
+    let read = async |key: Option<&str>, trace: &str| {
+        let request = client_with(key).get(stack.api.url("/api/v1/price/P-100?user_location=NY"));
+        let request = request.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+        request.send().await.unwrap().status().as_u16()
+    };
+    let (strange, known) = ("1".repeat(32), "2".repeat(32));
+    assert_eq!(read(None, &strange).await, 401);
+    assert_eq!(read(Some(&key("read")), &known).await, 200);
+    let spans = receiver.wait_until(RELOAD, "the read", |spans| {
+        spans.iter().any(|span| span.kind == "SERVER" && span.trace_id == known)
+    });
+    // Spans are exported in the order in which they ended, so that of the stranger would be there.
+    assert!(spans.await.iter().all(|span| span.trace_id == known));
 }

@@ -109,7 +109,7 @@ impl Door {
         if is_foreign(request) {
             return Err(refused(Refused::Foreign));
         }
-        let Some(visitor) = request.extensions().get::<Visitor>() else { return Ok(()) };
+        let visitor = request.extensions().get::<Visitor>().ok_or_else(|| refused(Refused::WithoutKey))?;
         self.charge_address(visitor, NonZeroU32::MIN)?;
         if path == "/metrics" {
             let key = visitor.known()?;
