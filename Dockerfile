@@ -29,8 +29,12 @@ RUN set -eu; \
     cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs; \
     echo 'hosts: files dns' > /image/etc/nsswitch.conf
 
+# Volumes that are mounted here for the first time belong to the user below: `pricing-worker secrets` writes to them.
+RUN mkdir -p /secrets/own /secrets/api /secrets/listener /secrets/worker /secrets/redis /secrets/postgres
+
 FROM scratch
 COPY --from=build /image /
+COPY --from=build --chown=65532:65532 /secrets /secrets
 ENV PATH=/usr/local/bin SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 # A number, because the image has no /etc/passwd.
 USER 65532:65532

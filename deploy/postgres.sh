@@ -1,23 +1,26 @@
 #!/bin/sh
-# Starts PostgreSQL as the user that the container was given, and creates the cluster and the database
-# on the first start. The image's own entry point may want root to change owners first; this never does,
-# so the container needs no capability and nothing but its volume is writable.
+# Starts PostgreSQL as the user that the container was given. On the first start it creates the cluster, the database
+# `pricing`, and the role `pricing`, which owns one schema in it and nothing else (postgres.sql). The image's own entry
+# point may want root to change owners first; this never does, so the container needs no capability and nothing but its
+# volume is writable.
 #
-# Needs PGDATA (a path inside a directory that user owns) and POSTGRES_USER, POSTGRES_PASSWORD,
-# POSTGRES_DB, which count on the first start only.
+# Needs PGDATA, a path inside a directory that the user owns, and PASSWORD_FILE, the password of the role. It is set at
+# every start: a new password counts after a restart. The superuser has no password and no way in over the network.
 set -eu
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   # Built beside its final place and moved there whole: an interrupted first start leaves no half cluster.
   new=$PGDATA.new
   rm -rf "$new"
-  printf %s "$POSTGRES_PASSWORD" > /tmp/password
   # Collation "C" orders ids byte by byte, as the embedded database does.
-  initdb --pgdata="$new" --username="$POSTGRES_USER" --pwfile=/tmp/password --auth=scram-sha-256 \
+  initdb --pgdata="$new" --username=postgres --auth-local=peer --auth-host=reject \
     --encoding=UTF8 --no-locale --data-checksums
-  rm /tmp/password
-  echo "host all all all scram-sha-256" >> "$new/pg_hba.conf"
-  echo "CREATE DATABASE \"$POSTGRES_DB\";" | postgres --single -D "$new" postgres
+  printf '%s\n' 'local all postgres peer' 'host pricing pricing all scram-sha-256' > "$new/pg_hba.conf"
+  echo "CREATE DATABASE pricing;" | postgres --single -D "$new" postgres > /dev/null
+  # In this mode each line is one statement.
+  postgres --single -D "$new" pricing < /etc/postgres.sql > /dev/null
   mv "$new" "$PGDATA"
 fi
+printf "ALTER ROLE pricing PASSWORD '%s';\n" "$(cat "$PASSWORD_FILE")" |
+  postgres --single -D "$PGDATA" pricing > /dev/null
 exec postgres -c listen_addresses='*' -c unix_socket_directories=/tmp "$@"

@@ -9,6 +9,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::audit::{AuditArgs, record_replay};
 use crate::config::Config;
+use crate::secrets::SecretsArgs;
 
 /// Runs recalculations: one at a time over all workers, each at least once, retried when it fails.
 #[derive(Debug, Clone, clap::Parser)]
@@ -30,6 +31,8 @@ pub enum Command {
     Tasks(TasksCommand),
     /// Print the audit, newest row first: time, caller, address, action, subject, trace id and detail
     Audit(AuditArgs),
+    /// Make the passwords of a composed system that are missing, and write the files that its services read
+    Secrets(SecretsArgs),
 }
 
 /// The states that have a list.
@@ -86,6 +89,7 @@ impl Command {
             Self::Healthcheck => Ok(admin::check_health(config.metrics_addr)?),
             Self::Tasks(command) => command.run(config).await,
             Self::Audit(arguments) => arguments.run(&config.audit()?).await,
+            Self::Secrets(arguments) => arguments.run(&config.redis.redis_prefix),
         }
     }
 }

@@ -19,9 +19,11 @@ mod config;
 mod metrics;
 mod prune;
 mod run;
+mod secrets;
 
 pub use audit::AuditArgs;
 pub use cli::{Cli, Command, TasksCommand};
 pub use config::Config;
 pub use metrics::install as install_metrics;
 pub use run::{Worker, run};
+pub use secrets::SecretsArgs;
