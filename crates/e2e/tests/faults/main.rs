@@ -15,6 +15,7 @@ mod clocks;
 mod failover;
 mod frozen;
 mod full;
+mod limits;
 mod listener;
 mod misses;
 mod outages;
