@@ -30,8 +30,8 @@ async fn every_service_reports_what_it_does() {
             &[
                 "http_request_duration_seconds_bucket{",
                 "pricing_cache_results_total{entry=\"product\"",
-                "pricing_events_published_total 1",
-                "pricing_tasks_enqueued_total 1",
+                "pricing_events_published_total{caller=",
+                "pricing_tasks_enqueued_total{caller=",
                 "process_resident_memory_bytes",
             ],
         ),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use validator::Validate;
 
+use super::batch_slot::BatchSlot;
 use super::reader::{Customer, Priced, ReadError};
 use crate::auth::{Caller, Read};
 use crate::identifier::{Identifier, invalid_id, valid_id, valid_ids};
@@ -168,7 +169,7 @@ impl From<ReadError> for Problem {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE)
             }
             ReadError::Unavailable(cause) if cause.is_overload() => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "Too many prices are being looked up.")
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "Too many prices are being read.")
             }
             ReadError::Unavailable(_) => Self::unavailable(UNAVAILABLE, &error),
         }
@@ -229,6 +230,7 @@ pub(crate) async fn price_by_path(
 pub(crate) async fn prices(
     caller: Caller<Read>,
     State(state): State<Arc<AppState>>,
+    _slot: BatchSlot,
     ValidatedJson(request): ValidatedJson<PricesRequest>,
 ) -> Result<Response, Problem> {
     let products: Result<Vec<_>, _> = request.product_ids.into_iter().map(ProductId::parse).collect();

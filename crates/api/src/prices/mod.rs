@@ -2,11 +2,13 @@
 //!
 //! In reading order: [`handlers`], the contract with clients; [`reader`], the read path, and [`plan`], its
 //! decisions; the circuit [`breaker`]; on a miss the [`loader`] and what it
-//! has [`loaded`]. [`slots`] bound how much of this is under way.
+//! has [`loaded`]. [`slots`] bound how much of this is under way; a
+//! [`batch_slot`] is one for a large batch.
 
 pub(crate) mod handlers;
 pub(crate) mod reader;
 
+mod batch_slot;
 mod breaker;
 mod loaded;
 mod loader;

@@ -11,6 +11,7 @@ use pricing_core::price::{Membership, Policy, PriceDetail, price};
 use pricing_core::simulation::Simulation;
 use pricing_core::trace::redis_span;
 use smallvec::smallvec;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::breaker::{Breaker, attempt, skipped};
 use super::loaded::LoadError;
@@ -24,6 +25,9 @@ use crate::observe::set_attribute;
 const CACHE_TIMEOUT: Duration = Duration::from_millis(250);
 /// Cache timeout of a read when the database cannot serve as fallback.
 const PATIENT_CACHE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Products of a batch that asks Redis on the connection for single reads.
+const SMALL_BATCH: usize = 16;
 
 /// What a price depends on besides the product.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,18 +104,25 @@ impl PriceReader {
         priced.ok_or(ReadError::UnknownProduct)
     }
 
+    /// Waits for the right to serve a large batch, to be held until it is answered.
+    ///
+    /// # Errors
+    ///
+    /// When too many are under way.
+    pub(crate) async fn batch_slot(&self) -> Result<OwnedSemaphorePermit, ReadError> {
+        self.batches.acquire().await.map_err(|busy| ReadError::Unavailable(Arc::new(busy)))
+    }
+
     /// Prices products for a customer, in order; `None` for a product that does not exist.
     ///
     /// # Errors
     ///
-    /// When neither the database nor the cache has one of them now, or too many large batches are under way.
+    /// When neither the database nor the cache has one of them now.
     pub(crate) async fn prices(
         &self,
         ids: &[ProductId],
         customer: &Customer,
     ) -> Result<Vec<Option<Priced>>, ReadError> {
-        let slot = self.batches.acquire_for(ids.len()).await;
-        let _slot = slot.map_err(|busy| ReadError::Unavailable(Arc::new(busy)))?;
         let inputs = self.inputs(ids, &customer.location).await?;
         Ok(self.priced(&inputs, customer).collect())
     }
@@ -182,12 +193,21 @@ impl PriceReader {
     /// Asks Redis through its breaker; `None` while it is down. A patient read asks even if the breaker is open.
     async fn get(&self, ids: &[ProductId], location: &Location, is_patient: bool) -> Option<CachedInputs> {
         let span = || redis_span("HMGET price inputs");
-        if is_patient {
-            let get = Box::pin(self.patient_cache.get(ids, location));
-            self.redis.call_unconditionally(PATIENT_CACHE_TIMEOUT, span(), get).await
-        } else {
-            // Boxed: the future is large, and every layer around it would move it.
-            self.redis.call(CACHE_TIMEOUT, span, Box::pin(self.cache.get(ids, location))).await
+        let (cache, max) = self.cache_for(ids.len(), is_patient);
+        // Boxed: the future is large, and every layer around it would move it.
+        let get = Box::pin(cache.get(ids, location));
+        match is_patient {
+            true => self.redis.call_unconditionally(max, span(), get).await,
+            false => self.redis.call(max, span, get).await,
+        }
+    }
+
+    /// The cache to ask, and for how long. Large batches have the connection of patient reads: single reads do not
+    /// wait behind them, and a batch may take longer than Redis may for one product.
+    fn cache_for(&self, products: usize, is_patient: bool) -> (&PriceCache, Duration) {
+        match is_patient || products > SMALL_BATCH {
+            true => (&self.patient_cache, PATIENT_CACHE_TIMEOUT),
+            false => (&self.cache, CACHE_TIMEOUT),
         }
     }
 
@@ -231,7 +251,8 @@ impl PriceReader {
     async fn fill(&self, entries: &[Entry<'_>], read_at: Option<ReadAt>) {
         let Some(read_at) = read_at.filter(|_| !entries.is_empty() && !self.redis.is_open()) else { return };
         let span = redis_span("EVALSHA store");
-        match attempt(CACHE_TIMEOUT, span, self.cache.store(entries, read_at)).await {
+        let (cache, max) = self.cache_for(entries.len(), false);
+        match attempt(max, span, cache.store(entries, read_at)).await {
             Ok(Stored::Except(_)) => {}
             Ok(Stored::Late) | Err(_) => self.metrics.fill_failures.increment(1),
         }

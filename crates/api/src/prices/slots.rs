@@ -1,9 +1,10 @@
 //! How much of the read path is under way at a time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pricing_core::catalogue::MAX_CONNECTIONS;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::loaded::LoadError;
@@ -14,15 +15,13 @@ const SPARE_CONNECTIONS: u32 = 4;
 /// Maximum lookups at a time.
 const LOOKUPS: usize = (MAX_CONNECTIONS - SPARE_CONNECTIONS) as usize;
 /// Maximum large batches at a time.
-const LARGE_BATCHES: usize = 6;
-/// A batch of more products is large.
-const SMALL_BATCH: usize = 16;
+const LARGE_BATCHES: usize = 4;
 /// Longest wait for a slot.
 const SLOT_TIMEOUT: Duration = Duration::from_millis(750);
 
 /// Slots that are waited for, in the order in which they were asked for.
 pub(super) struct Slots {
-    free: Semaphore,
+    free: Arc<Semaphore>,
     shed: Shed,
 }
 
@@ -30,13 +29,13 @@ impl Slots {
     /// Slots for lookups, fewer than the pool has connections: many misses do not use up the pool, whose time-out
     /// could not be told from an outage.
     pub(super) fn for_lookups() -> Self {
-        Self { free: Semaphore::new(LOOKUPS), shed: Shed::Lookups }
+        Self { free: Arc::new(Semaphore::new(LOOKUPS)), shed: Shed::Lookups }
     }
 
-    /// Slots for large batches, fewer than there are for lookups: Redis answers all reads of a process on one
-    /// connection, and single reads wait there behind the batches.
+    /// Slots for large batches, fewer than there are for lookups: single reads wait behind them, at Redis and for
+    /// the processor.
     pub(super) fn for_batches() -> Self {
-        Self { free: Semaphore::new(LARGE_BATCHES), shed: Shed::Batches }
+        Self { free: Arc::new(Semaphore::new(LARGE_BATCHES)), shed: Shed::Batches }
     }
 
     /// Waits for a slot.
@@ -44,28 +43,13 @@ impl Slots {
     /// # Errors
     ///
     /// [`LoadError::Busy`] after 750 ms.
-    pub(super) async fn acquire(&self) -> Result<SemaphorePermit<'_>, LoadError> {
-        match timeout(SLOT_TIMEOUT, self.free.acquire()).await {
+    pub(super) async fn acquire(&self) -> Result<OwnedSemaphorePermit, LoadError> {
+        match timeout(SLOT_TIMEOUT, self.free.clone().acquire_owned()).await {
             Ok(permit) => Ok(permit.expect("invariant: the semaphore is never closed")),
             Err(_) => {
                 request_shed(self.shed);
                 Err(LoadError::Busy)
             }
-        }
-    }
-
-    /// Waits for a slot if so many products are a large batch.
-    ///
-    /// # Errors
-    ///
-    /// [`LoadError::Busy`] after 750 ms.
-    pub(super) async fn acquire_for(
-        &self,
-        products: usize,
-    ) -> Result<Option<SemaphorePermit<'_>>, LoadError> {
-        match products > SMALL_BATCH {
-            true => self.acquire().await.map(Some),
-            false => Ok(None),
         }
     }
 }
@@ -81,14 +65,13 @@ mod tests {
         let slots = Slots::for_batches();
         let mut held = Vec::new();
         for _ in 0..LARGE_BATCHES {
-            held.push(slots.acquire_for(SMALL_BATCH + 1).await.unwrap());
+            held.push(slots.acquire().await.unwrap());
         }
-        assert!(slots.acquire_for(SMALL_BATCH).await.unwrap().is_none(), "a small one needs none");
         let start = Instant::now();
-        assert!(matches!(slots.acquire_for(500).await, Err(LoadError::Busy)));
+        assert!(matches!(slots.acquire().await, Err(LoadError::Busy)));
         assert_eq!(start.elapsed(), SLOT_TIMEOUT);
-        let (waiting, ()) = tokio::join!(slots.acquire_for(500), async { drop(held.pop()) });
-        assert!(waiting.unwrap().is_some());
+        let (waiting, ()) = tokio::join!(slots.acquire(), async { drop(held.pop()) });
+        assert!(waiting.is_ok());
     }
 
     #[test]
