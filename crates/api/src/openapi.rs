@@ -4,9 +4,10 @@ use pricing_service::health::HealthReport;
 use utoipa::OpenApi as _;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, PathItem};
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, Response, ResponseBuilder};
 
+use crate::auth::Role;
 use crate::problem::{FieldError, PROBLEM_JSON, Problem};
 
 /// The security scheme of calls: a key, with one of the roles that the call lists.
@@ -46,7 +47,7 @@ const WITH_PARAMETERS: &[(&str, &str)] = &[
         title = "Pricing API",
         description = "Prices on the fast path, market events and recalculations on the slow one. \
                        Errors are problem documents (RFC 9457); only a request that is not HTTP/1.1, or whose \
-                       head is too large, is answered 400, 414 or 431 without a body."
+                       head is too large, is answered 400 or 431 without a body."
     ),
     servers((url = "/")),
     paths(live, ready, metrics),
@@ -66,6 +67,11 @@ pub(crate) fn complete(mut document: OpenApi, needs_keys: bool) -> OpenApi {
         scheme.description = Some("A key, as `pricing-api keys new` makes it".to_owned());
         document.components.get_or_insert_default().add_security_scheme(KEY, SecurityScheme::Http(scheme));
     }
+    let metrics = document.paths.paths.get_mut("/metrics").and_then(|item| item.get.as_mut());
+    for call in metrics.into_iter().filter(|_| needs_keys) {
+        call.security = Some(vec![SecurityRequirement::new(KEY, [Role::Operate.as_str()])]);
+        add_problems(call, WITH_KEYS);
+    }
     let calls = document.paths.paths.iter_mut().filter(|(path, _)| path.starts_with("/api/"));
     for (_, item) in calls {
         let PathItem { get, post, .. } = item;
@@ -82,7 +88,12 @@ fn complete_call(call: &mut Operation, of_method: &[(&str, &str)], needs_keys: b
     }
     let body = call.request_body.as_ref().map_or(&[][..], |_| WITH_BODY);
     let parameters = call.parameters.as_ref().map_or(&[][..], |_| WITH_PARAMETERS);
-    let statuses = ALWAYS.iter().chain(body).chain(parameters).chain(of_keys).chain(of_method);
+    for statuses in [ALWAYS, body, parameters, of_keys, of_method] {
+        add_problems(call, statuses);
+    }
+}
+
+fn add_problems(call: &mut Operation, statuses: &[(&str, &str)]) {
     for (status, description) in statuses {
         let responses = &mut call.responses.responses;
         responses.entry((*status).to_owned()).or_insert_with(|| problem(status, description).into());
