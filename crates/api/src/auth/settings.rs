@@ -72,35 +72,44 @@ impl AuthSettings {
     ///
     /// When anyone could call a service that listens on `api_addr`, or the file of keys cannot be used.
     pub(crate) fn keys(&self, api_addr: SocketAddr) -> Result<Option<Arc<KeyRing>>, AuthError> {
-        let (setting, address) = match self.published_addr {
-            Some(address) => ("PUBLISHED_ADDR", address),
-            None => ("API_ADDR", api_addr.ip()),
-        };
+        let (setting, address) = self.reachable(api_addr);
         match (&self.api_keys_file, self.auth) {
             (Some(_), AuthMode::Off) => Err(AuthError::Ambiguous),
             (Some(path), AuthMode::On) => {
-                let ring = KeyRing::open(path.clone(), Rate(self.rate_limit_per_key))?;
-                let holders = |role| ring.keys().iter().filter(|key| key.roles.contains(role)).count();
-                tracing::info!(
-                    read = holders(Role::Read),
-                    publish = holders(Role::Publish),
-                    manage = holders(Role::Manage),
-                    operate = holders(Role::Operate),
-                    "callers need keys; open to everyone: /health, /docs and /openapi.json"
-                );
-                Ok(Some(Arc::new(ring)))
+                Ok(Some(Arc::new(KeyRing::open(path.clone(), Rate(self.rate_limit_per_key))?)))
             }
             (None, AuthMode::On) if !address.to_canonical().is_loopback() => {
                 Err(AuthError::Open { setting, address })
             }
-            (None, _) => {
-                tracing::warn!(
-                    %address,
-                    "keys are off: whoever reaches this address may read, publish, operate and see metrics"
-                );
-                Ok(None)
-            }
+            (None, _) => Ok(None),
         }
+    }
+
+    /// The setting that says where others may reach a service that listens on `api_addr`, and the address.
+    fn reachable(&self, api_addr: SocketAddr) -> (&'static str, IpAddr) {
+        match self.published_addr {
+            Some(address) => ("PUBLISHED_ADDR", address),
+            None => ("API_ADDR", api_addr.ip()),
+        }
+    }
+
+    /// Logs what is open to whom.
+    pub(crate) fn announce(&self, keys: Option<&KeyRing>, api_addr: SocketAddr) {
+        let Some(ring) = keys else {
+            let (_, address) = self.reachable(api_addr);
+            return tracing::warn!(
+                %address,
+                "keys are off: whoever reaches this address may read, publish, operate and see metrics"
+            );
+        };
+        let holders = |role| ring.keys().iter().filter(|key| key.roles.contains(role)).count();
+        tracing::info!(
+            read = holders(Role::Read),
+            publish = holders(Role::Publish),
+            manage = holders(Role::Manage),
+            operate = holders(Role::Operate),
+            "callers need keys; open to everyone: /health, /docs and /openapi.json"
+        );
     }
 
     /// The door with these keys, which believes these proxies.
