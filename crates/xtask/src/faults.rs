@@ -14,8 +14,8 @@ use crate::workspace;
 
 /// Cause the faults that the design speaks of, many times each, and print the table of docs/reliability.md.
 ///
-/// A row of the table is a test of crates/e2e/tests/faults: it kills, freezes or cuts off real processes again
-/// and again, in rounds that a seed repeats. After each round nothing that was acknowledged may be lost, nothing
+/// A row of the table is a test of crates/e2e/tests/faults or attacks.rs: it kills, freezes, cuts off or attacks
+/// real processes again and again, in rounds that a seed repeats. After each round nothing that was acknowledged may be lost, nothing
 /// done twice and no price stale. Installs and starts what is missing, as `cargo xtask test` does, which runs
 /// the same tests in few rounds.
 ///
@@ -52,8 +52,8 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
     let file = workspace::target()?.join("faults.jsonl");
     fs::write(&file, "").with_context(|| format!("cannot write {}", file.display()))?;
 
-    let mut cargo_test =
-        workspace::cargo(&["test", "--locked", "-p", "pricing-e2e", "--test", "faults", "--"]);
+    let mut cargo_test = workspace::cargo(&["test", "--locked", "--no-fail-fast", "-p", "pricing-e2e"]);
+    cargo_test.args(["--test", "faults", "--test", "attacks", "--"]);
     cargo_test.arg(format!("--test-threads={}", args.jobs)).args(&args.rows);
     cargo_test.env("FAULT_ROUNDS", args.rounds.to_string()).env("FAULT_SEED", seed.to_string());
     cargo_test.env("FAULT_LONG", "1").env("FAULT_REPORT", &file);

@@ -6,8 +6,6 @@ mod catalogue;
 mod named_worker;
 mod records;
 
-#[cfg(target_os = "linux")]
-mod attacks;
 mod backlog;
 mod changes;
 #[cfg(target_os = "linux")]

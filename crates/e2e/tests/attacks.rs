@@ -1,6 +1,10 @@
 //! Clients that cost as much as they can, and what the others notice of them.
 //!
-//! Attackers connect from 127.0.0.2 and others from 127.0.0.3; limits per address apply to both.
+//! Attackers connect from 127.0.0.2 and others from 127.0.0.3; limits per address apply to both. The tests are rows of
+//! `cargo xtask faults`, apart from the others and one after another: an attack takes the processor from whatever runs
+//! beside it.
+
+#![cfg(target_os = "linux")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,10 +23,13 @@ use pricing_harness::waiting::{eventually, pause};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Mutex;
 
 const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
 const DEADLINE: Duration = Duration::from_secs(30);
+/// Held by the attack that is under way.
+static ALONE: Mutex<()> = Mutex::const_new(());
 /// `MAX_CONNECTIONS_PER_ADDRESS`.
 const PER_ADDRESS: usize = 256;
 /// Resident memory that the api may hold under any flood.
@@ -64,7 +71,7 @@ fn assert_all_succeeded(readings: &[Reading]) {
 /// The latest time that the others may see under an attack: 3 times that without one. A test beside others may be
 /// held up by them, so the short form allows for it.
 fn allowed_p99(rounds: &Rounds, before: f64) -> f64 {
-    (3.0 * before).max(rounds.either(250.0, 0.0))
+    (3.0 * before).max(rounds.either(500.0, 0.0))
 }
 
 fn megabytes(bytes: u64) -> f64 {
@@ -77,6 +84,7 @@ fn memory(api: &Service) -> u64 {
 
 #[tokio::test]
 async fn half_bodies_take_no_place_from_others() {
+    let _alone = ALONE.lock().await;
     let mut rounds = Rounds::of(
         "5,000 connections that send a head and half a body, at most 500 new ones a second, for 60 s",
         "no read of another client fails, 99 % of them take less than 3 times as long as before",
@@ -122,6 +130,7 @@ async fn half_bodies_take_no_place_from_others() {
 
 #[tokio::test]
 async fn unfinished_heads_fit_into_memory() {
+    let _alone = ALONE.lock().await;
     let mut rounds = Rounds::of(
         "5,000 connections with an unfinished head: 60 KiB from one address, then 16 KiB from as many as it takes",
         "the api stays below 200 MiB resident, and others are served",
@@ -163,6 +172,7 @@ async fn unfinished_heads_fit_into_memory() {
 
 #[tokio::test]
 async fn a_client_that_never_reads_loses_its_connection() {
+    let _alone = ALONE.lock().await;
     let mut rounds = Rounds::of(
         "a client that asks for a large answer, or for many answers, and never reads",
         "its connection is gone within 15 s",
@@ -202,6 +212,7 @@ async fn ask_and_read_nothing(api: &Service, requests: &str) -> TcpStream {
 
 #[tokio::test]
 async fn batches_of_unknown_products_open_no_breaker() {
+    let _alone = ALONE.lock().await;
     let mut rounds = Rounds::of(
         "batches of 500 distinct unknown ids, as fast as they go, on 200 connections of one client",
         "no single read of another client fails, whether it is cached or not, and no breaker opens",
