@@ -1,7 +1,7 @@
 //! The HTTP server, from the first connection to the last answer.
 //!
-//! A client costs what these bounds say, whatever it does: the [`limits`] of connections; the time-outs of a
-//! [`stream`]; what the server tells the service about an [`exchange`]. [`client`] names who sends a request.
+//! A client costs what these bounds say, whatever it does: the `limits` of connections; the time-outs of a
+//! `stream`; what the server tells the service about an `exchange`. `client` names who sends a request.
 
 mod client;
 mod exchange;
