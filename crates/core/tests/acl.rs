@@ -12,7 +12,7 @@ fn command(words: &str) -> Cmd {
 }
 
 async fn run(url: &str, words: &str) -> RedisResult<Value> {
-    let mut connection = Client::open(url).unwrap().get_multiplexed_async_connection().await?;
+    let mut connection = Client::open(url)?.get_multiplexed_async_connection().await?;
     command(words).query_async(&mut connection).await
 }
 

@@ -25,8 +25,8 @@ fn key(name: &str) -> String {
 }
 
 fn file(lines: &[String]) -> TempPath {
-    let mut file = NamedTempFile::new().unwrap();
-    file.write_all(lines.concat().as_bytes()).unwrap();
+    let mut file = NamedTempFile::new().expect("a file can be made");
+    file.write_all(lines.concat().as_bytes()).expect("it can be written");
     file.into_temp_path()
 }
 
@@ -55,9 +55,9 @@ fn rows() -> Vec<Row> {
         SECURITY.lines().filter_map(|line| line.strip_prefix("| `")).filter(|line| line.contains(" /"));
     let row = |line: &str| {
         let cells: Vec<_> = line.trim_end_matches('|').split('|').map(str::trim).collect();
-        let (method, path) = cells[0].trim_matches('`').split_once(' ').unwrap();
+        let (method, path) = cells[0].trim_matches('`').split_once(' ').expect("a method and a path");
         let columns = cells[1..].iter().map(|cell| (*cell).to_owned()).collect();
-        Row { method: method.parse().unwrap(), path: path.to_owned(), columns }
+        Row { method: method.parse().expect("a method"), path: path.to_owned(), columns }
     };
     lines.map(row).collect()
 }
@@ -71,7 +71,7 @@ async fn call(client: &Client, stack: &Stack, row: &Row, task: &str) -> StatusCo
     };
     let request = client.request(row.method.clone(), stack.api.url(&path));
     let request = if row.method == Method::POST { request.json(&body) } else { request };
-    request.send().await.unwrap().status()
+    request.send().await.expect("an answer").status()
 }
 
 #[tokio::test]

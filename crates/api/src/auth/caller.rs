@@ -104,10 +104,9 @@ impl Guarded {
     {
         let (schemas, mut paths, router) = routes;
         for item in paths.paths.values_mut() {
-            for call in [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch] {
-                if let Some(call) = call {
-                    call.security = Some(vec![SecurityRequirement::new(KEY, T::ROLES.names())]);
-                }
+            let calls = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+            for call in calls.into_iter().flatten() {
+                call.security = Some(vec![SecurityRequirement::new(KEY, T::ROLES.names())]);
             }
         }
         Self((schemas, paths, router))
