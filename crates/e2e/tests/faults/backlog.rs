@@ -85,7 +85,9 @@ async fn a_long_line_of_jobs_drains_steadily_and_leaves_no_memory_behind() {
         rounds.measure("bytes a record kept", bytes_a_job(drained));
         rounds.measure("MB more in Redis after the records expired", (after - before) as f64 / 1e6);
         rounds.measure("MB more in the worker", (late - early) / 1e6);
-        assert!((second / first).max(first / second) < STEADY, "{tenths:?}");
+        // The short line may be gone before it is looked at again.
+        let steady = rounds.either(f64::INFINITY, STEADY);
+        assert!((second / first).max(first / second) < steady, "{tenths:?}");
         assert!(late - early < WORKER_GROWTH, "the worker had {early} and has {late} bytes");
         assert!(
             after - before < REDIS_GROWTH,
