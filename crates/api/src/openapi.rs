@@ -74,9 +74,10 @@ pub(crate) fn complete(mut document: OpenApi, needs_keys: bool) -> OpenApi {
     }
     let calls = document.paths.paths.iter_mut().filter(|(path, _)| path.starts_with("/api/"));
     for (_, item) in calls {
-        let PathItem { get, post, .. } = item;
+        let PathItem { get, put, post, delete, patch, .. } = item;
         get.iter_mut().for_each(|call| complete_call(call, &[], needs_keys));
-        post.iter_mut().for_each(|call| complete_call(call, UNSAFE, needs_keys));
+        let unsafe_calls = [put, post, delete, patch].into_iter().flatten();
+        unsafe_calls.for_each(|call| complete_call(call, UNSAFE, needs_keys));
     }
     document
 }

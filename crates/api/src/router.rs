@@ -4,9 +4,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
+use axum::routing::get;
 use pricing_service::admin;
 use pricing_service::health::Health;
 use pricing_service::telemetry::Metrics;
@@ -89,8 +91,12 @@ pub(crate) fn calls(document: OpenApi) -> (Router<Arc<AppState>>, OpenApi) {
 
 /// The documentation, which loads nothing from elsewhere and is shown in no frame.
 fn docs(document: OpenApi) -> Router {
-    let page = SwaggerUi::new("/docs").url("/openapi.json", document);
-    Router::new().merge(page).layer(MapResponseLayer::new(|mut response: Response| {
+    let document = sonic_rs::to_vec(&document).expect("invariant: a document serializes");
+    let (document, json) = (Bytes::from(document), [(header::CONTENT_TYPE, "application/json")]);
+    let page = SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json"));
+    let router =
+        Router::new().route("/openapi.json", get(move || std::future::ready((json, document.clone()))));
+    router.merge(page).layer(MapResponseLayer::new(|mut response: Response| {
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, DOCS_POLICY);
         response
     }))

@@ -82,7 +82,7 @@ impl Api {
             }
             Err(error) => return Err(error.into()),
         };
-        config.auth.announce(keys.as_deref(), config.api_addr);
+        config.auth.announce(keys.as_deref(), config.api_addr, config.metrics_addr);
         let cache = PriceCache::new(&redis, config.cache);
         let replicas = config.wait_for_replicas;
         let permits = Permits::new(config.max_concurrent_requests as usize);

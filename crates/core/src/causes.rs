@@ -1,4 +1,4 @@
-//! Errors in log lines.
+//! Errors in log lines and on terminals.
 
 use std::error::Error;
 use std::fmt;
@@ -19,6 +19,19 @@ pub fn causes(error: &(dyn Error + 'static)) -> impl fmt::Display {
     text
 }
 
+/// Text of unknown origin for a terminal, with all characters escaped that drive it, turn its direction or cannot be
+/// seen.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\'' | '\\' => printable.push(c),
+            _ => printable.extend(c.escape_debug()),
+        }
+    }
+    printable
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,6 +43,12 @@ mod tests {
         assert_eq!(causes(&source).to_string(), "gone");
         let error = SecretError::Unreadable { name: "X", path: "/x".into(), source };
         assert_eq!(causes(&error).to_string(), "X_FILE: cannot read /x: gone");
+    }
+
+    #[test]
+    fn text_from_outside_cannot_drive_the_terminal() {
+        assert_eq!(printable("\u{1b}[2J\u{9b}1m\r\nß \"x\""), "\\u{1b}[2J\\u{9b}1m\\r\\nß \"x\"");
+        assert_eq!(printable("a\u{202e}b\u{200b}c"), "a\\u{202e}b\\u{200b}c");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use pricing_core::causes::causes;
+use pricing_core::causes::{causes, printable};
 
 /// The exit code of a process that ended with `outcome`. Prints an error on one line of standard error, with its
 /// causes and without a backtrace, whatever `RUST_BACKTRACE` says.
@@ -12,7 +12,7 @@ pub fn report<E: Into<Box<dyn Error + Send + Sync>>>(outcome: Result<(), E>) -> 
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", causes(&*error.into()));
+            eprintln!("error: {}", printable(&causes(&*error.into()).to_string()));
             ExitCode::FAILURE
         }
     }

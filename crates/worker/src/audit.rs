@@ -5,10 +5,11 @@ use nix::unistd::{Uid, User};
 use pricing_core::audit::{
     Audit, AuditAction, AuditCaller, AuditCursor, AuditEntry, AuditFilter, AuditRow, MAX_AUDIT_PAGE,
 };
+use pricing_core::causes::printable;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::cli::{printable, rfc3339};
+use crate::cli::rfc3339;
 
 /// Which rows to print.
 #[derive(Debug, Clone, clap::Args)]

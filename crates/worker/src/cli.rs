@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use pricing_core::audit::Audit;
+use pricing_core::causes::printable;
 use pricing_queue::{Queue, TaskRecord, TaskState};
 use pricing_service::admin;
 use time::OffsetDateTime;
@@ -109,7 +110,9 @@ impl TasksCommand {
                 if let Some(next) = page.next {
                     println!("more: --after {}", printable(&next));
                 }
-                println!("{} dead", queue.depths().await?.dead);
+                if *state == ListedState::Dead {
+                    println!("{} dead", queue.depths().await?.dead);
+                }
             }
             Self::Show { id } => match queue.task(id).await? {
                 Some(task) => print!("{}", shown(&task)),
@@ -117,7 +120,7 @@ impl TasksCommand {
             },
             Self::Replay { id } => {
                 replay(queue, &config.audit()?, id).await?;
-                println!("{id} is queued again");
+                println!("{} is queued again", printable(id));
             }
         }
         Ok(())
@@ -157,19 +160,6 @@ fn shown(task: &TaskRecord) -> String {
     lines.iter().map(|(name, value)| format!("{name:<9} {}\n", printable(value))).collect()
 }
 
-/// Text from Redis or the database, with all characters escaped that drive a terminal, turn its direction or cannot be
-/// seen.
-pub(crate) fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' | '\'' | '\\' => printable.push(c),
-            _ => printable.extend(c.escape_debug()),
-        }
-    }
-    printable
-}
-
 /// Milliseconds since 1970 in RFC 3339.
 pub(crate) fn rfc3339(millis: i64) -> Option<String> {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok()?;
@@ -181,12 +171,6 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
-
-    #[test]
-    fn text_from_outside_cannot_drive_the_terminal() {
-        assert_eq!(printable("\u{1b}[2J\u{9b}1m\r\nß \"x\""), "\\u{1b}[2J\\u{9b}1m\\r\\nß \"x\"");
-        assert_eq!(printable("a\u{202e}b\u{200b}c"), "a\\u{202e}b\\u{200b}c");
-    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -81,7 +81,8 @@ impl KeysCommand {
     }
 }
 
-/// Adds a line to the file of keys, which only its owner may read if it is new.
+/// Adds a line to the file of keys, if the file is valid with it. A new file may be read by others, such as the user of a
+/// container: no key can be found by its SHA-256.
 fn add(file: &Path, line: &str) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
 
@@ -89,9 +90,9 @@ fn add(file: &Path, line: &str) -> Result<()> {
         true => ring::read(file)?,
         false => String::new(),
     };
-    ring::parse(file, &text, Rate::default(), &Keys::default())?;
     let start = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    ring::parse(file, &format!("{text}{start}{line}"), Rate::default(), &Keys::default())?;
     let cannot = || format!("API_KEYS_FILE: cannot write {}", PathBuf::from(file).display());
-    let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(file);
+    let opened = OpenOptions::new().append(true).create(true).mode(0o644).open(file);
     opened.and_then(|mut opened| opened.write_all(format!("{start}{line}").as_bytes())).with_context(cannot)
 }

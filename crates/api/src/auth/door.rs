@@ -93,7 +93,7 @@ impl Door {
         let Some(Locked { ring, .. }) = &self.locked else { return Identity::Anyone };
         let Some(sent) = headers.get(header::AUTHORIZATION) else { return Identity::WithoutKey };
         let key = bearer(sent.as_bytes()).filter(|key| is_key(key));
-        match key.and_then(|key| ring.keys().find(key).cloned()) {
+        match key.and_then(|key| ring.keys().find(key)) {
             Some(key) => Identity::Key(key),
             None => Identity::UnknownKey,
         }
@@ -110,6 +110,7 @@ impl Door {
             return Err(refused(Refused::Foreign));
         }
         let visitor = request.extensions().get::<Visitor>().ok_or_else(|| refused(Refused::WithoutKey))?;
+        visitor.charge_key(NonZeroU32::MIN)?;
         self.charge_address(visitor, NonZeroU32::MIN)?;
         if path == "/metrics" {
             let key = visitor.known()?;
@@ -119,15 +120,15 @@ impl Door {
         }
         if path.starts_with("/api/") {
             visitor.known()?;
-            visitor.charge_key(NonZeroU32::MIN)?;
         }
         Ok(())
     }
 
-    /// Takes the units of a call from the buckets of its caller.
+    /// Takes the units of a call from the buckets of its caller: first of the key, so that a key beyond its limit takes
+    /// nothing from others at its address.
     pub(crate) fn charge(&self, visitor: &Visitor, units: NonZeroU32) -> Result<(), Problem> {
-        self.charge_address(visitor, units)?;
-        visitor.charge_key(units)
+        visitor.charge_key(units)?;
+        self.charge_address(visitor, units)
     }
 
     fn charge_address(&self, visitor: &Visitor, units: NonZeroU32) -> Result<(), Problem> {
@@ -168,9 +169,7 @@ pub(crate) fn refused(reason: Refused) -> Problem {
         Refused::WithoutKey => Problem::unauthorized("This call needs a key: Authorization: Bearer KEY."),
         Refused::UnknownKey => Problem::unauthorized("The key is not known (any more)."),
         Refused::Role => Problem::forbidden("The key has no role that allows this call."),
-        Refused::Foreign => {
-            Problem::forbidden("A page of another origin may not make this call from a browser.")
-        }
+        Refused::Foreign => Problem::forbidden("A page of another origin may not make a browser call this."),
         Refused::KeyLimit => Problem::too_many("The calls of this key exceed its limit."),
         Refused::AddressLimit => Problem::too_many("The calls from this address exceed its limit."),
     }

@@ -101,6 +101,7 @@ impl AddressLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prices::handlers::MAX_PRODUCTS;
 
     fn units(units: u32) -> NonZeroU32 {
         NonZeroU32::new(units).unwrap()
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn every_call_fits_into_the_smallest_bucket() {
-        let largest = EVENT_UNITS.max(RECALCULATION_UNITS).max(500);
+        let largest = EVENT_UNITS.max(RECALCULATION_UNITS).max(u32::try_from(MAX_PRODUCTS).unwrap());
         assert!(KeyLimit::new(Rate(units(1))).take(units(largest)).is_ok());
     }
 }

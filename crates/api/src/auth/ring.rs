@@ -85,6 +85,11 @@ impl KeyRing {
         let keys = text.as_ref().map_err(Clone::clone).and_then(|text| {
             parse(&self.path, text, self.rate, &before).map_err(|error| causes(&error).to_string())
         });
+        // An editor that empties the file before it writes it must not lock everyone out.
+        let keys = keys.and_then(|keys| match keys.len() {
+            0 if before.len() > 0 => Err("API_KEYS_FILE holds no key any more".to_owned()),
+            _ => Ok(keys),
+        });
         match keys {
             Ok(keys) => {
                 tracing::info!(keys = keys.len(), "API_KEYS_FILE was read");
@@ -100,20 +105,20 @@ impl KeyRing {
     }
 }
 
-/// The content of a file of keys.
+/// The content of a file of keys, or the beginning of one that is too long.
 pub(crate) fn read(path: &Path) -> Result<String, KeyFileError> {
     use std::io::Read as _;
 
     let unreadable = |source| KeyFileError::Unreadable { path: path.to_owned(), source };
     let (file, mut text) = (std::fs::File::open(path).map_err(unreadable)?, String::new());
     file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(KeyFileError::TooLong { path: path.to_owned() });
-    }
     Ok(text)
 }
 
 /// The keys of a file's content.
 pub(crate) fn parse(path: &Path, text: &str, rate: Rate, before: &Keys) -> Result<Keys, KeyFileError> {
+    if text.len() as u64 > MAX_FILE {
+        return Err(KeyFileError::TooLong { path: path.to_owned() });
+    }
     Keys::parse(text, rate, before).map_err(|source| KeyFileError::Invalid { path: path.to_owned(), source })
 }

@@ -94,7 +94,15 @@ impl AuthSettings {
     }
 
     /// Logs what is open to whom.
-    pub(crate) fn announce(&self, keys: Option<&KeyRing>, api_addr: SocketAddr) {
+    pub(crate) fn announce(
+        &self,
+        keys: Option<&KeyRing>,
+        api_addr: SocketAddr,
+        metrics_addr: Option<SocketAddr>,
+    ) {
+        if let Some(address) = metrics_addr {
+            tracing::info!(%address, "METRICS_ADDR: metrics and health are open to everyone who reaches it");
+        }
         let Some(ring) = keys else {
             let (_, address) = self.reachable(api_addr);
             return tracing::warn!(

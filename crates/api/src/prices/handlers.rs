@@ -22,7 +22,7 @@ use crate::problem::{PROBLEM_JSON, Problem};
 use crate::state::AppState;
 
 /// Maximum products in one request.
-const MAX_PRODUCTS: u64 = 500;
+pub(crate) const MAX_PRODUCTS: u64 = 500;
 
 /// One product for one customer.
 #[derive(Debug, Deserialize, Validate, ToSchema)]

@@ -155,13 +155,9 @@ pub(crate) async fn task(
     ValidatedPath(path): ValidatedPath<TaskPath>,
 ) -> Result<Json<TaskAnswer>, Problem> {
     let task = path.id()?;
-    let record = record(&state, &task).await?.ok_or_else(unknown)?;
-    if !is_own(&caller, &record) {
-        if !caller.has(Role::Operate) {
-            return Err(unknown());
-        }
-        looked(&state, caller.audited(AuditAction::TaskRead).on(task.as_str())).await;
-    }
+    looked(&state, &caller, |entry| entry.on(task.as_str()), AuditAction::TaskRead).await;
+    let may_see = |record: &TaskRecord| caller.has(Role::Operate) || is_own(&caller, record);
+    let record = record(&state, &task).await?.filter(may_see).ok_or_else(unknown)?;
     Ok(Json(TaskAnswer::new(record, caller.has(Role::Operate))))
 }
 
@@ -176,15 +172,24 @@ pub(crate) fn unknown() -> Problem {
     Problem::not_found("The task does not exist (any more).")
 }
 
-/// Whether the caller caused the task. When keys are off, all tasks are everyone's.
+/// Whether the caller caused the task.
 fn is_own<A>(caller: &Caller<A>, record: &TaskRecord) -> bool {
-    let Some(name) = caller.name() else { return true };
     let request = Recalculation::decode(&record.payload).ok();
-    request.and_then(|request| request.caller).is_some_and(|caller| caller == name)
+    request.and_then(|request| request.caller).is_some_and(|name| caller.name() == Some(&name))
 }
 
-/// Audits that an operator looked at something. It goes on if the row cannot be written: the log has it then.
-pub(crate) async fn looked(state: &AppState, entry: AuditEntry) {
+/// Audits that the holder of a key with the role `operate` looks at something. The look goes on if the row cannot be
+/// written: the log has it then.
+pub(crate) async fn looked<A>(
+    state: &AppState,
+    caller: &Caller<A>,
+    at: impl FnOnce(AuditEntry) -> AuditEntry,
+    action: AuditAction,
+) {
+    if caller.name().is_none() || !caller.has(Role::Operate) {
+        return;
+    }
+    let entry = at(caller.audited(action));
     if let Err(error) = state.audit.record(&entry).await {
         metrics::audit_failed();
         tracing::error!(?entry, error = %causes(&error), "not in the audit: it could not be written");

@@ -15,7 +15,7 @@ use validator::Validate;
 
 use super::request::QueuedTask;
 use super::task::{TaskAnswer, TaskPath, looked, record, unknown};
-use crate::auth::{Caller, Operate};
+use crate::auth::{Caller, Operate, RECALCULATION_UNITS};
 use crate::json::json;
 use crate::metrics;
 use crate::parameters::{ValidatedPath, ValidatedQuery};
@@ -95,15 +95,14 @@ pub(crate) async fn tasks(
     State(state): State<Arc<AppState>>,
     ValidatedQuery(query): ValidatedQuery<ListQuery>,
 ) -> Result<Json<TasksAnswer>, Problem> {
+    caller.charge(query.limit.into())?;
     let of_state = TaskState::from(query.state);
     let list = state.queue.queue().list(of_state, query.after.as_deref(), query.limit.into());
     let page = redis_call("LIST tasks", list).await.map_err(|error| match error {
         QueueError::Cursor => Problem::invalid_field("after", "is not the `next` of a page of this state"),
         error => Problem::unavailable("Tasks cannot be read just now.", &error),
     })?;
-    if caller.name().is_some() {
-        looked(&state, caller.audited(AuditAction::TasksListed).with_detail(of_state.as_str())).await;
-    }
+    looked(&state, &caller, |entry| entry.with_detail(of_state.as_str()), AuditAction::TasksListed).await;
     let tasks = page.tasks.into_iter().map(|record| TaskAnswer::new(record, true)).collect();
     Ok(Json(TasksAnswer { tasks, next: page.next }))
 }
@@ -124,6 +123,7 @@ pub(crate) async fn replay(
     State(state): State<Arc<AppState>>,
     ValidatedPath(path): ValidatedPath<TaskPath>,
 ) -> Result<Response, Problem> {
+    caller.charge(RECALCULATION_UNITS)?;
     let task = path.id()?;
     let record = record(&state, &task).await?.ok_or_else(unknown)?;
     if record.state != TaskState::Dead {

@@ -95,7 +95,7 @@ fn postgres(url: &str) -> Result<(), CatalogueError> {
     let name = |parameter: &str| parameter.split('=').next().is_some_and(|name| POSTGRES.contains(&name));
     let unknown = |parameter: &&str| !parameter.is_empty() && !name(parameter);
     match parameters.split('&').find(unknown) {
-        Some(parameter) => Err(CatalogueError::unknown_parameter(parameter)),
+        Some(parameter) => Err(CatalogueError::unknown_parameter(parameter, parameters)),
         None => Ok(()),
     }
 }
@@ -106,7 +106,7 @@ fn sqlite(file: &str) -> Result<Address, CatalogueError> {
     let (path, parameters) = file.split_once('?').unwrap_or((file, ""));
     let unknown = |parameter: &&str| !parameter.is_empty() && *parameter != "mode=rwc";
     if let Some(parameter) = parameters.split('&').find(unknown) {
-        return Err(CatalogueError::unknown_parameter(parameter));
+        return Err(CatalogueError::unknown_parameter(parameter, parameters));
     }
     let path = Path::new(path);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());

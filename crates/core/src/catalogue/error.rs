@@ -57,9 +57,14 @@ impl CatalogueError {
 }
 
 impl CatalogueError {
-    /// Names a parameter such as `mode=ro`, and not its value, which may be a misplaced password.
-    pub(super) fn unknown_parameter(parameter: &str) -> Self {
-        Self::UnknownParameter(parameter.split('=').next().unwrap_or_default().to_owned())
+    /// Names a parameter such as `mode=ro` of `parameters`, and not its value, which may be a misplaced password. If these
+    /// may be the rest of a password with a question mark in it, it has no name.
+    pub(super) fn unknown_parameter(parameter: &str, parameters: &str) -> Self {
+        let name = parameter.split_once('=').map(|(name, _)| name).filter(|name| {
+            let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            name.bytes().all(is_letter) && !parameters.contains('@')
+        });
+        Self::UnknownParameter(name.unwrap_or("…").to_owned())
     }
 
     /// Whether another transaction was in the way, so that the same call may succeed now.
