@@ -17,7 +17,7 @@ pub enum AuditCaller {
     Key(String),
     /// A user of the operating system, at the command line.
     CommandLine(String),
-    /// Anybody: the api runs with `AUTH=off`.
+    /// Anybody: the api runs without keys, on loopback or with `AUTH=off`.
     Anonymous,
 }
 
@@ -54,7 +54,7 @@ impl AuditAction {
     }
 }
 
-/// Something that a caller is about to do. The database adds the time.
+/// What a caller does. The database adds the time.
 ///
 /// Texts are cut to the length that the table takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
