@@ -15,7 +15,7 @@ use pricing_service::http::{ConnectionSettings, DrainPolicy};
 use crate::auth::{AuthSettings, KeysCommand};
 
 /// Minimum request time-out, in seconds: the time-outs of cache and database must pass before it.
-const MIN_REQUEST_TIMEOUT_SECONDS: u64 = 5;
+pub(crate) const MIN_REQUEST_TIMEOUT_SECONDS: u64 = 5;
 
 /// The HTTP service of the pricing engine.
 #[derive(Debug, Parser)]
@@ -78,7 +78,7 @@ pub enum InvalidConfig {
     /// Requests would be given up before the database is.
     #[error(
         "REQUEST_TIMEOUT_SECONDS ({0}) must be at least {MIN_REQUEST_TIMEOUT_SECONDS}: \
-         a read waits up to 2.5 s for the cache and the database, and up to 2 s more for the cache if the database \
+         a read waits up to 2.75 s for the cache and the database, and up to 2 s more for the cache if the database \
          is away"
     )]
     RequestTimeout(u64),

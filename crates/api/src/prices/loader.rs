@@ -19,13 +19,16 @@ use tokio::time::timeout;
 
 use super::breaker::{Admission, Breaker, attempt};
 use super::loaded::{Flight, LoadError, Loaded, PricingMarket, Products, Read};
-use super::slots::Slots;
+use super::slots::{SLOT_TIMEOUT, Slots};
 use crate::metrics::{Dependency, database_lookups};
 
-/// Maximum time of the lookups of one read. After it the database counts as down.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time after which the database ends a lookup: before its reader has given up on it.
-pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1_800);
+/// Maximum time of a lookup, from when it has its slot. After it the database counts as down.
+const LOOKUP_TIMEOUT: Duration = Duration::from_millis(1_750);
+/// Time after which the database ends a statement: before its reader has given up on it. Two thirds of it are the
+/// maximum wait for a connection.
+pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Maximum time of the lookups of one read, waits for slots included.
+pub(super) const LOAD_TIMEOUT: Duration = LOOKUP_TIMEOUT.saturating_add(SLOT_TIMEOUT);
 /// Maximum time to learn the time of Redis.
 const CLOCK_TIMEOUT: Duration = Duration::from_millis(250);
 /// Products, and markets, whose lookups linger at most.
@@ -113,13 +116,12 @@ impl Loader {
         ids: &[ProductId],
         read_at: impl Future<Output = Option<ReadAt>>,
     ) -> Result<Flight<Read<Products>>, Arc<LoadError>> {
-        let lookup = async {
-            let _slot = self.slots.acquire().await?;
+        let lookup = in_slot(&self.slots, async {
             self.product_lookups.increment(1);
             let rows = self.catalogue.products(ids).await?;
             let mut found: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row.product)).collect();
             Ok(ids.iter().map(|id| found.remove(id)).collect())
-        };
+        });
         self.products.get_or_load(ids, read(read_at, self.simulation.product_lookup(lookup))).await
     }
 
@@ -128,8 +130,7 @@ impl Loader {
         location: &Location,
         read_at: impl Future<Output = Option<ReadAt>>,
     ) -> Result<Flight<Read<PricingMarket>>, Arc<LoadError>> {
-        let lookup = async {
-            let _slot = self.slots.acquire().await?;
+        let lookup = in_slot(&self.slots, async {
             self.market_lookups.increment(1);
             if let Some(market) = self.catalogue.market(location).await? {
                 return Ok(PricingMarket { market, is_fallback: false });
@@ -137,7 +138,7 @@ impl Loader {
             let market = self.catalogue.market(Location::fallback()).await?;
             let market = market.ok_or(LoadError::NoDefaultMarket)?;
             Ok(PricingMarket { market, is_fallback: true })
-        };
+        });
         self.markets.get_or_load(location, read(read_at, self.simulation.market_lookup(lookup))).await
     }
 
@@ -159,16 +160,29 @@ async fn read<T>(
     Ok(Read { rows: rows?, read_at })
 }
 
-/// Waits for two lookups at the same time, for at most [`LOOKUP_TIMEOUT`]. The breaker learns whether the database
+/// Makes a lookup when it has a slot, for at most [`LOOKUP_TIMEOUT`] from then on: the wait for a slot is our own load,
+/// and says nothing about the database.
+async fn in_slot<T>(
+    slots: &Slots,
+    lookup: impl Future<Output = Result<T, LoadError>>,
+) -> Result<T, LoadError> {
+    let _slot = slots.acquire().await?;
+    timeout(LOOKUP_TIMEOUT, lookup).await.unwrap_or(Err(LoadError::TimedOut))
+}
+
+/// Waits for two lookups at the same time, for at most [`LOAD_TIMEOUT`]. The breaker learns whether the database
 /// is down: from a failure, and from a result that is new.
+///
+/// A lookup ends by its own time-out before that, unless the read that made it was given up and this one had to begin
+/// again: that says nothing about the database.
 async fn concurrently<P, M>(
     breaker: &Breaker,
     products: impl Future<Output = Result<Option<Flight<P>>, Arc<LoadError>>>,
     market: impl Future<Output = Result<Option<Flight<M>>, Arc<LoadError>>>,
 ) -> Result<(Option<Flight<P>>, Option<Flight<M>>), Arc<LoadError>> {
     let lookups = async { tokio::try_join!(products, market) };
-    let loaded = timeout(LOOKUP_TIMEOUT, lookups).await;
-    let loaded = loaded.unwrap_or_else(|_| Err(Arc::new(LoadError::TimedOut)));
+    let loaded = timeout(LOAD_TIMEOUT, lookups).await;
+    let loaded = loaded.unwrap_or_else(|_| Err(Arc::new(LoadError::Busy)));
     match &loaded {
         Ok((products, market)) => {
             let is_new =
@@ -247,6 +261,53 @@ mod tests {
         Ok(Some(Flight::Led(value)))
     }
 
+    /// A lookup in a slot.
+    async fn looked_up<T>(slots: &Slots, lookup: impl Future<Output = Result<T, LoadError>>) -> Lookup<T> {
+        in_slot(slots, lookup).await.map(|rows| Some(Flight::Led(rows))).map_err(Arc::new)
+    }
+
+    /// A lookup that the database never answers.
+    async fn silent() -> Lookup<()> {
+        looked_up(&Slots::for_lookups(), pending()).await
+    }
+
+    #[test]
+    fn a_wait_for_a_connection_and_a_statement_end_before_the_lookup() {
+        assert!(Catalogue::acquire_timeout(STATEMENT_TIMEOUT) < STATEMENT_TIMEOUT);
+        assert!(STATEMENT_TIMEOUT < LOOKUP_TIMEOUT && LOOKUP_TIMEOUT < LOAD_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_for_a_slot_takes_nothing_of_the_databases_time() {
+        let (breaker, slots) = (breaker(), Slots::for_lookups());
+        let held = slots.all().await;
+        let release = async {
+            sleep(SLOT_TIMEOUT * 9 / 10).await;
+            drop(held);
+        };
+        let slow = || {
+            looked_up(&slots, async {
+                sleep(LOOKUP_TIMEOUT * 9 / 10).await;
+                Ok(1)
+            })
+        };
+        let start = Instant::now();
+        let (loaded, ()) = tokio::join!(concurrently(&breaker, slow(), slow()), release);
+        assert_eq!(loaded.unwrap(), (Some(Flight::Led(1)), Some(Flight::Led(1))));
+        assert!(start.elapsed() > LOOKUP_TIMEOUT && !breaker.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lookup_without_a_slot_or_begun_again_too_late_opens_no_breaker() {
+        let (breaker, slots) = (breaker(), Slots::for_lookups());
+        let _held = slots.all().await;
+        let no_slot = || looked_up(&slots, ready(Ok(1)));
+        let refused = concurrently(&breaker, no_slot(), no_slot()).await.unwrap_err();
+        assert!(matches!(*refused, LoadError::Busy) && !breaker.is_open());
+        let late = concurrently(&breaker, pending::<Lookup<()>>(), led(1)).await.unwrap_err();
+        assert!(matches!(*late, LoadError::Busy) && !breaker.is_open());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_miss_takes_as_long_as_the_slower_lookup_not_the_sum() {
         let start = Instant::now();
@@ -272,8 +333,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_database_opens_its_breaker_and_an_answer_closes_it() {
         let (breaker, none) = (breaker(), || ready(Ok(None::<Flight<()>>)));
-        let silent = concurrently(&breaker, pending::<Lookup<()>>(), none()).await.unwrap_err();
-        assert!(matches!(*silent, LoadError::TimedOut));
+        let timed_out = concurrently(&breaker, silent(), none()).await.unwrap_err();
+        assert!(matches!(*timed_out, LoadError::TimedOut));
         assert!(breaker.is_open());
         concurrently(&breaker, none(), none()).await.unwrap();
         assert!(breaker.is_open(), "it was not asked");
@@ -284,7 +345,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lingering_result_does_not_close_the_breaker() {
         let (breaker, none) = (breaker(), || ready(Ok(None::<Flight<()>>)));
-        let _ = concurrently(&breaker, pending::<Lookup<()>>(), none()).await;
+        let _ = concurrently(&breaker, silent(), none()).await;
         for (flight, is_open) in [(Flight::Lingering(1), true), (Flight::Joined(1), false)] {
             concurrently(&breaker, ready(Ok(Some(flight.clone()))), none()).await.unwrap();
             assert_eq!(breaker.is_open(), is_open, "{flight:?}");
@@ -308,7 +369,7 @@ mod tests {
             assert!(concurrently(&breaker, overloaded(), none()).await.is_err());
             assert!(!breaker.is_open());
         }
-        let _ = concurrently(&breaker, pending::<Lookup<()>>(), none()).await;
+        let _ = concurrently(&breaker, silent(), none()).await;
         let busy = async || -> Lookup<()> { Err(Arc::new(LoadError::Busy)) };
         assert!(concurrently(&breaker, busy(), none()).await.is_err());
         assert!(breaker.is_open(), "it was not asked");

@@ -15,9 +15,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::breaker::{Breaker, attempt, skipped};
 use super::loaded::LoadError;
-use super::loader::Loader;
+use super::loader::{LOAD_TIMEOUT, Loader};
 use super::plan::{CachedRead, Coverage, Input, Inputs, Plan, plan};
 use super::slots::Slots;
+use crate::config::MIN_REQUEST_TIMEOUT_SECONDS;
 use crate::metrics::{Dependency, ReadMetrics};
 use crate::observe::set_attribute;
 
@@ -25,9 +26,19 @@ use crate::observe::set_attribute;
 const CACHE_TIMEOUT: Duration = Duration::from_millis(250);
 /// Cache timeout of a read when the database cannot serve as fallback.
 const PATIENT_CACHE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest for a read of one product: the cache, asked twice if the location has no market; a load that finds the
+/// database down; the cache again.
+const LONGEST_READ: Duration = CACHE_TIMEOUT
+    .saturating_mul(2)
+    .saturating_add(LOAD_TIMEOUT)
+    .saturating_add(PATIENT_CACHE_TIMEOUT.saturating_mul(2));
+const _: () = assert!(LONGEST_READ.as_millis() < MIN_REQUEST_TIMEOUT_SECONDS as u128 * 1_000);
 
-/// Products of a batch that asks Redis on the connection for single reads.
-const SMALL_BATCH: usize = 16;
+/// Maximum products of a read that asks Redis on the connection for single reads. A [`BatchSlot`] goes by the length of
+/// the body instead, before the products are known.
+///
+/// [`BatchSlot`]: super::batch_slot::BatchSlot
+const FEW_PRODUCTS: usize = 16;
 
 /// What a price depends on besides the product.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,10 +213,10 @@ impl PriceReader {
         }
     }
 
-    /// The cache to ask, and for how long. Large batches have the connection of patient reads: single reads do not
-    /// wait behind them, and a batch may take longer than Redis may for one product.
+    /// The cache to ask, and for how long. Reads of many products have the connection of patient reads: single reads do not
+    /// wait behind them, and Redis may take longer for them than for one product.
     fn cache_for(&self, products: usize, is_patient: bool) -> (&PriceCache, Duration) {
-        match is_patient || products > SMALL_BATCH {
+        match is_patient || products > FEW_PRODUCTS {
             true => (&self.patient_cache, PATIENT_CACHE_TIMEOUT),
             false => (&self.cache, CACHE_TIMEOUT),
         }

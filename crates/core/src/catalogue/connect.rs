@@ -17,8 +17,10 @@ use crate::plaintext::Plaintext;
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
-/// Time limit of waiting for a connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Least time limit of waiting for a connection, which may have to be made.
+const MIN_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Largest time limit of waiting for a connection.
+const MAX_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum connections of a process to the database.
 pub const MAX_CONNECTIONS: u32 = 16;
 /// Time after which PostgreSQL ends an idle transaction: its process is frozen or its host is gone, and others
@@ -53,7 +55,8 @@ impl Catalogue {
 
     /// The catalogue without a connection yet. It can be used after its [`Preparation`] has run.
     ///
-    /// PostgreSQL ends a statement after `time_limit`, and a wait for a lock a little earlier. Choose less than the
+    /// PostgreSQL ends a statement after `time_limit`, and a wait for a lock a little earlier; a wait for a connection
+    /// ends after [`Catalogue::acquire_timeout`]. Choose less than the
     /// caller's own patience: a statement that nobody waits for any more would go on, holding its rows and its
     /// connection.
     ///
@@ -66,8 +69,9 @@ impl Catalogue {
     ) -> Result<(Self, Preparation), CatalogueError> {
         let address = Address::read(settings)?;
         sqlx::any::install_default_drivers();
-        let mut options =
-            AnyPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
+        let mut options = AnyPoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(Self::acquire_timeout(time_limit));
         if address.lock.is_none() {
             options = options.after_connect(move |connection, _| Box::pin(set_up(connection, time_limit)));
         }
@@ -80,6 +84,12 @@ impl Catalogue {
 }
 
 impl Catalogue {
+    /// Maximum wait for a connection of a catalogue whose statements end after `time_limit`: two thirds of it, but at
+    /// least 1 s and at most 2 s.
+    pub fn acquire_timeout(time_limit: Duration) -> Duration {
+        (time_limit * 2 / 3).clamp(MIN_ACQUIRE_TIMEOUT, MAX_ACQUIRE_TIMEOUT)
+    }
+
     /// The connection to warn of, if it may be unencrypted.
     pub fn plaintext(&self) -> Option<Plaintext> {
         address::plaintext(&self.url)
@@ -108,7 +118,7 @@ impl Preparation {
         } else {
             drop(pool.acquire().await.map_err(CatalogueError::Connect)?);
             // A connection without time limits: a migration may take as long as the tables are large.
-            let unlimited = AnyPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+            let unlimited = AnyPoolOptions::new().max_connections(1).acquire_timeout(MAX_ACQUIRE_TIMEOUT);
             let unlimited = unlimited
                 .connect_lazy(self.catalogue.url.expose_secret())
                 .map_err(CatalogueError::Connect)?;
