@@ -72,8 +72,7 @@ pub fn header_line() -> String {
 
 /// The line of a file of keys.
 pub fn line(name: &str, roles: &str, key: &str) -> String {
-    let digest = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("{name} {roles} {digest}\n")
+    format!("{name} {roles} {}\n", hex::encode(Sha256::digest(key)))
 }
 
 /// Settings of an api that takes `key`, with all roles and no limits to speak of. The file of keys is made in

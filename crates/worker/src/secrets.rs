@@ -96,7 +96,7 @@ impl SecretsArgs {
 
 fn new_password() -> String {
     let bytes: [u8; RANDOM_BYTES] = rand::random();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(bytes)
 }
 
 /// A password that stands in a URL and in a statement as it is.

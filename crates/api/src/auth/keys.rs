@@ -1,7 +1,6 @@
 //! Keys, and the file that lists them.
 
 use std::collections::{HashMap, hash_map};
-use std::fmt::Write as _;
 use std::hash::Hasher as _;
 use std::sync::Arc;
 
@@ -34,33 +33,21 @@ impl Fingerprint {
         Self(Sha256::digest(key).into())
     }
 
-    fn parse(hex: &str) -> Option<Self> {
+    fn parse(digits: &str) -> Option<Self> {
         let mut bytes = [0; 32];
-        if hex.len() != 64 || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return None;
-        }
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&hex[2 * index..][..2], 16).ok()?;
-        }
+        hex::decode_to_slice(digits, &mut bytes).ok()?;
         Some(Self(bytes))
     }
 
     /// In hexadecimal digits.
     pub(crate) fn hex(&self) -> String {
-        self.0.iter().fold(String::with_capacity(64), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}"); // a String takes all that is written
-            hex
-        })
+        hex::encode(self.0)
     }
 }
 
 /// Makes a key from the operating system's randomness: 192 bits.
 pub(crate) fn generate() -> String {
-    let random: [u8; RANDOM_BYTES] = rand::random();
-    random.iter().fold(PREFIX.to_owned(), |mut key, byte| {
-        let _ = write!(key, "{byte:02x}"); // a String takes all that is written
-        key
-    })
+    format!("{PREFIX}{}", hex::encode(rand::random::<[u8; RANDOM_BYTES]>()))
 }
 
 /// Whether a text can be a key: 1 to 128 visible ASCII characters.

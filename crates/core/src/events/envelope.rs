@@ -129,7 +129,7 @@ impl MarketEvent {
 fn derived_id(source: &str, id: &str) -> TaskId {
     let length = (source.len() as u64).to_be_bytes(); // so that no two pairs are the same bytes
     let hash = Sha256::new().chain_update(length).chain_update(source).chain_update(id).finalize();
-    let hex: String = hash.iter().take(HASH).map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(&hash[..HASH]);
     TaskId::parse(format!("ce-{hex}")).expect("invariant: `ce-` and hexadecimal digits are an id")
 }
 

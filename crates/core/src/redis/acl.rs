@@ -158,7 +158,7 @@ pub fn acl_file(
 /// The rule that gives a user a password: its SHA-256.
 pub fn password_rule(password: &SecretString) -> String {
     let digest = Sha256::digest(password.expose_secret().as_bytes());
-    digest.iter().fold("#".to_owned(), |rule, byte| format!("{rule}{byte:02x}"))
+    format!("#{}", hex::encode(digest))
 }
 
 #[cfg(test)]
