@@ -240,6 +240,14 @@ impl Future for ReadBody {
             if this.kept.is_empty() && this.body.is_end_stream() {
                 return Poll::Ready(Ok(WholeBody { bytes: data, large: this.large.take() }));
             }
+            let bound = if this.large.is_some() { MAX_BODY } else { SMALL_BODY };
+            let length = match this.body.size_hint().exact() {
+                Some(rest) => this.received.saturating_add(usize::try_from(rest).unwrap_or(usize::MAX)),
+                None => bound,
+            };
+            // What is announced costs memory only within the bound that holds already.
+            let missing = length.min(bound).saturating_sub(this.kept.len());
+            this.kept.reserve_exact(missing);
             this.kept.extend_from_slice(&data);
         }
     }
@@ -249,7 +257,7 @@ impl Future for ReadBody {
 mod tests {
     use axum::Router;
     use axum::routing::{get, post};
-    use futures_util::stream;
+    use futures_util::{StreamExt as _, stream};
     use tower::ServiceExt as _;
 
     use super::*;
@@ -329,6 +337,23 @@ mod tests {
             assert_ne!(held.await.unwrap().0, 503);
         }
         assert_eq!(post_to(service, vec![b' '; SMALL_BODY + 1]).await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn a_body_takes_no_more_memory_than_its_bound() {
+        for (piece, pieces, expected) in [
+            (1, 1, SMALL_BODY),
+            (1_024, 8, SMALL_BODY),
+            (1_024, 9, MAX_BODY),
+            (1_024, 64, MAX_BODY),
+            (SMALL_BODY + 1, 1, MAX_BODY),
+        ] {
+            let sent = stream::iter((0..pieces).map(move |_| Ok::<_, Infallible>(vec![b' '; piece])));
+            let unfinished = Body::from_stream(sent.chain(stream::pending()));
+            let mut read = Box::pin(ReadBody::new(unfinished, Arc::new(Semaphore::new(1))));
+            assert!(futures_util::poll!(&mut read).is_pending());
+            assert_eq!((read.received, read.kept.capacity()), (piece * pieces, expected));
+        }
     }
 
     #[tokio::test]

@@ -14,14 +14,19 @@ use super::metrics::{CONNECTIONS, REFUSED};
 const RESERVED: u32 = 32;
 /// Maximum connections to the port of health and metrics.
 const MAX_ADMIN_CONNECTIONS: u32 = 128;
+/// Maximum connections of one address to that port.
+const MAX_ADMIN_CONNECTIONS_PER_ADDRESS: u32 = 32;
 
 /// Settings of the HTTP server's connections.
 ///
 /// All connections with the longest head (16 KiB) at the same time fit into the container's memory: with its buffer and
-/// its task, such a connection takes less than 32 KiB, so 4,096 of them take 128 MiB of 256.
+/// its task, such a connection takes less than 32 KiB, so 4,096 of them take 128 MiB of 256. The container is charged
+/// for the system's socket buffers as well: 32 KiB of received bytes while the service reads none, and 32 KiB of an
+/// answer that the client does not take; the rest of that answer stays in the process. `docs/security.md` has the sum.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ConnectionSettings {
-    /// Maximum connections; 32 KiB of memory each. More are closed at once
+    /// Maximum connections; 32 KiB of memory each, beside bodies, answers and the system's buffers. More are closed at
+    /// once
     #[arg(long, env, default_value_t = 4_096, value_parser = clap::value_parser!(u32).range(16..=1_000_000))]
     pub max_connections: u32,
     /// Maximum connections of one IPv4 address or IPv6 /64 network that is neither loopback nor a trusted proxy
@@ -41,7 +46,7 @@ impl ConnectionSettings {
     pub(crate) fn admin() -> Self {
         Self {
             max_connections: MAX_ADMIN_CONNECTIONS,
-            max_connections_per_address: MAX_ADMIN_CONNECTIONS,
+            max_connections_per_address: MAX_ADMIN_CONNECTIONS_PER_ADDRESS,
             limit_loopback: false,
             trusted_proxies: TrustedProxies::default(),
         }
@@ -193,6 +198,14 @@ mod tests {
         let (_held, _) = fill(&limits, "2001:db8::1");
         assert_eq!(fill(&limits, "2001:db8::2").0.len(), 0);
         assert_eq!(fill(&limits, "2001:db8:0:1::1").0.len(), 2);
+    }
+
+    #[test]
+    fn one_address_leaves_the_port_of_health_to_others() {
+        let limits = ConnectionLimits::new(ConnectionSettings::admin());
+        let (_held, refusal) = fill(&limits, "192.0.2.1");
+        assert_eq!(refusal, Refusal::Address);
+        assert_eq!(fill(&limits, "192.0.2.2").1, Refusal::Address);
     }
 
     #[test]

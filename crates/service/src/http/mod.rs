@@ -37,8 +37,8 @@ use stream::TimedStream;
 /// Maximum length of the head of a request, in bytes. A longer one is answered 431.
 pub const MAX_HEAD: usize = 16 * 1_024;
 /// Bytes that the system keeps for a connection in each direction: received and not read yet, or written and not
-/// taken by the client yet.
-const SOCKET_BUFFER: usize = 64 * 1_024;
+/// taken by the client yet. Linux doubles them for its own use, and charges all of it to the container.
+const SOCKET_BUFFER: usize = 16 * 1_024;
 /// Time for the last connections to send their request.
 const LAST_REQUESTS: Duration = Duration::from_millis(200);
 /// Pause after a failure to accept, as when the process has no file descriptor left.
