@@ -87,7 +87,7 @@ async fn half_bodies_take_no_place_from_others() {
     let _alone = ALONE.lock().await;
     let mut rounds = Rounds::of(
         "5,000 connections that send a head and half a body, at most 500 new ones a second, for 60 s",
-        "no read of another client fails, 99 % of them take less than 3 times as long as before",
+        "no read of another client fails; under the attack from one address 99 % take less than 3 times as long as before",
     )
     .one_of(10);
     let (connections, time) = rounds.either((1_000, 5), (5_000, 60));
