@@ -114,8 +114,9 @@ impl Api {
     }
 }
 
-/// Serves on `listener`, and health and metrics on `metrics_port` too, until shutdown, then drains: readiness answers 503, requests are still accepted for
-/// [`DrainPolicy::delay`], and those under way may finish for [`DrainPolicy::timeout`] after that.
+/// Serves on `listener`, and health and metrics on `metrics_port` too, until shutdown, then drains: readiness answers
+/// 503, requests are still accepted for [`DrainPolicy::delay`], and those under way may finish for
+/// [`DrainPolicy::timeout`] after that.
 ///
 /// # Errors
 ///

@@ -4,8 +4,8 @@
 //! membership by one pure function, [`price()`](price::price). Products and markets live in the database, the
 //! [`catalogue`]; copies of them live in Redis, the [`cache`]. A reader asks the cache first and the catalogue on
 //! a miss. After a change of the catalogue its author publishes a market event: it goes to the log of [`events`],
-//! the listener makes it a task in the [`RecalculationQueue`](recalculation::RecalculationQueue), and the worker's job reads the catalogue and fills the
-//! cache.
+//! the listener makes it a task in the [`RecalculationQueue`](recalculation::RecalculationQueue), and the worker's job
+//! reads the catalogue and fills the cache.
 //!
 //! In reading order:
 //!
@@ -15,8 +15,9 @@
 //! - [`cache`]: entries of products and markets in Redis, each with a version that only grows.
 //! - [`events`]: the durable log of market events and the envelope they travel in.
 //! - [`recalculation`]: the payload of a task, and its one producer; [`failure`]: why a task failed.
-//! - Below these: [`redis`] connections, [`settings`] that may be secrets, [`certificates`] of TLS, [`plaintext`] connections to warn of,
-//!   [`simulation`] of slowness, [`trace`] contexts and client spans, [`causes`](mod@causes) of errors, and the [`clock`].
+//! - Below these: [`redis`] connections, [`settings`] that may be secrets, [`certificates`] of TLS, [`plaintext`]
+//!   connections to warn of, [`simulation`] of slowness, [`trace`] contexts and client spans, [`causes`](mod@causes)
+//!   of errors, and the [`clock`].
 
 #![warn(missing_docs)]
 

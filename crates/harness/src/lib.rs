@@ -2,7 +2,8 @@
 //!
 //! In reading order:
 //!
-//! - [`waiting`] for conditions, the only place that sleeps; [`ports`]; [`packages`] of the system; one child [`process`];
+//! - [`waiting`] for conditions, the only place that sleeps; [`ports`]; [`packages`] of the system; one child
+//!   [`process`];
 //! - the servers that the services depend on: [`redis_server`], [`postgres`] and [`databases`], and the
 //!   [`certificates`] of their TLS;
 //! - one [`service`], and the whole [`stack`];

@@ -30,9 +30,9 @@ checks.positive_data_acceptance.expected-statuses = [200, 422]
 /// Check that the api keeps to its OpenAPI document, with requests that are made from it, valid and invalid ones.
 ///
 /// Installs schemathesis into a virtual environment in target/contract, after installing Python where that is missing,
-/// and starts a stack of its own with keys on, which is thrown away. The exit code is not 0 when an answer is one that the document
-/// does not allow, when valid data is refused or invalid data accepted, when an answer is a 5xx, or when the api does
-/// not survive it.
+/// and starts a stack of its own with keys on, which is thrown away. The exit code is not 0 when an answer is one that
+/// the document does not allow, when valid data is refused or invalid data accepted, when an answer is a 5xx, or when
+/// the api does not survive it.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {

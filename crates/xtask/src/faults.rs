@@ -15,9 +15,9 @@ use crate::workspace;
 /// Cause the faults that the design speaks of, many times each, and print the table of docs/reliability.md.
 ///
 /// A row of the table is a test of crates/e2e/tests/faults or attacks.rs: it kills, freezes, cuts off or attacks
-/// real processes again and again, in rounds that a seed repeats. After each round nothing that was acknowledged may be lost, nothing
-/// done twice and no price stale. Installs and starts what is missing, as `cargo xtask test` does, which runs
-/// the same tests in few rounds.
+/// real processes again and again, in rounds that a seed repeats. After each round nothing that was acknowledged may
+/// be lost, nothing done twice and no price stale. Installs and starts what is missing, as `cargo xtask test` does,
+/// which runs the same tests in few rounds.
 ///
 /// All rows take about an hour at 50 rounds. The exit code is not 0 when a row failed; its last lines say how
 /// to repeat the round. The figures of all rows are in target/faults.jsonl as well, a line of JSON each.

@@ -19,8 +19,8 @@ pub enum KeysCommand {
     /// Make a key: it is printed once, and only its SHA-256 is kept
     ///
     /// With API_KEYS_FILE (or --api-keys-file) the line is added to that file, which is made if it is missing, and only
-    /// the key is printed. Otherwise the line is printed after the key, to be added by hand. A running api takes it within
-    /// two seconds.
+    /// the key is printed. Otherwise the line is printed after the key, to be added by hand. A running api takes it
+    /// within two seconds.
     ///
     /// To replace a key: make another one of the same name, give it to the caller, then remove the old line.
     New {

@@ -213,8 +213,8 @@ impl PriceReader {
         }
     }
 
-    /// The cache to ask, and for how long. Reads of many products have the connection of patient reads: single reads do not
-    /// wait behind them, and Redis may take longer for them than for one product.
+    /// The cache to ask, and for how long. Reads of many products have the connection of patient reads: single reads
+    /// do not wait behind them, and Redis may take longer for them than for one product.
     fn cache_for(&self, products: usize, is_patient: bool) -> (&PriceCache, Duration) {
         match is_patient || products > FEW_PRODUCTS {
             true => (&self.patient_cache, PATIENT_CACHE_TIMEOUT),

@@ -61,7 +61,8 @@ pub(crate) struct TaskAnswer {
     /// Error of the latest failed run: a code, a colon and a sentence.
     #[schema(required = true, example = "database_failed: The database failed.")]
     error: Option<String>,
-    /// What caused the error; only keys with the role `operate` see it: the whole chain, down to what the failed system said.
+    /// What caused the error; only keys with the role `operate` see it: the whole chain, down to what the failed
+    /// system said.
     #[serde(skip_serializing_if = "Option::is_none")]
     causes: Option<String>,
     /// Trace id.

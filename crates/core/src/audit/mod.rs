@@ -1,7 +1,8 @@
 //! The audit: who did what, when and from where.
 //!
 //! Whoever lets a caller change something records an [`AuditEntry`] first, and refuses when that fails. A look at
-//! something is recorded too, but not refused: an operator must see what goes on while the database is away. The rows lie in the database, beside the catalogue. [`Audit::page`] reads them, and [`Audit::prune`] removes old ones.
+//! something is recorded too, but not refused: an operator must see what goes on while the database is away. The rows
+//! lie in the database, beside the catalogue. [`Audit::page`] reads them, and [`Audit::prune`] removes old ones.
 
 mod entry;
 mod page;

@@ -95,7 +95,8 @@ impl Stored {
 /// TTL, so only the clock of Redis counts. **An entry is replaced only by one of an equal or higher version**, in
 /// one script, whoever writes: a writer that was paused while a newer version was stored changes nothing. A deleted
 /// product leaves a negative entry with the version of its deletion, and no entry is written that was read from the
-/// database longer ago than negative entries live: **a paused writer cannot bring a deleted product back.** Data that does not decode is [`Cached::Corrupt`] and never served.
+/// database longer ago than negative entries live: **a paused writer cannot bring a deleted product back.** Data that
+/// does not decode is [`Cached::Corrupt`] and never served.
 ///
 /// No method has a time-out of its own but that of its connection: callers set one.
 #[derive(Clone)]

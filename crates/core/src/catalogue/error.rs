@@ -44,8 +44,8 @@ pub enum CatalogueError {
 }
 
 impl CatalogueError {
-    /// Whether the database is away, not up yet or too slow. A pool that is full is no outage, and a statement that the database refused, such as one on a
-    /// missing table, is a defect and no outage.
+    /// Whether the database is away, not up yet or too slow. A pool that is full is no outage, and a statement that
+    /// the database refused, such as one on a missing table, is a defect and no outage.
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Connect(error) | Self::Database(error) | Self::Migration(MigrateError::Execute(error)) => {
@@ -57,8 +57,8 @@ impl CatalogueError {
 }
 
 impl CatalogueError {
-    /// Names a parameter such as `mode=ro` of `parameters`, and not its value, which may be a misplaced password. If these
-    /// may be the rest of a password with a question mark in it, it has no name.
+    /// Names a parameter such as `mode=ro` of `parameters`, and not its value, which may be a misplaced password. If
+    /// these may be the rest of a password with a question mark in it, it has no name.
     pub(super) fn unknown_parameter(parameter: &str, parameters: &str) -> Self {
         let name = parameter.split_once('=').map(|(name, _)| name).filter(|name| {
             let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');

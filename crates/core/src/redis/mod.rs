@@ -1,7 +1,7 @@
 //! The connections to Redis.
 //!
-//! [`acl`] is what each service may do there. `address` reads the address and the certificates. All connections are made of what it returns: what one of them
-//! verifies, all verify.
+//! [`acl`] is what each service may do there. `address` reads the address and the certificates. All connections are
+//! made of what it returns: what one of them verifies, all verify.
 
 pub mod acl;
 mod address;

@@ -61,8 +61,9 @@ pub struct Telemetry {
 }
 
 /// Starts logs on standard error, as JSON unless that is a terminal, and the export of spans by OTLP/gRPC to
-/// `OTEL_EXPORTER_OTLP_ENDPOINT`. Without that setting no span is made. Each log line carries the id of its trace. Warnings and errors of one kind are limited to a
-/// burst of ten lines and one a second after it; every five seconds a line says how many were suppressed.
+/// `OTEL_EXPORTER_OTLP_ENDPOINT`. Without that setting no span is made. Each log line carries the id of its trace.
+/// Warnings and errors of one kind are limited to a burst of ten lines and one a second after it; every five seconds
+/// a line says how many were suppressed.
 ///
 /// A separate thread exports spans in batches: an unreachable or slow exporter costs spans, never time. Must be
 /// called inside the Tokio runtime.
