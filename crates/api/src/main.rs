@@ -1,13 +1,10 @@
 //! `pricing-api`: the HTTP service of the pricing engine.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Parser as _;
 use pricing_api::{Api, Command, Config, install_metrics, run};
-use pricing_service::{admin, exit, open_files, shutdown, telemetry};
-use tokio::net::TcpListener;
+use pricing_service::{admin, exit, http, open_files, shutdown, telemetry};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -29,18 +26,13 @@ async fn start(config: Config) -> anyhow::Result<()> {
     let metrics = install_metrics()?;
     let shutdown = shutdown::on_signal()?;
     let api = Api::connect(&config, metrics, telemetry.is_exporting()).await?;
-    let listener = listen("API_ADDR", config.api_addr).await?;
+    let listener = http::listen("API_ADDR", config.api_addr).await?;
     let metrics_port = match config.metrics_addr {
-        Some(address) => Some(listen("METRICS_ADDR", address).await?),
+        Some(address) => Some(http::listen("METRICS_ADDR", address).await?),
         None => None,
     };
     tracing::info!(address = %listener.local_addr()?, "serving");
     let ended = run(listener, metrics_port, api, shutdown).await;
     telemetry.flush().await;
     Ok(ended?)
-}
-
-async fn listen(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await;
-    listener.with_context(|| format!("{setting}: cannot listen on {address}"))
 }

@@ -2,11 +2,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Parser as _;
 use pricing_listener::{Command, Config, Listener, install_metrics, run};
-use pricing_service::{admin, exit, shutdown, telemetry};
-use tokio::net::TcpListener;
+use pricing_service::{admin, exit, http, shutdown, telemetry};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,7 +21,7 @@ async fn start(config: Config) -> anyhow::Result<()> {
     let telemetry = telemetry::start("pricing-listener-service")?;
     let metrics = install_metrics()?;
     let shutdown = shutdown::on_signal()?;
-    let port = TcpListener::bind(config.metrics_addr).await.context("METRICS_ADDR cannot be listened on")?;
+    let port = http::listen("METRICS_ADDR", config.metrics_addr).await?;
     let ended = run(port, Listener::new(&config)?, metrics, shutdown).await;
     telemetry.flush().await;
     Ok(ended?)

@@ -2,11 +2,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Parser as _;
-use pricing_service::{exit, shutdown, telemetry};
+use pricing_service::{exit, http, shutdown, telemetry};
 use pricing_worker::{Cli, Worker, install_metrics, run};
-use tokio::net::TcpListener;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,7 +22,7 @@ async fn start(Cli { command, config }: Cli) -> anyhow::Result<()> {
     let telemetry = telemetry::start("pricing-worker-service")?;
     let metrics = install_metrics()?;
     let shutdown = shutdown::on_signal()?;
-    let port = TcpListener::bind(config.metrics_addr).await.context("METRICS_ADDR cannot be listened on")?;
+    let port = http::listen("METRICS_ADDR", config.metrics_addr).await?;
     let ended = run(port, Worker::open(&config).await?, metrics, shutdown).await;
     telemetry.flush().await;
     ended

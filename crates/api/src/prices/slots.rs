@@ -69,7 +69,7 @@ impl Slots {
     pub(super) async fn all(&self) -> Vec<OwnedSemaphorePermit> {
         let mut held = Vec::new();
         while self.free.available_permits() > 0 {
-            held.push(self.acquire().await.unwrap());
+            held.push(self.acquire().await.expect("a slot is free"));
         }
         held
     }

@@ -44,6 +44,24 @@ const LAST_REQUESTS: Duration = Duration::from_millis(200);
 /// Pause after a failure to accept, as when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The address of a setting cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("{setting}: cannot listen on {address}")]
+pub struct ListenError {
+    setting: &'static str,
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// Listens on the address of a setting.
+///
+/// # Errors
+///
+/// When the address is taken or not one of this host.
+pub async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { setting, address, source })
+}
+
 /// How a server drains.
 #[derive(Debug, Clone, Copy)]
 pub struct DrainPolicy {
