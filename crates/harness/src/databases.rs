@@ -56,7 +56,7 @@ mod engine {
     use std::time::Duration;
 
     use pricing_core::catalogue::{Catalogue, DatabaseSettings};
-    use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, PgConnection};
+    use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection, query_scalar, raw_sql};
 
     use super::{Kind, TestDatabase};
 
@@ -101,27 +101,32 @@ mod engine {
 
         /// Runs statements one after the other as somebody who does not use our code would.
         pub async fn execute(&self, statements: &[&str]) {
-            sqlx::any::install_default_drivers();
-            let mut connection = AnyConnection::connect(&self.url).await.expect("the database is there");
-            for statement in statements {
-                let done = sqlx::raw_sql(AssertSqlSafe(*statement)).execute(&mut connection).await;
-                done.unwrap_or_else(|error| panic!("{statement}: {error}"));
-            }
-            connection.close().await.expect("the connection closes");
+            self.run(statements).await.unwrap_or_else(|error| panic!("{error}"));
         }
 
         /// Runs statements like [`TestDatabase::execute`]. Returns whether the database took them.
         pub async fn try_execute(&self, statements: &str) -> bool {
-            sqlx::any::install_default_drivers();
-            let mut connection = AnyConnection::connect(&self.url).await.expect("the database is there");
-            sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await.is_ok()
+            self.run(&[statements]).await.is_ok()
+        }
+
+        async fn run(&self, statements: &[&str]) -> Result<(), String> {
+            match self.kind {
+                Kind::Sqlite { .. } => run::<SqliteConnection>(&self.url, statements).await,
+                Kind::Postgres { .. } => run::<PgConnection>(&self.url, statements).await,
+            }
         }
 
         /// The one number that a statement selects.
         pub async fn select(&self, statement: &str) -> i64 {
-            sqlx::any::install_default_drivers();
-            let mut connection = AnyConnection::connect(&self.url).await.expect("the database is there");
-            let selected = sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(&mut connection).await;
+            let query = AssertSqlSafe(statement);
+            let selected = match self.kind {
+                Kind::Sqlite { .. } => {
+                    query_scalar(query).fetch_one(&mut connect::<SqliteConnection>(&self.url).await).await
+                }
+                Kind::Postgres { .. } => {
+                    query_scalar(query).fetch_one(&mut connect::<PgConnection>(&self.url).await).await
+                }
+            };
             selected.unwrap_or_else(|error| panic!("{statement}: {error}"))
         }
 
@@ -137,10 +142,7 @@ mod engine {
 
         /// Makes sure that the database refuses a statement.
         pub async fn refuses(&self, statement: &str) {
-            sqlx::any::install_default_drivers();
-            let mut connection = AnyConnection::connect(&self.url).await.expect("the database is there");
-            let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await;
-            assert!(done.is_err(), "the database accepted {statement}");
+            assert!(!self.try_execute(statement).await, "the database accepted {statement}");
         }
     }
 
@@ -160,9 +162,23 @@ mod engine {
     }
 
     async fn administer(server: &str, statement: &str) {
-        let mut connection =
-            PgConnection::connect(server).await.expect("PostgreSQL of TEST_POSTGRES_URL is there");
-        let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await;
-        done.unwrap_or_else(|error| panic!("{statement}: {error}"));
+        run::<PgConnection>(server, &[statement]).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    async fn connect<C: Connection>(url: &str) -> C {
+        C::connect(url).await.expect("the database is there")
+    }
+
+    /// Runs statements on a connection of their own. The error begins with the statement that failed.
+    async fn run<C: Connection>(url: &str, statements: &[&str]) -> Result<(), String>
+    where
+        for<'c> &'c mut C: Executor<'c, Database = C::Database>,
+    {
+        let mut connection = connect::<C>(url).await;
+        for statement in statements {
+            let done = raw_sql(AssertSqlSafe(*statement)).execute(&mut connection).await;
+            done.map_err(|error| format!("{statement}: {error}"))?;
+        }
+        connection.close().await.map_err(|error| error.to_string())
     }
 }

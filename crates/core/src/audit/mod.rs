@@ -12,6 +12,7 @@ use sqlx::query;
 pub use entry::{AuditAction, AuditCaller, AuditEntry};
 pub use page::{AuditCursor, AuditFilter, AuditPage, AuditRow, InvalidCursor, MAX_AUDIT_PAGE};
 
+use crate::catalogue::database::{Database, statement};
 use crate::catalogue::{Catalogue, CatalogueError};
 
 /// Rows that one step of pruning removes.
@@ -20,13 +21,13 @@ const PRUNE_STEP: i64 = 1_000;
 /// The audit, in the database of the catalogue. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Audit {
-    database: Catalogue,
+    database: Database,
 }
 
 impl Audit {
     /// The audit in the database of `catalogue`.
     pub fn new(catalogue: &Catalogue) -> Self {
-        Self { database: catalogue.clone() }
+        Self { database: catalogue.database().clone() }
     }
 
     /// Records an entry, with the time of the database.
@@ -37,14 +38,18 @@ impl Audit {
     pub async fn record(&self, entry: &AuditEntry) -> Result<(), CatalogueError> {
         let insert = "INSERT INTO audit (caller, address, action, subject, detail, trace_id) \
                       VALUES ($1, $2, $3, $4, $5, $6)";
-        let query = query(insert)
-            .bind(entry.caller.to_string())
-            .bind(entry.address.map(|address| address.to_string()))
-            .bind(entry.action.code())
-            .bind(entry.subject.clone())
-            .bind(entry.detail.clone())
-            .bind(entry.trace_id.clone());
-        self.database.run("INSERT audit", async |database| query.execute(database).await).await?;
+        let address = entry.address.map(|address| address.to_string());
+        let insert = statement!(
+            execute,
+            query(insert)
+                .bind(entry.caller.to_string())
+                .bind(address)
+                .bind(entry.action.code())
+                .bind(&entry.subject)
+                .bind(&entry.detail)
+                .bind(&entry.trace_id)
+        );
+        self.database.run("INSERT audit", insert).await?;
         Ok(())
     }
 
@@ -56,9 +61,7 @@ impl Audit {
     pub async fn prune(&self, before_ms: i64) -> Result<u64, CatalogueError> {
         let delete = "DELETE FROM audit WHERE id IN \
                       (SELECT id FROM audit WHERE at_ms < $1 ORDER BY at_ms LIMIT $2)";
-        let query = query(delete).bind(before_ms).bind(PRUNE_STEP);
-        let deleted =
-            self.database.run("DELETE audit", async |database| query.execute(database).await).await?;
-        Ok(deleted.rows_affected())
+        let delete = statement!(execute, query(delete).bind(before_ms).bind(PRUNE_STEP));
+        self.database.run("DELETE audit", delete).await
     }
 }

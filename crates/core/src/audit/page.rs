@@ -3,10 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use sqlx::{AssertSqlSafe, query_as};
+use sqlx::query_as;
 
 use super::Audit;
 use crate::catalogue::CatalogueError;
+use crate::catalogue::database::statement;
 
 /// Maximum rows of a page.
 pub const MAX_AUDIT_PAGE: u16 = 1_000;
@@ -101,24 +102,22 @@ impl Audit {
         let limit = limit.clamp(1, MAX_AUDIT_PAGE);
         let after = after.unwrap_or(AuditCursor { at_ms: i64::MAX, id: i64::MAX });
         let AuditFilter { caller, action, subject, since_ms } = filter;
-        let equal = [("caller", caller), ("action", action), ("subject", subject)];
-        let equal: Vec<_> = equal
-            .iter()
-            .filter_map(|(column, value)| value.as_deref().map(|value| (column, value)))
-            .collect();
-        let conditions: String =
-            equal.iter().zip(5..).map(|((column, _), number)| format!(" AND {column} = ${number}")).collect();
-        let select = format!(
-            "SELECT id, at_ms, caller, address, action, subject, detail, trace_id FROM audit \
-             WHERE at_ms >= $1 AND (at_ms, id) < ($2, $3){conditions} ORDER BY at_ms DESC, id DESC LIMIT $4"
+        let select = "SELECT id, at_ms, caller, address, action, subject, detail, trace_id FROM audit \
+                      WHERE at_ms >= $1 AND (at_ms, id) < ($2, $3) AND ($5 IS NULL OR caller = $5) \
+                          AND ($6 IS NULL OR action = $6) AND ($7 IS NULL OR subject = $7) \
+                      ORDER BY at_ms DESC, id DESC LIMIT $4";
+        let since_ms = since_ms.unwrap_or(i64::MIN);
+        let select = statement!(
+            fetch_all,
+            query_as::<_, AuditRow>(select)
+                .bind(since_ms)
+                .bind(after.at_ms)
+                .bind(after.id)
+                .bind(i64::from(limit) + 1)
+                .bind(caller)
+                .bind(action)
+                .bind(subject)
         );
-        let query = query_as::<_, AuditRow>(AssertSqlSafe(select))
-            .bind(since_ms.unwrap_or(i64::MIN))
-            .bind(after.at_ms)
-            .bind(after.id)
-            .bind(i64::from(limit) + 1);
-        let query = equal.iter().fold(query, |query, (_, value)| query.bind(*value));
-        let select = async |database: &mut sqlx::AnyConnection| query.fetch_all(database).await;
         let mut rows = self.database.run("SELECT audit", select).await?;
         let is_last = rows.len() <= usize::from(limit);
         rows.truncate(usize::from(limit));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::sqlite::SqliteConnectOptions;
 
 use super::CatalogueError;
 use crate::plaintext::Plaintext;
@@ -47,11 +48,9 @@ pub struct DatabaseSettings {
 }
 
 /// `DATABASE_URL`, understood.
-pub(super) struct Address {
-    /// The URL for sqlx.
-    pub(super) url: SecretString,
-    /// The file beside an SQLite database that processes lock while they migrate.
-    pub(super) lock: Option<PathBuf>,
+pub(super) enum Address {
+    Sqlite(SqliteConnectOptions),
+    Postgres(PgConnectOptions),
 }
 
 impl Address {
@@ -59,26 +58,20 @@ impl Address {
         let url = settings.database_url.as_ref();
         let file = settings.database_url_file.as_deref();
         let url = secret("DATABASE_URL", url, file, "sqlite://pricing.db")?;
-        let text = url.expose_secret();
-        if let Some(file) = text.strip_prefix("sqlite://") {
-            sqlite(file)
-        } else if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            postgres(text)?;
-            Ok(Self { url, lock: None })
+        let url = url.expose_secret();
+        if let Some(file) = url.strip_prefix("sqlite://") {
+            sqlite(file).map(Self::Sqlite)
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            check_parameters(url)?;
+            url.parse().map(Self::Postgres).map_err(CatalogueError::Connect)
         } else {
             Err(CatalogueError::UnknownDatabase)
         }
     }
-
-    /// `db.system.name` of the database.
-    pub(super) fn system(&self) -> &'static str {
-        if self.lock.is_some() { "sqlite" } else { "postgresql" }
-    }
 }
 
-/// The connection to warn of, if the address `url` is one of PostgreSQL and does not require TLS.
-pub(super) fn plaintext(url: &SecretString) -> Option<Plaintext> {
-    let options: PgConnectOptions = url.expose_secret().parse().ok()?;
+/// The connection to warn of, if its address does not require TLS.
+pub(super) fn plaintext(options: &PgConnectOptions) -> Option<Plaintext> {
     let requires_tls = match options.get_ssl_mode() {
         PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => false,
         PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => true,
@@ -90,7 +83,7 @@ pub(super) fn plaintext(url: &SecretString) -> Option<Plaintext> {
 
 /// Checks the parameters of a PostgreSQL address. sqlx ignores unknown ones and logs them with their values: a misspelt
 /// `password` would be in the log.
-fn postgres(url: &str) -> Result<(), CatalogueError> {
+fn check_parameters(url: &str) -> Result<(), CatalogueError> {
     let (_, parameters) = url.split_once('?').unwrap_or((url, ""));
     let name = |parameter: &str| parameter.split('=').next().is_some_and(|name| POSTGRES.contains(&name));
     let unknown = |parameter: &&str| !parameter.is_empty() && !name(parameter);
@@ -101,8 +94,8 @@ fn postgres(url: &str) -> Result<(), CatalogueError> {
 }
 
 /// The address of an SQLite file, which is made if it is missing, with its folder. The text up to the first `?` is
-/// the path, as it is written. Behind it stand parameters, as sqlx knows them; `mode=rwc` is what happens anyway.
-fn sqlite(file: &str) -> Result<Address, CatalogueError> {
+/// the path, as it is written. Behind it stand parameters; `mode=rwc` is the only one, and what happens anyway.
+fn sqlite(file: &str) -> Result<SqliteConnectOptions, CatalogueError> {
     let (path, parameters) = file.split_once('?').unwrap_or((file, ""));
     let unknown = |parameter: &&str| !parameter.is_empty() && *parameter != "mode=rwc";
     if let Some(parameter) = parameters.split('&').find(unknown) {
@@ -115,9 +108,5 @@ fn sqlite(file: &str) -> Result<Address, CatalogueError> {
     std::fs::create_dir_all(folder)?;
     let path = folder.canonicalize()?.join(name);
     OpenOptions::new().append(true).create(true).open(&path)?;
-    let mut lock = path.as_os_str().to_owned();
-    lock.push(".migrating");
-    // In a URL the path would mean another file if it held `..` or one of these characters.
-    let path = path.display().to_string().replace('%', "%25").replace('#', "%23");
-    Ok(Address { url: format!("sqlite://{path}?mode=rwc").into(), lock: Some(lock.into()) })
+    Ok(SqliteConnectOptions::new().filename(path).create_if_missing(true))
 }

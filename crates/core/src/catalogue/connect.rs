@@ -1,15 +1,16 @@
 //! Connecting to the database and migrating its schema.
 
-use std::path::PathBuf;
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
-use sqlx::AnyConnection;
-use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::Migrator;
+use sqlx::pool::PoolOptions;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, SqlitePool, query, raw_sql};
 
 use super::address::{self, Address, DatabaseSettings};
+use super::database::Database;
 use super::{Catalogue, CatalogueError};
 use crate::clock::millis;
 use crate::plaintext::Plaintext;
@@ -31,8 +32,6 @@ const IDLE_TRANSACTION: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Preparation {
     catalogue: Catalogue,
-    /// The file beside an SQLite database that processes lock while they migrate.
-    lock: Option<PathBuf>,
     demo_catalogue: bool,
 }
 
@@ -67,19 +66,17 @@ impl Catalogue {
         settings: &DatabaseSettings,
         time_limit: Duration,
     ) -> Result<(Self, Preparation), CatalogueError> {
-        let address = Address::read(settings)?;
-        sqlx::any::install_default_drivers();
-        let mut options = AnyPoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
-            .acquire_timeout(Self::acquire_timeout(time_limit));
-        if address.lock.is_none() {
-            options = options.after_connect(move |connection, _| Box::pin(set_up(connection, time_limit)));
-        }
-        let pool = options.connect_lazy(address.url.expose_secret()).map_err(CatalogueError::Connect)?;
-        let (system, url) = (address.system(), address.url);
-        let catalogue = Self { pool, url, system, invalid: Arc::default() };
+        let database = match Address::read(settings)? {
+            Address::Sqlite(options) => Database::Sqlite(pool(time_limit).connect_lazy_with(options)),
+            Address::Postgres(options) => {
+                let pool = pool(time_limit)
+                    .after_connect(move |connection, _| Box::pin(set_up(connection, time_limit)));
+                Database::Postgres(pool.connect_lazy_with(options))
+            }
+        };
+        let catalogue = Self { database, invalid: Arc::default() };
         let demo_catalogue = settings.demo_catalogue;
-        Ok((catalogue.clone(), Preparation { catalogue, lock: address.lock, demo_catalogue }))
+        Ok((catalogue.clone(), Preparation { catalogue, demo_catalogue }))
     }
 }
 
@@ -92,7 +89,10 @@ impl Catalogue {
 
     /// The connection to warn of, if it may be unencrypted.
     pub fn plaintext(&self) -> Option<Plaintext> {
-        address::plaintext(&self.url)
+        match &self.database {
+            Database::Sqlite(_) => None,
+            Database::Postgres(pool) => address::plaintext(&pool.connect_options()),
+        }
     }
 }
 
@@ -104,26 +104,9 @@ impl Preparation {
     ///
     /// When the database is away, which [`CatalogueError::is_unavailable`] tells, or refuses.
     pub async fn run(&self) -> Result<(), CatalogueError> {
-        let pool = &self.catalogue.pool;
-        if let Some(lock) = &self.lock {
-            let lock = std::fs::File::create(lock)?;
-            let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
-                .await
-                .map_err(std::io::Error::other)??;
-            let mut connection = pool.acquire().await.map_err(CatalogueError::Connect)?;
-            sqlx::query("PRAGMA journal_mode = WAL").execute(&mut *connection).await?;
-            drop(connection);
-            SQLITE.run(pool).await?;
-            drop(lock);
-        } else {
-            drop(pool.acquire().await.map_err(CatalogueError::Connect)?);
-            // A connection without time limits: a migration may take as long as the tables are large.
-            let unlimited = AnyPoolOptions::new().max_connections(1).acquire_timeout(MAX_ACQUIRE_TIMEOUT);
-            let unlimited = unlimited
-                .connect_lazy(self.catalogue.url.expose_secret())
-                .map_err(CatalogueError::Connect)?;
-            POSTGRES.run(&unlimited).await?;
-            unlimited.close().await;
+        match &self.catalogue.database {
+            Database::Sqlite(pool) => migrate_sqlite(pool).await?,
+            Database::Postgres(pool) => migrate_postgres(pool).await?,
         }
         if self.demo_catalogue {
             self.catalogue.load_demo().await?;
@@ -132,10 +115,42 @@ impl Preparation {
     }
 }
 
+/// Migrates under a lock on a file beside the database.
+async fn migrate_sqlite(pool: &SqlitePool) -> Result<(), CatalogueError> {
+    let mut lock = pool.connect_options().get_filename().as_os_str().to_owned();
+    lock.push(".migrating");
+    let lock = File::create(lock)?;
+    let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
+        .await
+        .map_err(std::io::Error::other)??;
+    let mut connection = pool.acquire().await.map_err(CatalogueError::Connect)?;
+    query("PRAGMA journal_mode = WAL").execute(&mut *connection).await?;
+    drop(connection);
+    SQLITE.run(pool).await?;
+    drop(lock);
+    Ok(())
+}
+
+async fn migrate_postgres(pool: &PgPool) -> Result<(), CatalogueError> {
+    drop(pool.acquire().await.map_err(CatalogueError::Connect)?);
+    // A connection without time limits: a migration may take as long as the tables are large.
+    let unlimited = PgPoolOptions::new().max_connections(1).acquire_timeout(MAX_ACQUIRE_TIMEOUT);
+    let unlimited = unlimited.connect_lazy_with((*pool.connect_options()).clone());
+    POSTGRES.run(&unlimited).await?;
+    unlimited.close().await;
+    Ok(())
+}
+
+/// The options of the pool of either database.
+fn pool<D: sqlx::Database>(time_limit: Duration) -> PoolOptions<D> {
+    let acquire_timeout = Catalogue::acquire_timeout(time_limit);
+    PoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(acquire_timeout)
+}
+
 /// Sets up a new connection to PostgreSQL: time limits of statements, locks and idle transactions, and plans that do
 /// not depend on statistics. All statements find their rows by an index; a plan that was made while a table was small
 /// would read all of it when it is large.
-async fn set_up(connection: &mut AnyConnection, statement: Duration) -> sqlx::Result<()> {
+async fn set_up(connection: &mut PgConnection, statement: Duration) -> sqlx::Result<()> {
     let set = format!(
         "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}; \
          SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off",
@@ -143,6 +158,6 @@ async fn set_up(connection: &mut AnyConnection, statement: Duration) -> sqlx::Re
         millis(statement.mul_f64(0.9)),
         millis(IDLE_TRANSACTION)
     );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(connection).await?;
+    raw_sql(AssertSqlSafe(set)).execute(connection).await?;
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! The demo catalogue.
 
-use sqlx::{AnyConnection, Connection as _};
+use sqlx::query;
 
+use super::database::{Connection, statement};
 use super::{Catalogue, CatalogueError};
 
 const MARKETS: [&str; 4] = ["NY", "LA", "MIA", "default"];
@@ -18,20 +19,20 @@ impl Catalogue {
         if self.count_products().await? > 0 {
             return Ok(());
         }
-        self.run("INSERT markets INSERT products", insert).await
+        self.database.run("INSERT markets INSERT products", insert).await
     }
 }
 
-async fn insert(database: &mut AnyConnection) -> sqlx::Result<()> {
-    let mut transaction = database.begin().await?;
+async fn insert(connection: Connection<'_>) -> sqlx::Result<()> {
+    let mut transaction = connection.begin().await?;
     for location in MARKETS {
         let insert = "INSERT INTO markets (location, multiplier_ppm) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-        sqlx::query(insert).bind(location).bind(MULTIPLIER_PPM).execute(&mut *transaction).await?;
+        transaction.run(statement!(execute, query(insert).bind(location).bind(MULTIPLIER_PPM))).await?;
     }
     for number in 100..=999_i64 {
         let insert = "INSERT INTO products (id, base_price_minor) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-        let query = sqlx::query(insert).bind(format!("P-{number}")).bind(base_price_minor(number));
-        query.execute(&mut *transaction).await?;
+        let (id, price) = (format!("P-{number}"), base_price_minor(number));
+        transaction.run(statement!(execute, query(insert).bind(id).bind(price))).await?;
     }
     transaction.commit().await
 }

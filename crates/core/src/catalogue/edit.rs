@@ -1,5 +1,8 @@
 //! Changes of the catalogue.
 
+use sqlx::query;
+
+use super::database::statement;
 use super::{Catalogue, CatalogueError};
 use crate::ids::{Location, ProductId};
 use crate::money::{Money, Ppm};
@@ -16,8 +19,8 @@ impl Catalogue {
     pub async fn set_base_price(&self, id: &ProductId, price: Money) -> Result<(), CatalogueError> {
         let upsert = "INSERT INTO products (id, base_price_minor) VALUES ($1, $2) \
                       ON CONFLICT (id) DO UPDATE SET base_price_minor = excluded.base_price_minor";
-        let query = sqlx::query(upsert).bind(id.as_str().to_owned()).bind(price.minor());
-        self.run("INSERT products", async |database| query.execute(database).await).await?;
+        let upsert = statement!(execute, query(upsert).bind(id.as_str()).bind(price.minor()));
+        self.database.run("INSERT products", upsert).await?;
         Ok(())
     }
 
@@ -29,8 +32,8 @@ impl Catalogue {
     pub async fn set_multiplier(&self, location: &Location, multiplier: Ppm) -> Result<(), CatalogueError> {
         let upsert = "INSERT INTO markets (location, multiplier_ppm) VALUES ($1, $2) \
                       ON CONFLICT (location) DO UPDATE SET multiplier_ppm = excluded.multiplier_ppm";
-        let query = sqlx::query(upsert).bind(location.as_str().to_owned()).bind(multiplier.get());
-        self.run("INSERT markets", async |database| query.execute(database).await).await?;
+        let upsert = statement!(execute, query(upsert).bind(location.as_str()).bind(multiplier.get()));
+        self.database.run("INSERT markets", upsert).await?;
         Ok(())
     }
 }

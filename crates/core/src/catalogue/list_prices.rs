@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use pricing_queue::Backoff;
-use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, query, query_as, query_scalar};
+use sqlx::{query, query_as, query_scalar};
 
-use super::{Catalogue, CatalogueError, ProductRow, placeholders, signed};
+use super::database::{Connection, Dialects, List, Transaction, rows, statement};
+use super::{Catalogue, CatalogueError, ProductRow, signed};
 use crate::ids::{ProductId, TaskId};
 use crate::money::Money;
 
@@ -68,6 +69,19 @@ struct LockedRow {
     list_market_version: i64,
 }
 
+/// A SELECT of [`LockedRow`].
+macro_rules! locked_rows {
+    ($clauses:literal) => {
+        concat!("SELECT id, version, list_price_minor, list_market_version FROM products ", $clauses)
+    };
+}
+
+/// Reads and locks the products of a list, in the order of their ids. SQLite has one writer at a time.
+const LOCK_ROWS: Dialects = Dialects {
+    sqlite: locked_rows!("WHERE id IN (SELECT value FROM json_each($1)) ORDER BY id"),
+    postgres: locked_rows!("WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE"),
+};
+
 impl Catalogue {
     /// Records a batch of list prices in one transaction, and adds those that changed to the history, with the price
     /// before the change.
@@ -92,16 +106,18 @@ impl Catalogue {
         if news.is_empty() {
             return Ok(Recorded::default());
         }
+        let lock = self.database.dialect(match locked {
+            Locked::Wait => LOCK_ROWS,
+            Locked::Skip => Dialects {
+                postgres: locked_rows!("WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"),
+                ..LOCK_ROWS
+            },
+        });
         let (mut attempt, mut backoff) = (1, Backoff::default());
         loop {
-            let lock = match (self.system, locked) {
-                ("sqlite", _) => "", // one writer at a time
-                (_, Locked::Wait) => "FOR NO KEY UPDATE",
-                (_, Locked::Skip) => "FOR NO KEY UPDATE SKIP LOCKED",
-            };
             let record =
-                async |database: &mut AnyConnection| record(database, lock, &news, task, now_ms).await;
-            match self.run("UPDATE products INSERT price_history", record).await {
+                async |connection: Connection<'_>| record(connection, lock, &news, task, now_ms).await;
+            match self.database.run("UPDATE products INSERT price_history", record).await {
                 Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
                     attempt += 1;
                     backoff.pause().await; // the other transaction ends meanwhile
@@ -118,9 +134,8 @@ impl Catalogue {
     /// When the database fails.
     pub async fn history_len(&self, id: &ProductId) -> Result<u64, CatalogueError> {
         let select = "SELECT COUNT(*) FROM price_history WHERE product_id = $1";
-        let query = query_scalar(select).bind(id.as_str().to_owned());
-        let count: i64 =
-            self.run("SELECT price_history", async |database| query.fetch_one(database).await).await?;
+        let select = statement!(fetch_one, query_scalar(select).bind(id.as_str()));
+        let count: i64 = self.database.run("SELECT price_history", select).await?;
         Ok(u64::try_from(count).expect("invariant: a count is not negative"))
     }
 
@@ -133,21 +148,20 @@ impl Catalogue {
     pub async fn prune_history(&self, before_ms: i64) -> Result<u64, CatalogueError> {
         let delete = "DELETE FROM price_history WHERE id IN \
                       (SELECT id FROM price_history WHERE recorded_at_ms < $1 ORDER BY recorded_at_ms LIMIT $2)";
-        let query = query(delete).bind(before_ms).bind(PRUNE_STEP);
-        Ok(query.execute(&self.pool).await?.rows_affected())
+        let delete = statement!(execute, query(delete).bind(before_ms).bind(PRUNE_STEP));
+        Ok(self.database.run_untraced(delete).await?)
     }
 }
 
 /// Locks the rows of a batch, writes those that take their price, and adds the changed ones to the history.
 async fn record(
-    database: &mut AnyConnection,
-    lock: &str,
+    connection: Connection<'_>,
+    lock: &'static str,
     batch: &[&ListPrice],
     task: &TaskId,
     now_ms: i64,
 ) -> sqlx::Result<Recorded> {
-    let begin = if lock.is_empty() { "BEGIN IMMEDIATE" } else { "BEGIN" };
-    let mut transaction = database.begin_with(begin).await?;
+    let mut transaction = connection.begin().await?;
     let locked = lock_rows(&mut transaction, lock, batch).await?;
     let missing = batch.iter().filter(|item| !locked.contains_key(item.row.id.as_str()));
     let passed_over = missing.map(|item| item.row.id.clone()).collect();
@@ -155,68 +169,86 @@ async fn record(
         let now = locked.get(item.row.id.as_str()).filter(|now| item.fits(now))?;
         Some((*item, now.list_price_minor))
     });
-    let writes: Vec<(&ListPrice, Option<i64>)> = writes.collect();
+    let writes: Vec<Write<'_>> = writes.collect();
     if writes.is_empty() {
         return Ok(Recorded { changed: 0, passed_over });
     }
-    update(&mut transaction, &writes).await?;
-    let is_changed = |(item, old): &(&ListPrice, Option<i64>)| *old != Some(item.price.minor());
-    let changed: Vec<_> = writes.into_iter().filter(is_changed).collect();
+    transaction.run(async |connection| update(connection, &writes).await).await?;
+    let changed: Vec<_> = writes.into_iter().filter(|(item, old)| *old != Some(item.price.minor())).collect();
     if !changed.is_empty() {
-        append_history(&mut transaction, &changed, task, now_ms).await?;
+        let append =
+            async |connection: Connection<'_>| append_history(connection, &changed, task, now_ms).await;
+        transaction.run(append).await?;
     }
     transaction.commit().await?;
     Ok(Recorded { changed: changed.len(), passed_over })
 }
 
+/// A list price that is written, and the one before.
+type Write<'b> = (&'b ListPrice, Option<i64>);
+
 async fn lock_rows(
-    database: &mut AnyConnection,
-    lock: &str,
+    transaction: &mut Transaction<'_>,
+    lock: &'static str,
     batch: &[&ListPrice],
 ) -> sqlx::Result<HashMap<String, LockedRow>> {
-    let select = format!(
-        "SELECT id, version, list_price_minor, list_market_version FROM products \
-         WHERE id IN {} ORDER BY id {lock}",
-        placeholders(1, batch.len())
-    );
-    let query = query_as::<_, LockedRow>(AssertSqlSafe(select));
-    let query = batch.iter().fold(query, |query, item| query.bind(item.row.id.as_str().to_owned()));
-    let rows = query.fetch_all(database).await?;
+    let ids: List<'_> = batch.iter().map(|item| item.row.id.as_str()).collect();
+    let select = statement!(fetch_all, query_as::<_, LockedRow>(lock).bind(ids));
+    let rows = transaction.run(select).await?;
     Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
 }
 
-async fn update(database: &mut AnyConnection, writes: &[(&ListPrice, Option<i64>)]) -> sqlx::Result<()> {
-    let update = format!(
-        "WITH computed (id, price, market_version) AS (VALUES {}) \
-         UPDATE products SET list_price_minor = computed.price, list_market_version = computed.market_version \
-         FROM computed WHERE products.id = computed.id",
-        placeholders(writes.len(), 3)
-    );
-    let mut query = query(AssertSqlSafe(update));
-    for (ListPrice { row, market_version, price }, _) in writes {
-        query = query.bind(row.id.as_str().to_owned()).bind(price.minor()).bind(signed(*market_version));
+async fn update(connection: Connection<'_>, writes: &[Write<'_>]) -> sqlx::Result<()> {
+    let writes = writes
+        .iter()
+        .map(|(item, _)| (item.row.id.as_str(), item.price.minor(), signed(item.market_version)));
+    match connection {
+        Connection::Sqlite(connection) => {
+            let update = "WITH computed (id, price, market_version) AS ( \
+                              SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1)) \
+                          UPDATE products SET list_price_minor = price, list_market_version = market_version \
+                          FROM computed WHERE products.id = computed.id";
+            let writes: Vec<_> = writes.collect();
+            query(update).bind(rows(&writes)).execute(connection).await.map(drop)
+        }
+        Connection::Postgres(connection) => {
+            let update = "UPDATE products SET list_price_minor = price, list_market_version = market_version \
+                          FROM UNNEST($1::text[], $2::bigint[], $3::bigint[]) AS computed (id, price, market_version) \
+                          WHERE products.id = computed.id";
+            let (ids, prices, markets): (Vec<_>, Vec<_>, Vec<_>) = writes.collect();
+            query(update).bind(ids).bind(prices).bind(markets).execute(connection).await.map(drop)
+        }
     }
-    query.execute(database).await?;
-    Ok(())
 }
 
 async fn append_history(
-    database: &mut AnyConnection,
-    changed: &[(&ListPrice, Option<i64>)],
+    connection: Connection<'_>,
+    changed: &[Write<'_>],
     task: &TaskId,
     now_ms: i64,
 ) -> sqlx::Result<()> {
-    let insert = format!(
-        "INSERT INTO price_history (product_id, product_version, market_version, \
-         old_list_price_minor, list_price_minor, task_id, recorded_at_ms) VALUES {}",
-        placeholders(changed.len(), 7)
-    );
-    let mut query = query(AssertSqlSafe(insert));
-    for (ListPrice { row, market_version, price }, old) in changed {
-        query = query.bind(row.id.as_str().to_owned()).bind(signed(row.product.version));
-        query = query.bind(signed(*market_version)).bind(*old).bind(price.minor());
-        query = query.bind(task.as_str().to_owned()).bind(now_ms);
+    let changed = changed.iter().map(|(ListPrice { row, market_version, price }, old)| {
+        (row.id.as_str(), signed(row.product.version), signed(*market_version), *old, price.minor())
+    });
+    match connection {
+        Connection::Sqlite(connection) => {
+            let insert = "INSERT INTO price_history (product_id, product_version, market_version, \
+                              old_list_price_minor, list_price_minor, task_id, recorded_at_ms) \
+                          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, $2, $3 \
+                          FROM json_each($1)";
+            let changed: Vec<_> = changed.collect();
+            let query = query(insert).bind(rows(&changed)).bind(task.as_str()).bind(now_ms);
+            query.execute(connection).await.map(drop)
+        }
+        Connection::Postgres(connection) => {
+            let insert = "INSERT INTO price_history (product_id, product_version, market_version, \
+                              old_list_price_minor, list_price_minor, task_id, recorded_at_ms) \
+                          SELECT changed.*, $6, $7 FROM UNNEST( \
+                              $1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS changed";
+            let (ids, versions, markets, old, new): (Vec<_>, Vec<_>, Vec<_>, Vec<_>, Vec<_>) =
+                changed.collect();
+            let query = query(insert).bind(ids).bind(versions).bind(markets).bind(old).bind(new);
+            query.bind(task.as_str()).bind(now_ms).execute(connection).await.map(drop)
+        }
     }
-    query.execute(database).await?;
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The products and markets in the database: the source of truth behind the cache.
 //!
-//! One set of statements serves SQLite and PostgreSQL; only the schemas differ. `DATABASE_URL` chooses.
+//! `DATABASE_URL` chooses SQLite or PostgreSQL; `database` runs a statement on either.
 //!
 //! This file looks rows up for the read path and scans them for a recalculation. [`Catalogue::open`] connects and
 //! migrates; `list_prices` records what a recalculation computed; `edit` changes products and
@@ -10,37 +10,50 @@ mod error;
 
 mod address;
 mod connect;
+pub(crate) mod database;
 mod demo;
 
+mod change_signal;
 mod changes;
 mod edit;
 mod list_prices;
 mod rows;
+mod versions;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
-use secrecy::SecretString;
-use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, query_as, query_scalar};
-use tracing::{field, info_span};
+use sqlx::{query, query_as, query_scalar};
 
-use crate::clock::millis;
 use crate::ids::{Location, ProductId};
 use crate::price::{Market, Product};
-use crate::trace::{client_call, integer};
 
 pub use address::DatabaseSettings;
-pub use changes::{ChangeOrder, ChangeSignal, PendingChange};
+pub use change_signal::ChangeSignal;
+pub use changes::{ChangeOrder, PendingChange};
 pub use connect::{MAX_CONNECTIONS, Preparation};
+use database::{Database, Dialects, List, statement};
 pub use error::CatalogueError;
 pub use list_prices::{ListPrice, Locked, Recorded};
 use rows::{MarketColumns, ProductColumns};
 pub use rows::{Page, ProductRow};
 
-const PRODUCTS: &str =
-    "SELECT id, base_price_minor, currency, version, list_price_minor, list_market_version FROM products";
-const MARKETS: &str = "SELECT location, multiplier_ppm, version FROM markets";
+/// A SELECT of [`ProductColumns`].
+macro_rules! select_products {
+    ($clauses:literal) => {
+        concat!(
+            "SELECT id, base_price_minor, currency, version, list_price_minor, list_market_version FROM products ",
+            $clauses
+        )
+    };
+}
+
+/// A SELECT of [`MarketColumns`].
+macro_rules! select_markets {
+    ($clauses:literal) => {
+        concat!("SELECT location, multiplier_ppm, version FROM markets ", $clauses)
+    };
+}
 
 /// Maximum number of invalid rows that one process names in its log.
 const MAX_LOGGED: usize = 1_000;
@@ -48,29 +61,30 @@ const MAX_LOGGED: usize = 1_000;
 /// The catalogue. Clones share one connection pool.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
-    pool: AnyPool,
-    /// The address, for a connection that listens.
-    url: SecretString,
-    /// `db.system.name` of its spans.
-    system: &'static str,
+    database: Database,
     /// Keys of invalid rows that were logged.
     invalid: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Catalogue {
+    /// The database, for what lies beside the catalogue.
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// Checks that the database answers.
     ///
     /// # Errors
     ///
     /// When it does not.
     pub async fn ping(&self) -> Result<(), CatalogueError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        self.database.run_untraced(statement!(execute, query("SELECT 1"))).await?;
         Ok(())
     }
 
     /// Closes the connections. Statements under way are finished first.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.database.close().await;
     }
 
     /// Looks a product up.
@@ -79,9 +93,9 @@ impl Catalogue {
     ///
     /// When the database fails or the row holds an invalid value.
     pub async fn product(&self, id: &ProductId) -> Result<Option<Product>, CatalogueError> {
-        let select = AssertSqlSafe(format!("{PRODUCTS} WHERE id = $1"));
-        let query = query_as::<_, ProductColumns>(select).bind(id.as_str().to_owned());
-        let row = self.run("SELECT products", async |database| query.fetch_optional(database).await).await?;
+        let select = select_products!("WHERE id = $1");
+        let select = statement!(fetch_optional, query_as::<_, ProductColumns>(select).bind(id.as_str()));
+        let row = self.database.run("SELECT products", select).await?;
         row.map(|row| Ok(row.decode()?.product)).transpose()
     }
 
@@ -94,10 +108,13 @@ impl Catalogue {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let select = AssertSqlSafe(format!("{PRODUCTS} WHERE id IN {}", placeholders(1, ids.len())));
-        let query = query_as::<_, ProductColumns>(select);
-        let query = ids.iter().fold(query, |query, id| query.bind(id.as_str().to_owned()));
-        let rows = self.run("SELECT products", async |database| query.fetch_all(database).await).await?;
+        let select = self.database.dialect(Dialects {
+            sqlite: select_products!("WHERE id IN (SELECT value FROM json_each($1))"),
+            postgres: select_products!("WHERE id = ANY($1)"),
+        });
+        let ids: List<'_> = ids.iter().map(ProductId::as_str).collect();
+        let select = statement!(fetch_all, query_as::<_, ProductColumns>(select).bind(ids));
+        let rows = self.database.run("SELECT products", select).await?;
         Ok(rows.into_iter().filter_map(|row| self.valid(row.decode())).collect())
     }
 
@@ -113,11 +130,13 @@ impl Catalogue {
         if locations.is_empty() {
             return Ok(Vec::new());
         }
-        let keys = placeholders(1, locations.len());
-        let select = AssertSqlSafe(format!("{MARKETS} WHERE location IN {keys}"));
-        let query = query_as::<_, MarketColumns>(select);
-        let query = locations.iter().fold(query, |query, location| query.bind(location.as_str().to_owned()));
-        let rows = self.run("SELECT markets", async |database| query.fetch_all(database).await).await?;
+        let select = self.database.dialect(Dialects {
+            sqlite: select_markets!("WHERE location IN (SELECT value FROM json_each($1))"),
+            postgres: select_markets!("WHERE location = ANY($1)"),
+        });
+        let locations: List<'_> = locations.iter().map(Location::as_str).collect();
+        let select = statement!(fetch_all, query_as::<_, MarketColumns>(select).bind(locations));
+        let rows = self.database.run("SELECT markets", select).await?;
         let market =
             |row: MarketColumns| (row.location.clone(), self.valid(row.decode()).map(|(_, market)| market));
         Ok(rows.into_iter().map(market).collect())
@@ -129,9 +148,9 @@ impl Catalogue {
     ///
     /// When the database fails or the row holds an invalid value.
     pub async fn market(&self, location: &Location) -> Result<Option<Market>, CatalogueError> {
-        let select = AssertSqlSafe(format!("{MARKETS} WHERE location = $1"));
-        let query = query_as::<_, MarketColumns>(select).bind(location.as_str().to_owned());
-        let row = self.run("SELECT markets", async |database| query.fetch_optional(database).await).await?;
+        let select = select_markets!("WHERE location = $1");
+        let select = statement!(fetch_optional, query_as::<_, MarketColumns>(select).bind(location.as_str()));
+        let row = self.database.run("SELECT markets", select).await?;
         row.map(|row| Ok(row.decode()?.1)).transpose()
     }
 
@@ -141,9 +160,8 @@ impl Catalogue {
     ///
     /// When the database fails.
     pub async fn count_products(&self) -> Result<u64, CatalogueError> {
-        let query = query_scalar("SELECT COUNT(*) FROM products");
-        let count: i64 =
-            self.run("SELECT products", async |database| query.fetch_one(database).await).await?;
+        let count = statement!(fetch_one, query_scalar("SELECT COUNT(*) FROM products"));
+        let count: i64 = self.database.run("SELECT products", count).await?;
         Ok(u64::try_from(count).expect("invariant: a count is not negative"))
     }
 
@@ -160,10 +178,10 @@ impl Catalogue {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Page<ProductRow>, CatalogueError> {
-        let select = AssertSqlSafe(format!("{PRODUCTS} WHERE id > $1 ORDER BY id LIMIT $2"));
-        let query = query_as::<_, ProductColumns>(select).bind(after.unwrap_or_default().to_owned());
-        let query = query.bind(i64::from(limit));
-        let rows = self.run("SELECT products", async |database| query.fetch_all(database).await).await?;
+        let select = select_products!("WHERE id > $1 ORDER BY id LIMIT $2");
+        let (after, limit) = (after.unwrap_or_default(), i64::from(limit));
+        let select = statement!(fetch_all, query_as::<_, ProductColumns>(select).bind(after).bind(limit));
+        let rows = self.database.run("SELECT products", select).await?;
         let last = rows.last().map(|row| row.id.clone());
         Ok(self.page(rows.into_iter().map(ProductColumns::decode), last))
     }
@@ -178,10 +196,10 @@ impl Catalogue {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Page<(Location, Market)>, CatalogueError> {
-        let select = AssertSqlSafe(format!("{MARKETS} WHERE location > $1 ORDER BY location LIMIT $2"));
-        let query = query_as::<_, MarketColumns>(select).bind(after.unwrap_or_default().to_owned());
-        let query = query.bind(i64::from(limit));
-        let rows = self.run("SELECT markets", async |database| query.fetch_all(database).await).await?;
+        let select = select_markets!("WHERE location > $1 ORDER BY location LIMIT $2");
+        let (after, limit) = (after.unwrap_or_default(), i64::from(limit));
+        let select = statement!(fetch_all, query_as::<_, MarketColumns>(select).bind(after).bind(limit));
+        let rows = self.database.run("SELECT markets", select).await?;
         let last = rows.last().map(|row| row.location.clone());
         Ok(self.page(rows.into_iter().map(MarketColumns::decode), last))
     }
@@ -208,54 +226,11 @@ impl Catalogue {
         }
         None
     }
-
-    /// Runs statements on a connection of the pool, in one client span that covers the wait for the connection.
-    /// `summary` names operation and table, such as `SELECT products`.
-    pub(crate) async fn run<T>(
-        &self,
-        summary: &'static str,
-        statements: impl AsyncFnOnce(&mut AnyConnection) -> sqlx::Result<T>,
-    ) -> Result<T, CatalogueError> {
-        let span = info_span!(
-            "sql",
-            otel.name = summary,
-            otel.kind = "client",
-            db.system.name = self.system,
-            db.query.summary = summary,
-            pricing.pool_wait_ms = field::Empty,
-        );
-        // Boxed: a driver's futures are large, and a read of the cache must not carry them along.
-        let call = Box::pin(async {
-            let asked = Instant::now();
-            let connection = self.pool.acquire().await;
-            span.record("pricing.pool_wait_ms", integer(millis(asked.elapsed())));
-            statements(&mut *connection?).await
-        });
-        client_call(span.clone(), call).await.map_err(|error| self.classify(error))
-    }
-
-    /// Tells a pool whose connections are all in use from a database that lets nobody connect.
-    fn classify(&self, error: sqlx::Error) -> CatalogueError {
-        let is_full = || self.pool.size() >= MAX_CONNECTIONS && self.pool.num_idle() == 0;
-        match error {
-            sqlx::Error::PoolTimedOut if is_full() => CatalogueError::PoolFull,
-            error => CatalogueError::Database(error),
-        }
-    }
 }
 
 /// A version as the database has it.
 fn signed(version: u64) -> i64 {
     i64::try_from(version).expect("invariant: a version was read from a signed column")
-}
-
-/// `($1, $2), ($3, $4)` for two rows of two columns.
-fn placeholders(rows: usize, columns: usize) -> String {
-    let row = |row: usize| {
-        let cells: Vec<_> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
-        format!("({})", cells.join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -291,11 +266,5 @@ mod tests {
         assert!(matches!(span.status, Status::Error { .. }));
         let wait = span.attributes.iter().find(|attribute| attribute.key.as_str() == "pricing.pool_wait_ms");
         assert!(matches!(wait.unwrap().value, Value::I64(_)), "{wait:?}");
-    }
-
-    #[test]
-    fn placeholders_count_on_from_row_to_row() {
-        assert_eq!(placeholders(2, 2), "($1, $2), ($3, $4)");
-        assert_eq!(placeholders(1, 3), "($1, $2, $3)");
     }
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use pricing_core::cache::Kind;
 use pricing_core::catalogue::{Catalogue, ChangeOrder, PendingChange};
 use pricing_harness::databases::TestDatabase;
+use sqlx::{Connection as _, PgConnection};
 use tokio::time::{Instant, timeout};
 
 use crate::{cents, location, product_id};
@@ -15,6 +17,7 @@ on_both_databases!(
     the_oldest_or_the_newest_come_first,
     changes_of_another_redis_are_pending_again,
     what_is_stored_for_long_is_forgotten,
+    a_key_may_be_any_text,
     a_signal_comes_at_the_latest_when_asked,
 );
 
@@ -137,6 +140,55 @@ async fn what_is_stored_for_long_is_forgotten(database: &TestDatabase) {
     assert_eq!(catalogue.forget_changes(REDIS, 2).await.unwrap(), 903);
     assert_eq!(keys(&pending(&catalogue).await), [("product", "P-100")], "it is not stored yet");
     catalogue.market(&location("NY")).await.unwrap().unwrap();
+}
+
+/// What lies in the cache, and in tables that an older build has written, need not be an id.
+async fn a_key_may_be_any_text(database: &TestDatabase) {
+    let catalogue = calm(database).await;
+    let keys = [
+        "\"",
+        "'",
+        "\\",
+        "{}",
+        "[1,null]",
+        "$1",
+        "NULL",
+        "1",
+        "a,b",
+        "\n\t\u{1}",
+        "ünïcödé",
+        "\u{10ffff}",
+        " ",
+    ];
+    let mut keys: Vec<String> = keys.map(str::to_owned).into();
+    if database.is_sqlite() {
+        keys.push("NUL\0, which PostgreSQL cannot store".to_owned());
+    }
+    catalogue.make_pending(Kind::Product, &keys, 1_000_000).await.unwrap();
+    let found = pending(&catalogue).await;
+    let mut ids: Vec<_> = found.iter().map(|change| change.id.clone()).collect();
+    ids.sort_by_key(|id| keys.iter().position(|key| key == id));
+    assert_eq!(ids, keys);
+    assert!(found.iter().all(|change| change.kind == "product" && change.version == 1_000_000), "{found:?}");
+    catalogue.changes_stored(&found, REDIS, 1).await.unwrap();
+    assert_eq!(pending(&catalogue).await, []);
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_has_locked_stays_pending_and_is_not_waited_for() {
+    let database = TestDatabase::postgres().await;
+    let catalogue = database.open_demo().await;
+    let changes = pending(&catalogue).await;
+    let mut operator = PgConnection::connect(database.url()).await.unwrap();
+    let mut transaction = operator.begin().await.unwrap();
+    let change = "UPDATE products SET base_price_minor = 1 WHERE id = 'P-100'";
+    sqlx::query(change).execute(&mut *transaction).await.unwrap();
+
+    catalogue.changes_stored(&changes, REDIS, 1).await.unwrap();
+    assert_eq!(keys(&pending(&catalogue).await), [("product", "P-100")]);
+    transaction.rollback().await.unwrap();
+    catalogue.changes_stored(&changes, REDIS, 1).await.unwrap();
+    assert_eq!(pending(&catalogue).await, []);
 }
 
 async fn a_signal_comes_at_the_latest_when_asked(database: &TestDatabase) {

@@ -6,7 +6,7 @@ use pricing_core::catalogue::{Catalogue, CatalogueError, ListPrice, Locked, MAX_
 use pricing_core::ids::TaskId;
 use pricing_harness::databases::TestDatabase;
 use pricing_harness::waiting::eventually;
-use sqlx::{AnyConnection, Connection as _};
+use sqlx::{Connection as _, PgConnection};
 
 use crate::cents;
 
@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_millis(300);
 async fn a_wait_for_a_row_that_an_operator_has_locked_ends_in_the_database_too() {
     let database = TestDatabase::postgres().await;
     let catalogue = Catalogue::open(&database.settings(true), LIMIT).await.unwrap();
-    let mut operator = AnyConnection::connect(database.url()).await.unwrap();
+    let mut operator = PgConnection::connect(database.url()).await.unwrap();
     let mut transaction = operator.begin().await.unwrap();
     sqlx::query("UPDATE products SET currency = currency").execute(&mut *transaction).await.unwrap();
 
@@ -42,7 +42,7 @@ async fn a_pool_that_is_full_is_no_outage() {
     let database = TestDatabase::postgres().await;
     let patient = Duration::from_secs(30);
     let catalogue = Catalogue::open(&database.settings(true), patient).await.unwrap();
-    let mut operator = AnyConnection::connect(database.url()).await.unwrap();
+    let mut operator = PgConnection::connect(database.url()).await.unwrap();
     let mut transaction = operator.begin().await.unwrap();
     sqlx::query("UPDATE products SET currency = currency").execute(&mut *transaction).await.unwrap();
 
