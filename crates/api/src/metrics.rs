@@ -9,13 +9,15 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::BuildError;
 use pricing_core::cache::Cached;
 use pricing_core::events::LOG_CAPACITY;
-use pricing_core::price::{Market, Product};
+use pricing_core::price::{Market, PriceDetail, Product, Unpriced};
 use pricing_service::telemetry::{LATENCY_BUCKETS, Metrics};
 
 const REQUEST_DURATION: &str = "http_request_duration_seconds";
 const CACHE_RESULTS: &str = "pricing_cache_results_total";
 const FILL_FAILURES: &str = "pricing_cache_fill_failures_total";
 const PRICE_AGE: &str = "pricing_price_age_seconds";
+const UNPRICED: &str = "pricing_unpriced_total";
+const BOUNDS_CONFLICTS: &str = "pricing_bounds_conflicts_total";
 const DATABASE_LOOKUPS: &str = "pricing_database_lookups_total";
 const DEGRADED: &str = "pricing_degraded";
 const SHED: &str = "pricing_requests_shed_total";
@@ -43,6 +45,11 @@ pub fn install() -> Result<Metrics, BuildError> {
     describe_counter!(CACHE_RESULTS, "Entries that reads asked the cache for, by what it held");
     describe_counter!(FILL_FAILURES, "Misses whose value could not be written to the cache");
     describe_histogram!(PRICE_AGE, Unit::Seconds, "Age of the cached product that a price was made of");
+    describe_counter!(UNPRICED, "Products that were asked for and have no price in the market, by reason");
+    describe_counter!(
+        BOUNDS_CONFLICTS,
+        "Prices above the ceiling, because the market allows none between floor and ceiling"
+    );
     describe_counter!(DEGRADED_READS, "Reads that went on without a dependency that failed");
     describe_counter!(DATABASE_LOOKUPS, "Lookups in the database, each for all reads that shared it");
     describe_gauge!(DEGRADED, "1 while the circuit breaker of a dependency is open");
@@ -223,11 +230,15 @@ pub(crate) struct ReadMetrics {
     pub(crate) without_database: Counter,
     /// Age of the cached product that a price was made of.
     pub(crate) age: Histogram,
+    without_rate: Counter,
+    out_of_range: Counter,
+    bounds_conflicts: Counter,
 }
 
 impl ReadMetrics {
     /// The metrics of the installed recorder; of none when none is installed.
     pub(crate) fn new() -> Self {
+        let unpriced = |reason: Unpriced| counter!(UNPRICED, "reason" => reason.as_str());
         Self {
             product: CacheResults::of("product"),
             market: CacheResults::of("market"),
@@ -235,6 +246,9 @@ impl ReadMetrics {
             without_redis: counter!(DEGRADED_READS, "dependency" => Dependency::Redis.as_str()),
             without_database: counter!(DEGRADED_READS, "dependency" => Dependency::Database.as_str()),
             age: histogram!(PRICE_AGE),
+            without_rate: unpriced(Unpriced::NoExchangeRate),
+            out_of_range: unpriced(Unpriced::OutOfRange),
+            bounds_conflicts: counter!(BOUNDS_CONFLICTS),
         }
     }
 
@@ -242,6 +256,16 @@ impl ReadMetrics {
     pub(crate) fn count(&self, products: &[Cached<Product>], market: &Cached<Market>) {
         products.iter().for_each(|product| self.product.count(product));
         self.market.count(market);
+    }
+
+    /// Counts what needs attention about a price.
+    pub(crate) fn count_price(&self, priced: &Result<PriceDetail, Unpriced>) {
+        match priced {
+            Ok(detail) if detail.bounds_conflict => self.bounds_conflicts.increment(1),
+            Ok(_) => {}
+            Err(Unpriced::NoExchangeRate) => self.without_rate.increment(1),
+            Err(Unpriced::OutOfRange) => self.out_of_range.increment(1),
+        }
     }
 
     /// Counts a read that Redis did not answer.

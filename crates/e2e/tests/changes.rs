@@ -78,7 +78,7 @@ async fn what_is_changed_by_sql_is_served_without_an_event() {
         served(&stack, &other, "renamed", "NY", Some(10.0)).await;
         followed(&stack).await;
         let list_price = "SELECT list_price_minor FROM products WHERE id = 'renamed'";
-        assert_eq!(stack.database.select(list_price).await, 1_900, "the list price follows as well");
+        assert_eq!(stack.database.select(list_price).await, 2_000, "the list price follows as well");
     }
 }
 
@@ -232,7 +232,7 @@ async fn a_product_of_which_the_cache_holds_a_newer_version_is_counted() {
     let stack = Stack::builder().start().await;
     followed(&stack).await;
     let mut redis = stack.redis.connection().await;
-    let _: () = redis.hset(stack.redis.key("product:2:P-100"), "v", 1_u64 << 50).await.unwrap();
+    let _: () = redis.hset(stack.redis.key("product:3:P-100"), "v", 1_u64 << 50).await.unwrap();
     let task = stack.wait_for_task(&stack.publish().await).await;
     let result = &task["result"];
     assert_eq!((&result["updated_count"], &result["refused_count"]), (&json!(900), &json!(1)), "{result}");

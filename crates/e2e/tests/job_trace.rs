@@ -87,7 +87,7 @@ async fn a_job_that_fails_twice_shows_both_attempts_as_errors_and_its_death_in_o
 async fn a_run_shows_each_call_that_it_waited_for_and_its_outcome() {
     let receiver = OtlpReceiver::start().await;
     let stack = Stack::builder().traced_by(&receiver.endpoint()).start().await;
-    // Each list price changes, and nothing but a recalculation makes that.
+    // Each list price is recorded with the new version of the market, and nothing but a recalculation does that.
     stack.database.execute(&["UPDATE markets SET multiplier_ppm = 1000000 WHERE location = 'default'"]).await;
     let id = stack.recalculate().await;
     let task = stack.wait_for_task(&id).await;

@@ -22,14 +22,67 @@ async fn the_first_read_is_from_the_database_and_the_second_from_the_cache() {
     assert_eq!(second["source"], "cache");
     assert_eq!(second["final_price"], first["final_price"]);
     assert_eq!(second["version"], first["version"]);
-    assert!(first.as_object_mut().unwrap().remove("version").unwrap().as_u64() >= Some(1));
+    let answer = first.as_object_mut().unwrap();
+    assert!(answer.remove("version").unwrap().as_u64() >= Some(1));
     assert_eq!(
         first,
         json!({"product_id": "P-100", "final_price": 45.12, "base_price": 49.99, "discount_rate": 0.05,
-               "source": "database", "currency": "USD"})
+               "source": "database", "currency": "USD", "age_ms": 0})
     );
-    let (status, got) = stack.get("/api/v1/price/P-100?user_location=NY&is_prime_member=true").await;
+    let (status, mut got) = stack.get("/api/v1/price/P-100?user_location=NY&is_prime_member=true").await;
+    assert!(got["age_ms"].as_u64() >= second["age_ms"].as_u64(), "{got} is younger than {second}");
+    got["age_ms"] = second["age_ms"].clone();
     assert_eq!((status, got), (StatusCode::OK, second));
+}
+
+/// By the clock of Redis, which ends an entry after the time to live that it was written with.
+#[tokio::test]
+async fn a_price_is_as_old_as_the_older_of_its_inputs() {
+    let stack = Stack::builder().workers(0).start().await;
+    let mut redis = stack.redis.connection().await;
+    assert_eq!(stack.price("P-100", "NY", false).await["age_ms"], 0);
+    for (entry, older) in [("product:3:P-100", 5_000), ("market:3:NY", 20_000), ("product:3:P-100", 40_000)] {
+        let key = stack.redis.key(entry);
+        let left: i64 = redis.pttl(&key).await.unwrap();
+        let _: () = redis.pexpire(&key, left - older).await.unwrap();
+        let answer = stack.price("P-100", "NY", false).await;
+        let age = answer["age_ms"].as_i64().unwrap();
+        assert!((older..older + 7_000).contains(&age), "{older} ms older: {answer}");
+        assert_eq!(answer["source"], "cache");
+    }
+}
+
+#[tokio::test]
+async fn a_product_has_no_price_in_a_market_of_another_currency_without_a_rate() {
+    let stack = Stack::builder().workers(0).start().await;
+    let tea = "INSERT INTO products (id, base_price_minor, currency) VALUES ('tea', 500, 'EUR')";
+    stack.database.execute(&[tea]).await;
+    for market in ["NY", "default"] {
+        // A location without a market has that of `default`.
+        let location = if market == "default" { "Mars" } else { market };
+        for _ in 0..2 {
+            let body = json!({"product_id": "tea", "user_location": location});
+            let (status, problem) = stack.post("/api/v1/price", &body).await;
+            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{problem}");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(
+                detail.contains(&format!("market {market} ")) && detail.contains("exchange rate"),
+                "{detail}"
+            );
+        }
+        let body = json!({"user_location": location, "product_ids": ["tea", "P-none", "P-100", "tea"]});
+        let (status, answer) = stack.post("/api/v1/prices", &body).await;
+        assert_eq!(
+            (status, answer["prices"].as_array().map(Vec::len)),
+            (StatusCode::OK, Some(1)),
+            "{answer}"
+        );
+        assert_eq!(answer["missing"], json!(["P-none"]));
+        let unpriced = json!({"product_id": "tea", "reason": "no_exchange_rate"});
+        assert_eq!(answer["unpriced"], json!([unpriced, unpriced]));
+    }
+    let metrics = stack.api.metrics().await;
+    assert!(metrics.contains(r#"pricing_unpriced_total{reason="no_exchange_rate"} 8"#), "{metrics}");
 }
 
 #[tokio::test]
@@ -108,13 +161,13 @@ async fn an_unknown_location_is_priced_by_the_default_market_and_remembered() {
 async fn a_corrupt_entry_is_replaced_and_never_served() {
     let stack = Stack::builder().workers(0).start().await;
     let mut redis = stack.redis.connection().await;
-    let key = stack.redis.key("product:2:P-100");
+    let key = stack.redis.key("product:3:P-100");
     let corrupt = [
-        ("1", r#"{"base_price_minor":49"#),
-        ("1", r#"{"base_price_minor":"1","currency":"USD"}"#),
-        ("9", r#"{"base_price_minor":-1,"currency":"USD"}"#),
-        ("99999", r#"{"base_price_minor":NaN,"currency":"USD"}"#),
-        ("newest", r#"{"base_price_minor":1,"currency":"USD"}"#),
+        ("1", r#"[49,null,nu"#),
+        ("1", r#"["1",null,null,null,"USD"]"#),
+        ("9", r#"[-1,null,null,null,"USD"]"#),
+        ("99999", r#"[NaN,null,null,null,"USD"]"#),
+        ("newest", r#"[1,null,null,null,"USD"]"#),
     ];
     for (version, data) in corrupt {
         stack.price("P-100", "NY", false).await;

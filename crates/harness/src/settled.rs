@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use pricing_core::price::{Market, Membership, Policy, price};
+use pricing_core::money::{ExchangeRate, Money};
+use pricing_core::price::recalculated_list_price;
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
@@ -186,33 +187,44 @@ impl Stack {
     async fn stale(&self) -> Vec<String> {
         let catalogue = self.database.open().await;
         let mut stale = Vec::new();
-        let (mut markets, mut default): (HashMap<String, (u64, Value)>, Option<Market>) = Default::default();
-        let mut last = None;
+        let (mut markets, mut last) = (HashMap::new(), None);
         loop {
             let page = catalogue.markets_after(last.as_deref(), 500).await.expect("the database answers");
             for (location, market) in page.rows {
-                let data = json!({"multiplier_ppm": market.multiplier.get()});
+                let rounding = market.rounding;
+                let data = json!([
+                    market.multiplier.get(),
+                    market.member_discount.get(),
+                    market.currency.as_str(),
+                    market.exchange_rate.map(ExchangeRate::e12),
+                    rounding.increment(),
+                    rounding.mode() as u8,
+                    rounding.ending(),
+                ]);
                 markets.insert(location.to_string(), (market.version, data));
-                default = default.or((location.as_str() == "default").then_some(market));
             }
             last = page.last;
             if last.is_none() {
                 break;
             }
         }
-        let default = default.expect("the catalogue has a default market");
         let mut products = HashMap::new();
         loop {
             let page = catalogue.products_after(last.as_deref(), 500).await.expect("the database answers");
             for row in page.rows {
                 let product = &row.product;
-                let listed =
-                    price(product, &default, Membership::Standard, &Policy::default()).final_price.minor();
+                let listed = recalculated_list_price(product).minor();
                 if row.list_price != Some(listed) {
                     stale.push(format!("list price of {}: {:?} instead of {listed}", row.id, row.list_price));
                 }
-                let currency = product.currency.as_str();
-                let data = json!({"base_price_minor": product.base_price.minor(), "currency": currency});
+                let minor = |money: Option<Money>| money.map(Money::minor);
+                let data = json!([
+                    product.base_price.minor(),
+                    minor(product.list_price),
+                    minor(product.floor),
+                    minor(product.ceiling),
+                    product.currency.as_str(),
+                ]);
                 products.insert(row.id.to_string(), (product.version, data));
             }
             last = page.last;
@@ -221,8 +233,8 @@ impl Stack {
             }
         }
         catalogue.close().await;
-        stale.extend(self.stale_entries("market:2:", &markets).await);
-        stale.extend(self.stale_entries("product:2:", &products).await);
+        stale.extend(self.stale_entries("market:3:", &markets).await);
+        stale.extend(self.stale_entries("product:3:", &products).await);
         stale
     }
 

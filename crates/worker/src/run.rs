@@ -9,7 +9,6 @@ use pricing_core::cache::PriceCache;
 use pricing_core::catalogue::Catalogue;
 use pricing_core::ids::TaskId;
 use pricing_core::plaintext::warn_of_exposed;
-use pricing_core::price::Policy;
 use pricing_core::recalculation::RecalculationQueue;
 use pricing_core::redis::Redis;
 use pricing_queue::{Hooks, Queue};
@@ -63,7 +62,6 @@ impl Worker {
                 catalogue,
                 cache: PriceCache::new(&redis, config.cache).patient(&redis),
                 simulation: config.simulation,
-                policy: Policy::default(),
             }),
             drain: Duration::from_secs(config.drain_timeout_seconds),
             queue,

@@ -6,7 +6,7 @@ use pricing_core::cache::{Entry, PriceCache, ReadAt, Stored};
 use pricing_core::catalogue::{Catalogue, CatalogueError, ListPrice, Locked, ProductRow, Recorded};
 use pricing_core::clock::now_ms;
 use pricing_core::ids::{Location, ProductId, TaskId};
-use pricing_core::price::{Market, Membership, Policy, price};
+use pricing_core::price::{Market, recalculated_list_price};
 use pricing_core::simulation::Simulation;
 use pricing_core::trace::{integer, mark_failed, redis_call};
 use pricing_queue::{Lease, Progress, QueueError};
@@ -54,7 +54,6 @@ pub(crate) struct Scanner {
     pub(crate) catalogue: Catalogue,
     pub(crate) cache: PriceCache,
     pub(crate) simulation: Simulation,
-    pub(crate) policy: Policy,
 }
 
 /// What a scan did.
@@ -199,7 +198,7 @@ impl Scanner {
         let listed = |row: &ProductRow| ListPrice {
             row: row.clone(),
             market_version: market.version,
-            price: price(&row.product, market, Membership::Standard, &self.policy).final_price,
+            price: recalculated_list_price(&row.product),
         };
         let prices: Vec<_> = rows.iter().map(listed).collect();
         in_time(self.catalogue.record_list_prices(&prices, task, now_ms(), locked)).await

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use pricing_core::clock::millis;
 use pricing_core::ids::{Location, ProductId};
-use pricing_core::money::{Currency, Money, Ppm};
-use pricing_core::price::Membership;
+use pricing_core::money::{Amount, Currency, Ppm};
+use pricing_core::price::{Membership, Unpriced};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use validator::Validate;
@@ -111,23 +112,26 @@ pub(crate) struct PriceAnswer<'a> {
     /// The product.
     #[schema(value_type = Identifier)]
     product_id: &'a str,
-    /// The price that the customer pays, in major units; two decimal places at most.
+    /// The price that the customer pays, in major units; with no more decimals than the currency has.
     #[schema(value_type = f64, minimum = 0, example = 49.63)]
-    final_price: Money,
-    /// The price before market and membership, in major units.
+    final_price: Amount,
+    /// The price before market and membership, in major units of the same currency.
     #[schema(value_type = f64, minimum = 0, example = 54.99)]
-    base_price: Money,
+    base_price: Amount,
     /// The share of the market's price that membership saves.
     #[schema(value_type = f64, minimum = 0, maximum = 1, example = 0.05)]
     discount_rate: Ppm,
     /// Where the inputs of the price came from.
     source: Source,
-    /// Currency of both prices, ISO 4217.
+    /// Currency of both prices, ISO 4217: the market's.
     #[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "USD")]
     currency: Currency,
     /// Version of the product that was priced; it only grows.
     #[schema(minimum = 1, example = 1)]
     version: u64,
+    /// Milliseconds since the older of the inputs was written to the cache; 0 for what was just read from the database.
+    #[schema(minimum = 0, example = 1200)]
+    age_ms: u64,
     /// Present, and true, when the database is down and the price was made of stale data.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
@@ -136,14 +140,17 @@ pub(crate) struct PriceAnswer<'a> {
 
 impl<'a> PriceAnswer<'a> {
     fn new(id: &'a ProductId, priced: &Priced) -> Self {
+        let detail = &priced.detail;
+        let amount = |money| Amount { money, currency: detail.currency };
         Self {
             product_id: id.as_str(),
-            final_price: priced.detail.final_price,
-            base_price: priced.detail.base_price,
-            discount_rate: priced.detail.discount_rate,
+            final_price: amount(detail.final_price),
+            base_price: amount(detail.base_price),
+            discount_rate: detail.discount_rate,
             source: if priced.is_cached { Source::Cache } else { Source::Database },
-            currency: priced.detail.currency,
-            version: priced.detail.version,
+            currency: detail.currency,
+            version: detail.version,
+            age_ms: millis(priced.age),
             stale: priced.is_stale,
         }
     }
@@ -157,6 +164,29 @@ pub(crate) struct PricesAnswer<'a> {
     /// The products that do not exist, in the order of the request.
     #[schema(value_type = Vec<Identifier>)]
     missing: Vec<&'a str>,
+    /// The products that exist and have no price in the market, in the order of the request.
+    unpriced: Vec<UnpricedAnswer<'a>>,
+}
+
+/// A product without a price in the customer's market.
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct UnpricedAnswer<'a> {
+    /// The product.
+    #[schema(value_type = Identifier)]
+    product_id: &'a str,
+    /// Why it has no price.
+    #[schema(value_type = UnpricedReason)]
+    reason: &'static str,
+}
+
+/// Why a product has no price in a market: the market has another currency than the catalogue and no exchange rate, or
+/// an amount is too large.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes the values of a string")]
+pub(crate) enum UnpricedReason {
+    NoExchangeRate,
+    OutOfRange,
 }
 
 impl From<ReadError> for Problem {
@@ -164,6 +194,16 @@ impl From<ReadError> for Problem {
         const UNAVAILABLE: &str = "Prices are not available just now.";
         match &error {
             ReadError::UnknownProduct => Self::not_found("The product does not exist."),
+            ReadError::Unpriced { market, reason: Unpriced::NoExchangeRate } => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!(
+                    "The market {market} has no exchange rate for its currency, so nothing has a price in it."
+                ),
+            ),
+            ReadError::Unpriced { market, reason: Unpriced::OutOfRange } => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!("The price in the market {market} is larger than any price may be."),
+            ),
             // The breaker has logged the outage; a line for each read would drown everything else.
             ReadError::Unavailable(cause) if cause.is_unavailable() => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE)
@@ -184,6 +224,11 @@ impl From<ReadError> for Problem {
     responses(
         (status = 200, description = "The price", body = PriceAnswer),
         (status = 404, description = "The product does not exist", body = Problem, content_type = PROBLEM_JSON),
+        (
+            status = 422,
+            description = "Fields are missing or wrong, or the market has no price for the product",
+            body = Problem, content_type = PROBLEM_JSON
+        ),
     )
 )]
 pub(crate) async fn price(
@@ -205,6 +250,11 @@ pub(crate) async fn price(
     responses(
         (status = 200, description = "The price", body = PriceAnswer),
         (status = 404, description = "The product does not exist", body = Problem, content_type = PROBLEM_JSON),
+        (
+            status = 422,
+            description = "Fields are missing or wrong, or the market has no price for the product",
+            body = Problem, content_type = PROBLEM_JSON
+        ),
     )
 )]
 pub(crate) async fn price_by_path(
@@ -238,12 +288,19 @@ pub(crate) async fn prices(
     caller.charge(u32::try_from(products.len()).unwrap_or(u32::MAX))?;
     let customer = customer(request.user_location, request.is_prime_member)?;
     let _permits = state.permits.acquire_for_batch(products.len())?;
-    let priced = state.reader.prices(&products, &customer).await?;
+    let quotes = state.reader.prices(&products, &customer).await?;
 
-    let mut answer = PricesAnswer { prices: Vec::with_capacity(products.len()), missing: Vec::new() };
-    for (id, priced) in products.iter().zip(&priced) {
-        match priced {
-            Some(priced) => answer.prices.push(PriceAnswer::new(id, priced)),
+    let mut answer = PricesAnswer {
+        prices: Vec::with_capacity(products.len()),
+        missing: Vec::new(),
+        unpriced: Vec::new(),
+    };
+    for (id, quote) in products.iter().zip(&quotes) {
+        match quote {
+            Some(Ok(priced)) => answer.prices.push(PriceAnswer::new(id, priced)),
+            Some(Err(reason)) => {
+                answer.unpriced.push(UnpricedAnswer { product_id: id.as_str(), reason: reason.as_str() });
+            }
             None => answer.missing.push(id.as_str()),
         }
     }
@@ -252,7 +309,10 @@ pub(crate) async fn prices(
 
 #[cfg(test)]
 mod tests {
-    use pricing_core::price::{Market, Policy, Product, price};
+    use std::time::Duration;
+
+    use pricing_core::money::Money;
+    use pricing_core::price::{Market, Product, price};
 
     use super::*;
 
@@ -291,22 +351,24 @@ mod tests {
     #[test]
     fn an_answer_has_the_contracts_fields_and_numbers() {
         let base_price = Money::base(5_499).unwrap();
-        let product = Product { base_price, currency: Currency::USD, version: 7 };
-        let market = Market { multiplier: Ppm::multiplier(950_000).unwrap(), version: 1 };
-        let detail = price(&product, &market, Membership::Prime, &Policy::default());
+        let product = Product::new(base_price, Currency::USD, 7);
+        let market = Market::new(Ppm::multiplier(950_000).unwrap(), Currency::USD, 1);
+        let detail = price(&product, &market, Membership::Prime).unwrap();
         let id = ProductId::parse("P-105").unwrap();
         let json = |is_cached, is_stale| {
-            let priced = Priced { detail, is_cached, is_stale };
+            let priced = Priced { detail, is_cached, is_stale, age: Duration::from_micros(1_234_567) };
             sonic_rs::to_string(&PriceAnswer::new(&id, &priced)).unwrap()
         };
         let fields = r#""product_id":"P-105","final_price":49.63,"base_price":54.99,"discount_rate":0.05"#;
         assert_eq!(
             json(true, false),
-            format!(r#"{{{fields},"source":"cache","currency":"USD","version":7}}"#)
+            format!(r#"{{{fields},"source":"cache","currency":"USD","version":7,"age_ms":1234}}"#)
         );
         assert_eq!(
             json(false, true),
-            format!(r#"{{{fields},"source":"database","currency":"USD","version":7,"stale":true}}"#)
+            format!(
+                r#"{{{fields},"source":"database","currency":"USD","version":7,"age_ms":1234,"stale":true}}"#
+            )
         );
     }
 }

@@ -114,13 +114,13 @@ impl<V> Flight<V> {
 
 #[cfg(test)]
 mod tests {
-    use pricing_core::money::Ppm;
+    use pricing_core::money::{Currency, Ppm};
 
     use super::*;
 
     #[test]
     fn a_location_without_a_market_gets_a_negative_entry() {
-        let market = Market { multiplier: Ppm::ONE, version: 1 };
+        let market = Market::new(Ppm::ONE, Currency::USD, 1);
         let mars = Location::parse("Mars").unwrap();
         let own = PricingMarket { market, is_fallback: false };
         let entries: Vec<_> = own.entries(&mars).collect();

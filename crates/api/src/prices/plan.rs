@@ -105,6 +105,8 @@ pub(super) struct Inputs {
     pub(super) products: SmallVec<[Option<Input<Product>>; 1]>,
     /// `None` only if no product exists.
     pub(super) market: Option<Input<Market>>,
+    /// Whether the market is that of [`Location::fallback`].
+    pub(super) is_fallback: bool,
     /// Whether the database was asked.
     pub(super) is_loaded: bool,
 }
@@ -114,6 +116,7 @@ impl Inputs {
         Self {
             products: read.products.iter().map(Input::cached).collect(),
             market: Input::cached(&read.market),
+            is_fallback: read.location == Location::fallback(),
             is_loaded: false,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pricing_core::cache::{Cached, CachedInputs, Entry, PriceCache, ReadAt, Stored};
 use pricing_core::catalogue::Catalogue;
 use pricing_core::ids::{Location, ProductId};
-use pricing_core::price::{Membership, Policy, PriceDetail, price};
+use pricing_core::price::{Membership, PriceDetail, Unpriced, price};
 use pricing_core::simulation::Simulation;
 use pricing_core::trace::redis_span;
 use smallvec::smallvec;
@@ -55,7 +55,12 @@ pub(crate) struct Priced {
     pub(crate) is_cached: bool,
     /// Whether one of them was stale.
     pub(crate) is_stale: bool,
+    /// Time since the older of the two was written to the cache; zero for what was just loaded.
+    pub(crate) age: Duration,
 }
+
+/// What a read says about one product: its price, or why the market has none for it; `None` if it does not exist.
+pub(crate) type Quote = Option<Result<Priced, Unpriced>>;
 
 /// Why there is no price.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +68,15 @@ pub(crate) enum ReadError {
     /// The product does not exist.
     #[error("the product does not exist")]
     UnknownProduct,
+    /// The market has no price for the product.
+    #[error("the market {market} has no price for it")]
+    Unpriced {
+        /// Whose market it is.
+        market: Location,
+        /// Why it has none.
+        #[source]
+        reason: Unpriced,
+    },
     /// The database failed, and the cache has nothing in its place.
     #[error("the database failed, and the cache has nothing in its place")]
     Unavailable(#[source] Arc<LoadError>),
@@ -79,7 +93,6 @@ pub(crate) struct PriceReader {
     redis: Arc<Breaker>,
     loader: Arc<Loader>,
     batches: Slots,
-    policy: Policy,
     metrics: ReadMetrics,
 }
 
@@ -99,7 +112,6 @@ impl PriceReader {
             patient_cache,
             redis,
             batches: Slots::for_batches(),
-            policy: Policy::default(),
             metrics: ReadMetrics::new(),
         }
     }
@@ -108,11 +120,14 @@ impl PriceReader {
     ///
     /// # Errors
     ///
-    /// When the product does not exist, or neither the database nor the cache has it now.
+    /// When the product does not exist or has no price in the market, or neither the database nor the cache has it now.
     pub(crate) async fn price(&self, id: &ProductId, customer: &Customer) -> Result<Priced, ReadError> {
         let inputs = self.inputs(slice::from_ref(id), &customer.location).await?;
-        let priced = self.priced(&inputs, customer).next().flatten();
-        priced.ok_or(ReadError::UnknownProduct)
+        let quote = self.priced(&inputs, customer).next().flatten().ok_or(ReadError::UnknownProduct)?;
+        quote.map_err(|reason| {
+            let market = if inputs.is_fallback { Location::fallback() } else { &customer.location };
+            ReadError::Unpriced { market: market.clone(), reason }
+        })
     }
 
     /// Waits for the right to serve a large batch, to be held until it is answered.
@@ -124,7 +139,7 @@ impl PriceReader {
         self.batches.acquire().await.map_err(|busy| ReadError::Unavailable(Arc::new(busy)))
     }
 
-    /// Prices products for a customer, in order; `None` for a product that does not exist.
+    /// Prices products for a customer, in order.
     ///
     /// # Errors
     ///
@@ -133,7 +148,7 @@ impl PriceReader {
         &self,
         ids: &[ProductId],
         customer: &Customer,
-    ) -> Result<Vec<Option<Priced>>, ReadError> {
+    ) -> Result<Vec<Quote>, ReadError> {
         let inputs = self.inputs(ids, &customer.location).await?;
         Ok(self.priced(&inputs, customer).collect())
     }
@@ -251,11 +266,15 @@ impl PriceReader {
             true => Input::cached(entry),
             false => product(id).map(Input::loaded),
         });
-        let market = match &loaded.market {
-            Some(flight) => Some(Input::loaded(flight.value().rows.market)),
-            None => Input::cached(&cached.market),
+        let is_fallback = cached.location == Location::fallback();
+        let (market, is_fallback) = match &loaded.market {
+            Some(flight) => {
+                let found = flight.value().rows;
+                (Some(Input::loaded(found.market)), is_fallback || found.is_fallback)
+            }
+            None => (Input::cached(&cached.market), is_fallback),
         };
-        Ok(Inputs { products: products.collect(), market, is_loaded: true })
+        Ok(Inputs { products: products.collect(), market, is_fallback, is_loaded: true })
     }
 
     /// Writes entries to the cache, unless Redis is down. A failure is counted: the next read loads again.
@@ -281,22 +300,21 @@ impl PriceReader {
     }
 
     /// Prices each product that exists.
-    fn priced<'i>(
-        &'i self,
-        inputs: &'i Inputs,
-        customer: &'i Customer,
-    ) -> impl Iterator<Item = Option<Priced>> {
+    fn priced<'i>(&'i self, inputs: &'i Inputs, customer: &'i Customer) -> impl Iterator<Item = Quote> {
         set_attribute("pricing.source", inputs.source());
         inputs.products.iter().map(|product| {
             let (product, market) = (product.as_ref()?, inputs.market.as_ref()?);
             if let Some(age) = product.age {
                 self.metrics.age.record(age);
             }
-            Some(Priced {
-                detail: price(&product.value, &market.value, customer.membership, &self.policy),
+            let priced = price(&product.value, &market.value, customer.membership);
+            self.metrics.count_price(&priced);
+            Some(priced.map(|detail| Priced {
+                detail,
                 is_cached: product.age.is_some() && market.age.is_some(),
                 is_stale: product.is_stale || market.is_stale,
-            })
+                age: product.age.max(market.age).unwrap_or_default(),
+            }))
         })
     }
 }

@@ -3,6 +3,7 @@
 //! An entry holds an input of prices, a product or a market, under its own key, never the price of one customer.
 //! So there are as many entries as products and markets, and no discount leaks from one customer to another.
 
+mod data;
 mod entry;
 
 use std::collections::BTreeSet;
@@ -13,8 +14,9 @@ use redis::aio::ConnectionManager;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, Value};
 use smallvec::SmallVec;
 
+use data::{CachedValue, MAX_VERSION};
 pub use entry::{Cached, Entry, Kind};
-use entry::{CachedValue, Key, MARKET, MAX_VERSION, PRODUCT, Ttls};
+use entry::{Key, MARKET, PRODUCT, Ttls};
 
 use crate::clock::millis;
 use crate::ids::{Location, ProductId};

@@ -22,7 +22,7 @@ pub struct ListPrice {
     pub row: ProductRow,
     /// Version of the default market that was applied.
     pub market_version: u64,
-    /// The price in the default market, without membership.
+    /// The price before market and membership.
     pub price: Money,
 }
 

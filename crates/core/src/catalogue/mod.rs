@@ -48,10 +48,14 @@ macro_rules! select_products {
     };
 }
 
-/// A SELECT of [`MarketColumns`].
+/// A SELECT of [`MarketColumns`]. Markets are in the currency of the products.
 macro_rules! select_markets {
     ($clauses:literal) => {
-        concat!("SELECT location, multiplier_ppm, version FROM markets ", $clauses)
+        concat!(
+            "SELECT location, multiplier_ppm, version, COALESCE((SELECT currency FROM products ",
+            "WHERE length(currency) = 3 AND upper(currency) = currency LIMIT 1), 'USD') AS currency FROM markets ",
+            $clauses
+        )
     };
 }
 

@@ -12,7 +12,7 @@ pub struct ProductRow {
     pub id: ProductId,
     /// What it is priced from.
     pub product: Product,
-    /// The list price that the last recalculation recorded, in minor units.
+    /// The list price that the last recalculation recorded, in minor units. It takes no part in prices yet.
     pub list_price: Option<i64>,
     /// Version of the default market that the list price was computed with; 0 if none was.
     pub list_market_version: i64,
@@ -42,11 +42,10 @@ pub(super) struct ProductColumns {
 impl ProductColumns {
     pub(super) fn decode(self) -> Result<ProductRow, CatalogueError> {
         let invalid = |what| CatalogueError::Invalid { what, key: self.id.clone() };
-        let product = Product {
-            base_price: Money::base(self.base_price_minor).ok_or_else(|| invalid("base_price_minor"))?,
-            currency: Currency::parse(&self.currency).ok_or_else(|| invalid("currency"))?,
-            version: version(self.version).ok_or_else(|| invalid("version"))?,
-        };
+        let base_price = Money::base(self.base_price_minor).ok_or_else(|| invalid("base_price_minor"))?;
+        let currency = Currency::parse(&self.currency).map_err(|_| invalid("currency"))?;
+        let version = version(self.version).ok_or_else(|| invalid("version"))?;
+        let product = Product::new(base_price, currency, version);
         let id = ProductId::parse(self.id.as_str()).map_err(|_| invalid("product id"))?;
         let (list_price, list_market_version) = (self.list_price_minor, self.list_market_version);
         Ok(ProductRow { id, product, list_price, list_market_version })
@@ -57,17 +56,18 @@ impl ProductColumns {
 pub(super) struct MarketColumns {
     pub(super) location: String,
     multiplier_ppm: i64,
+    currency: String,
     version: i64,
 }
 
 impl MarketColumns {
     pub(super) fn decode(self) -> Result<(Location, Market), CatalogueError> {
         let invalid = |what| CatalogueError::Invalid { what, key: self.location.clone() };
-        let market = Market {
-            multiplier: Ppm::multiplier(self.multiplier_ppm).ok_or_else(|| invalid("multiplier_ppm"))?,
-            version: version(self.version).ok_or_else(|| invalid("version"))?,
-        };
-        Ok((Location::parse(self.location.as_str()).map_err(|_| invalid("location"))?, market))
+        let multiplier = Ppm::multiplier(self.multiplier_ppm).ok_or_else(|| invalid("multiplier_ppm"))?;
+        let currency = Currency::parse(&self.currency).map_err(|_| invalid("currency"))?;
+        let version = version(self.version).ok_or_else(|| invalid("version"))?;
+        let location = Location::parse(self.location.as_str()).map_err(|_| invalid("location"))?;
+        Ok((location, Market::new(multiplier, currency, version)))
     }
 }
 

@@ -4,7 +4,7 @@ use pricing_core::cache::{Cached, CachedInputs, Entry};
 
 use crate::{Bench, NOTHING, fresh, location, market, product, product_id};
 
-const GOOD: &[u8] = br#"{"base_price_minor":5499,"currency":"USD"}"#;
+const GOOD: &[u8] = br#"[5499,null,null,null,"USD"]"#;
 const HIGHEST: &str = "9007199254740992";
 
 /// What somebody wrote in place of an entry.
@@ -21,21 +21,21 @@ fn damages() -> Vec<Damage> {
     let data: [&[u8]; 19] = [
         b"",
         b"{",
-        br#"{"base_price_minor":5499,"curr"#,
-        br#"{"base_price_minor":"5499","currency":"USD"}"#,
-        br#"{"base_price_minor":54.99,"currency":"USD"}"#,
-        br#"{"base_price_minor":null,"currency":"USD"}"#,
-        br#"{"base_price_minor":-1,"currency":"USD"}"#,
-        br#"{"base_price_minor":NaN,"currency":"USD"}"#,
-        br#"{"base_price_minor":1e999,"currency":"USD"}"#,
-        br#"{"base_price_minor":1000000000000,"currency":"USD"}"#,
-        br#"{"base_price_minor":99999999999999999999,"currency":"USD"}"#,
-        br#"{"base_price_minor":5499,"currency":"usd"}"#,
-        br#"{"base_price_minor":5499,"currency":840}"#,
-        br#"{"base_price_minor":5499}"#,
-        br#"{"base_price_minor":5499,"currency":"USD"} {}"#,
-        br#"{"multiplier_ppm":-1}"#,
-        br#"{"multiplier_ppm":100000001}"#,
+        br#"[5499,null,null,null,"US"#,
+        br#"["5499",null,null,null,"USD"]"#,
+        br#"[54.99,null,null,null,"USD"]"#,
+        br#"[null,null,null,null,"USD"]"#,
+        br#"[-1,null,null,null,"USD"]"#,
+        br#"[NaN,null,null,null,"USD"]"#,
+        br#"[5499,1e999,null,null,"USD"]"#,
+        br#"[5499,null,1000000000000,null,"USD"]"#,
+        br#"[5499,null,null,99999999999999999999,"USD"]"#,
+        br#"[5499,null,null,null,"usd"]"#,
+        br#"[5499,null,null,null,840]"#,
+        br#"[5499,null,null,null]"#,
+        br#"[5499,null,null,null,"USD"] []"#,
+        br#"[-1,50000,"USD",null,1,0,null]"#,
+        br#"[100000001,50000,"USD",null,1,0,null]"#,
         b"5499",
         &[0xff; 40],
     ];
@@ -53,9 +53,9 @@ fn damages() -> Vec<Damage> {
     damages.push(Damage::Hash(vec![("v", HIGHEST.into())]));
     damages.push(Damage::Hash(vec![("d", GOOD.to_vec())]));
     damages.push(Damage::Eternal("1", GOOD));
-    damages.push(Damage::Eternal("1", br#"{"multiplier_ppm":950000}"#));
+    damages.push(Damage::Eternal("1", br#"[950000,50000,"USD",null,1,0,null]"#));
     damages.push(Damage::Eternal("0", b""));
-    damages.push(Damage::Other("SET", vec!["{\"base_price_minor\":5499,\"currency\":\"USD\"}"]));
+    damages.push(Damage::Other("SET", vec!["[5499,null,null,null,\"USD\"]"]));
     damages.push(Damage::Other("RPUSH", vec!["v", "d"]));
     damages.push(Damage::Other("SADD", vec!["v", "d"]));
     damages.push(Damage::Other("XADD", vec!["*", "v", "1"]));
@@ -103,12 +103,12 @@ async fn a_corrupt_entry_is_never_served_is_removed_and_a_fill_takes_its_place()
     let (good_product, good_market) = (product(1, 100), market(1, 950_000));
     for damage in damages() {
         let what = damage.describe();
-        bench.damage("product:2:P-1", &damage).await;
-        bench.damage("market:2:NY", &damage).await;
+        bench.damage("product:3:P-1", &damage).await;
+        bench.damage("market:3:NY", &damage).await;
 
         let inputs = bench.inputs("P-1", "NY").await;
         assert_eq!(inputs, (Cached::Corrupt, Cached::Corrupt), "{what}");
-        for name in ["product:2:P-1", "market:2:NY"] {
+        for name in ["product:3:P-1", "market:3:NY"] {
             assert!(!bench.command::<bool>("EXISTS", name, NOTHING).await, "{name} is still there: {what}");
         }
 
@@ -126,13 +126,13 @@ async fn a_corrupt_entry_is_found_by_each_way_to_read_it() {
     let bench = Bench::start().await;
     for damage in damages() {
         let what = damage.describe();
-        bench.damage("product:2:P-1", &damage).await;
-        bench.damage("market:2:NY", &damage).await;
+        bench.damage("product:3:P-1", &damage).await;
+        bench.damage("market:3:NY", &damage).await;
         let ids = ["P-1", "P-2", "P-1"].map(product_id);
         let CachedInputs { products, market } = bench.cache.get(&ids, &location("NY")).await.unwrap();
         assert_eq!(products[..], [Cached::Corrupt, Cached::Absent, Cached::Corrupt], "{what}");
         assert_eq!(market, Cached::Corrupt, "{what}");
-        bench.damage("market:2:NY", &damage).await;
+        bench.damage("market:3:NY", &damage).await;
         assert_eq!(bench.market("NY").await, Cached::Corrupt, "{what}");
     }
 }
@@ -147,9 +147,9 @@ async fn a_corrupt_entry_does_not_keep_its_neighbours_from_being_written() {
     for damage in damages() {
         let what = damage.describe();
         for id in &ids {
-            bench.command::<()>("DEL", &format!("product:2:{id}"), NOTHING).await;
+            bench.command::<()>("DEL", &format!("product:3:{id}"), NOTHING).await;
         }
-        bench.damage("product:2:P-1", &damage).await;
+        bench.damage("product:3:P-1", &damage).await;
         assert!(bench.store(&entries).await >= 2, "{what}");
         assert_eq!(fresh(bench.product("P-0").await), Some(good), "{what}");
         assert_eq!(fresh(bench.product("P-2").await), Some(good), "{what}");

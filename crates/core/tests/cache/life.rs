@@ -35,10 +35,10 @@ async fn how_fresh_an_entry_is_follows_from_its_remaining_life() {
     let bench = Bench::start().await;
     let (stored, spare) = (product(1, 5_499), SETTINGS.stale_ttl_seconds * 1_000);
     bench.store_product("P-1", &stored).await;
-    bench.command::<()>("PEXPIRE", "product:2:P-1", spare + 30_000).await;
+    bench.command::<()>("PEXPIRE", "product:3:P-1", spare + 30_000).await;
     let Cached::Fresh { age, .. } = bench.product("P-1").await else { panic!("it has time left") };
     assert!((20..=40).contains(&age.as_secs()), "{age:?} of about 60 s are gone");
-    bench.command::<()>("PEXPIRE", "product:2:P-1", spare).await;
+    bench.command::<()>("PEXPIRE", "product:3:P-1", spare).await;
     assert!(matches!(bench.product("P-1").await, Cached::Stale { value, .. } if value == stored));
 
     bench.store_product("P-1", &stored).await;
@@ -56,7 +56,7 @@ async fn every_entry_carries_a_time_to_live_and_they_differ() {
     bench.store(&[Entry::Market(&name, &market), Entry::NegativeMarket(&unknown)]).await;
 
     let mut connection = bench.connection.clone();
-    let keys: Vec<String> = redis::cmd("KEYS").arg("*:2:*").query_async(&mut connection).await.unwrap();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*:3:*").query_async(&mut connection).await.unwrap();
     assert_eq!(keys.len(), 252);
     let mut lives = Vec::new();
     for key in &keys {

@@ -39,7 +39,7 @@ impl Bench {
         Self { cache: PriceCache::new(&redis, settings), connection: server.connection().await, server }
     }
 
-    /// Runs a command on the entry `name`, such as `product:2:P-1`.
+    /// Runs a command on the entry `name`, such as `product:3:P-1`.
     async fn command<T: FromRedisValue>(&self, command: &str, name: &str, arguments: impl ToRedisArgs) -> T {
         let mut cmd = redis::cmd(command);
         cmd.arg(self.server.key(name)).arg(arguments);
@@ -87,11 +87,11 @@ fn location(text: &str) -> Location {
 }
 
 fn product(version: u64, minor: i64) -> Product {
-    Product { base_price: Money::base(minor).unwrap(), currency: Currency::USD, version }
+    Product::new(Money::base(minor).unwrap(), Currency::USD, version)
 }
 
 fn market(version: u64, ppm: i64) -> Market {
-    Market { multiplier: Ppm::multiplier(ppm).unwrap(), version }
+    Market::new(Ppm::multiplier(ppm).unwrap(), Currency::USD, version)
 }
 
 /// What is served as fresh, if anything is.
@@ -124,7 +124,7 @@ async fn many_are_read_in_the_order_they_are_asked_for() {
         bench.store_product(&format!("P-{number}"), &product(1, number)).await;
     }
     bench.store(&[Entry::Market(&location("NY"), &market(1, 1))]).await;
-    bench.command::<()>("SET", "product:2:bad", "x").await;
+    bench.command::<()>("SET", "product:3:bad", "x").await;
 
     let ids = ["P-3", "absent", "P-1", "bad", "P-2", "P-1"].map(product_id);
     let CachedInputs { products, market: found } = bench.cache.get(&ids, &location("NY")).await.unwrap();
