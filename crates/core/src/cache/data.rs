@@ -25,7 +25,8 @@ pub(super) fn decode_value<T: CachedValue>(version: &[u8], data: &[u8]) -> Optio
     if !(1..=MAX_VERSION).contains(&version) || data.len() > MAX_DATA {
         return None;
     }
-    T::from_data(version, sonic_rs::from_slice(data).ok()?)
+    // For so few bytes faster than sonic-rs, which copies its input first.
+    T::from_data(version, serde_json::from_slice(data).ok()?)
 }
 
 /// A value that the cache can hold. Decoding validates it as strictly as reading the database does.

@@ -26,17 +26,31 @@ pub enum CurrencyError {
     UnsupportedDecimals,
 }
 
-/// All codes of ISO 4217 with their number of decimals, if they have any, sorted.
-static CODES: LazyLock<Vec<([u8; 3], Option<u16>)>> = LazyLock::new(|| {
+/// The decimals of each code of three capital letters, by its [`index`]: every cached price looks two up.
+static DECIMALS: LazyLock<Vec<Result<u8, CurrencyError>>> = LazyLock::new(|| {
+    let mut decimals = vec![Err(CurrencyError::Unknown); 26 * 26 * 26];
     // Numeric codes have three digits.
-    let currencies = (0..1_000).filter_map(iso_currency::Currency::from_numeric);
-    let entry = |currency: iso_currency::Currency| {
-        Some((currency.code().as_bytes().try_into().ok()?, currency.exponent()))
-    };
-    let mut codes: Vec<_> = currencies.filter_map(entry).collect();
-    codes.sort_unstable();
-    codes
+    for currency in (0..1_000).filter_map(iso_currency::Currency::from_numeric) {
+        let code = currency.code().as_bytes().try_into().ok().and_then(index);
+        decimals[code.expect("invariant: ISO 4217 has codes of three capital letters")] =
+            decimals_of(currency);
+    }
+    decimals
 });
+
+fn decimals_of(currency: iso_currency::Currency) -> Result<u8, CurrencyError> {
+    match currency.exponent() {
+        None => Err(CurrencyError::WithoutMinorUnit),
+        Some(decimals @ (0 | 2 | 3)) => Ok(decimals as u8),
+        Some(_) => Err(CurrencyError::UnsupportedDecimals),
+    }
+}
+
+/// The position of a code among all of three capital letters.
+fn index(code: [u8; 3]) -> Option<usize> {
+    let letter = |byte: u8| byte.is_ascii_uppercase().then(|| usize::from(byte - b'A'));
+    Some((letter(code[0])? * 26 + letter(code[1])?) * 26 + letter(code[2])?)
+}
 
 impl Currency {
     /// US dollars, the currency of the demo catalogue.
@@ -49,12 +63,8 @@ impl Currency {
     /// When it is no code of ISO 4217, or its currency has neither 0, 2 nor 3 decimals.
     pub fn parse(code: &str) -> Result<Self, CurrencyError> {
         let code: [u8; 3] = code.as_bytes().try_into().map_err(|_| CurrencyError::Unknown)?;
-        let found = CODES.binary_search_by_key(&code, |(code, _)| *code);
-        match CODES[found.map_err(|_| CurrencyError::Unknown)?].1 {
-            None => Err(CurrencyError::WithoutMinorUnit),
-            Some(decimals @ (0 | 2 | 3)) => Ok(Self { code, decimals: decimals as u8 }),
-            Some(_) => Err(CurrencyError::UnsupportedDecimals),
-        }
+        let index = index(code).ok_or(CurrencyError::Unknown)?;
+        Ok(Self { code, decimals: DECIMALS[index]? })
     }
 
     /// The three letters.
@@ -113,13 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_every_code_once() {
+    fn every_code_is_found() {
         let letters = || b'A'..=b'Z';
         let codes = letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| [a, b, c])));
-        let known = codes.filter_map(|code| {
-            let currency = iso_currency::Currency::from_code(std::str::from_utf8(&code).unwrap())?;
-            Some((code, currency.exponent()))
-        });
-        assert_eq!(*CODES, known.collect::<Vec<_>>());
+        for code in codes {
+            let code = std::str::from_utf8(&code).unwrap();
+            let currency = iso_currency::Currency::from_code(code).ok_or(CurrencyError::Unknown);
+            let parsed = Currency::parse(code).map(|currency| currency.decimals);
+            assert_eq!(parsed, currency.and_then(decimals_of), "{code}");
+        }
     }
 }

@@ -72,6 +72,9 @@ pub(super) struct Split {
 
 impl Exact {
     pub(super) fn split(self) -> Split {
+        if self.decimals == 0 {
+            return Split { whole: self.numerator, fraction: 0, unit: 1 };
+        }
         let unit = POWERS[self.decimals as usize];
         let (whole, fraction) = divide(self.numerator, unit);
         Split { whole, fraction, unit }
