@@ -29,6 +29,7 @@ mod invalid_rows;
 mod list_prices;
 mod lookups;
 mod opening;
+mod plans;
 mod role;
 mod scanning;
 mod time_limits;
