@@ -280,12 +280,12 @@ pub(crate) async fn price_by_path(
 pub(crate) async fn prices(
     caller: Caller<Read>,
     State(state): State<Arc<AppState>>,
-    _slot: BatchSlot,
+    slot: BatchSlot,
     ValidatedJson(request): ValidatedJson<PricesRequest>,
 ) -> Result<Response, Problem> {
     let products: Result<Vec<_>, _> = request.product_ids.into_iter().map(ProductId::parse).collect();
     let products = products.map_err(invalid_id("product_ids"))?;
-    caller.charge(u32::try_from(products.len()).unwrap_or(u32::MAX))?;
+    caller.charge(slot.due(products.len()))?;
     let customer = customer(request.user_location, request.is_prime_member)?;
     let _permits = state.permits.acquire_for_batch(products.len())?;
     let quotes = state.reader.prices(&products, &customer).await?;
