@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderName, header};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -22,6 +22,9 @@ pub enum InvalidProxies {
     /// An entry is neither an address nor a network.
     #[error("TRUSTED_PROXIES: {0:?} is neither an address nor a network such as 10.0.0.0/8")]
     Entry(String),
+    /// A network holds every address.
+    #[error("TRUSTED_PROXIES: {0:?} would trust everyone")]
+    Everyone(String),
     /// There are too many entries.
     #[error("TRUSTED_PROXIES holds more than {MAX_PROXIES} entries")]
     TooMany,
@@ -35,8 +38,11 @@ impl FromStr for TrustedProxies {
         let entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
         let network = |entry: &str| {
             let address = || entry.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
-            let network = entry.parse::<IpNet>().or_else(|_| address());
-            network.map_err(|_| InvalidProxies::Entry(entry.to_owned()))
+            let network = entry.parse::<IpNet>().map(canonical).or_else(|_| address());
+            match network {
+                Ok(network) if network.prefix_len() == 0 => Err(InvalidProxies::Everyone(entry.to_owned())),
+                network => network.map_err(|_| InvalidProxies::Entry(entry.to_owned())),
+            }
         };
         let networks: Vec<_> = entries.map(network).collect::<Result<_, _>>()?;
         if networks.len() > MAX_PROXIES {
@@ -67,18 +73,19 @@ impl TrustedProxies {
     ///
     /// It is the peer, unless that is a trusted proxy. Then it is the last address in `Forwarded` (RFC 7239) or
     /// `X-Forwarded-For` that is no trusted proxy: what stands before it was written by strangers. The peer counts
-    /// as the client when that address is no address, or when both headers are there and disagree: a proxy writes
-    /// one of them and may pass on the other as the client sent it.
+    /// as the client when that address is no address or its line ends inside quotes, and when both headers are there
+    /// and disagree: a proxy writes one of them and may pass on the other as the client sent it.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let peer = peer.to_canonical();
         if !self.contains(peer) {
             return Client { address: peer, is_trusted: false };
         }
         let forwarded = self.last_stranger(headers, &header::FORWARDED, |line| {
-            split_unquoted(line, ',').into_iter().map(|element| parse_node(forwarded_for(element)?)).collect()
+            let elements = split_unquoted(line, ',')?;
+            Some(elements.into_iter().rev().map(|element| parse_node(forwarded_for(element)?)))
         });
         let x_forwarded_for =
-            self.last_stranger(headers, &X_FORWARDED_FOR, |line| line.split(',').map(parse_node).collect());
+            self.last_stranger(headers, &X_FORWARDED_FOR, |line| Some(line.rsplit(',').map(parse_node)));
         match (forwarded, x_forwarded_for) {
             (None, None) => Client { address: peer, is_trusted: true },
             (Some(Some(address)), None) | (None, Some(Some(address))) => self.named(address),
@@ -92,17 +99,18 @@ impl TrustedProxies {
     }
 
     /// The last address in a header that is no trusted proxy, or the first one if all are; `None` if the header is
-    /// absent, `Some(None)` if the address cannot be read.
-    fn last_stranger(
+    /// absent, `Some(None)` if the address cannot be read. `from_end` gives the addresses of a line from its end on, or
+    /// `None` for a line that cannot be read.
+    fn last_stranger<'h, A: Iterator<Item = Option<IpAddr>>>(
         &self,
-        headers: &HeaderMap,
+        headers: &'h HeaderMap,
         name: &HeaderName,
-        addresses: impl Fn(&str) -> Vec<Option<IpAddr>>,
+        from_end: impl Fn(&'h str) -> Option<A>,
     ) -> Option<Option<IpAddr>> {
         let mut first = None;
         for line in headers.get_all(name).iter().rev() {
-            let Ok(line) = line.to_str() else { return Some(None) };
-            for address in addresses(line).into_iter().rev() {
+            let Some(addresses) = line.to_str().ok().and_then(&from_end) else { return Some(None) };
+            for address in addresses {
                 if !address.is_some_and(|address| self.contains(address)) {
                     return Some(address);
                 }
@@ -122,9 +130,17 @@ pub fn limited_network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The same network; one of IPv4 addresses in their IPv6 form as what it stands for.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else { return network };
+    let address = mapped.network().to_ipv4_mapped();
+    let network_v4 = address.zip(mapped.prefix_len().checked_sub(96));
+    network_v4.and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok()).map_or(network, IpNet::V4)
+}
+
 /// The node in the parameter `for` of an element of `Forwarded`.
 fn forwarded_for(element: &str) -> Option<&str> {
-    split_unquoted(element, ';').into_iter().find_map(|parameter| {
+    split_unquoted(element, ';')?.into_iter().find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
         name.trim().eq_ignore_ascii_case("for").then_some(value)
     })
@@ -139,14 +155,21 @@ fn parse_node(node: &str) -> Option<IpAddr> {
     address.ok().map(|address| address.to_canonical())
 }
 
-/// The parts of a header's value between separators outside of quotes.
-fn split_unquoted(value: &str, separator: char) -> Vec<&str> {
-    let mut is_quoted = false;
+/// The parts of a header's value between separators outside of quotes; `None` if it ends inside of them. Inside of
+/// quotes a backslash escapes the next character.
+fn split_unquoted(value: &str, separator: char) -> Option<Vec<&str>> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
     let parts = value.split(|char| {
-        is_quoted ^= char == '"';
+        match char {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = is_quoted,
+            '"' => is_quoted = !is_quoted,
+            _ => {}
+        }
         char == separator && !is_quoted
     });
-    parts.collect()
+    let parts = parts.collect();
+    (!is_quoted).then_some(parts)
 }
 
 #[cfg(test)]
@@ -210,6 +233,26 @@ mod tests {
     }
 
     #[test]
+    fn quotes_of_a_client_swallow_nothing_that_its_proxy_appends() {
+        let appended =
+            |sent: &str, named: &str| client(PROXY, &[("forwarded", &format!("{sent}, for={named}"))]);
+        for node in ["198.51.100.7", "\"198.51.100.7:80\""] {
+            assert_eq!(appended(r#"for=1.2.3.4;x="\"""#, node), named("198.51.100.7"), "an escaped quote");
+            assert_eq!(
+                appended(r#"for=1.2.3.4;x="\\""#, node),
+                named("198.51.100.7"),
+                "an escaped backslash"
+            );
+            assert_eq!(appended(r#"for=1.2.3.4;x=\"#, node), named("198.51.100.7"), "nothing is escaped");
+            for unterminated in [r#"for=1.2.3.4;x=""#, r#"for=1.2.3.4;x="\"#, r#"for=1.2.3.4;x="\""#] {
+                assert_eq!(appended(unterminated, node), named(PROXY), "{unterminated}");
+            }
+        }
+        let lines = [("forwarded", "for=1.2.3.4;x=\""), ("forwarded", "for=198.51.100.7")];
+        assert_eq!(client(PROXY, &lines), named("198.51.100.7"), "a line of its own");
+    }
+
+    #[test]
     fn a_proxy_that_names_nobody_counts_itself_and_is_not_exempt() {
         for value in ["for=unknown", "for=_hidden", "by=10.0.0.1", "", "for=1.2.3", "for=192.0.2.1, for=x"] {
             assert_eq!(client(PROXY, &[("forwarded", value)]), named(PROXY), "{value}");
@@ -244,6 +287,12 @@ mod tests {
         assert_eq!("".parse(), Ok(TrustedProxies::default()));
         let refused = "10.0.0.0/8,10.0.0.0/33".parse::<TrustedProxies>().unwrap_err().to_string();
         assert!(refused.starts_with("TRUSTED_PROXIES: \"10.0.0.0/33\""), "{refused}");
+        for network in ["0.0.0.0/0", "::/0", "::ffff:0.0.0.0/96"] {
+            let refused = network.parse::<TrustedProxies>().unwrap_err();
+            assert_eq!(refused, InvalidProxies::Everyone(network.to_owned()));
+        }
+        let mapped: TrustedProxies = "::ffff:10.0.0.0/104".parse().unwrap();
+        assert!(mapped.contains(ip("10.9.9.9")) && !mapped.contains(ip("11.0.0.1")));
         let many = vec!["10.0.0.1"; MAX_PROXIES + 1].join(",");
         assert_eq!(many.parse::<TrustedProxies>(), Err(InvalidProxies::TooMany));
     }
