@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,10 @@ const PERIOD: Duration = Duration::from_secs(1);
 const REPORT_PERIOD: Duration = Duration::from_secs(5);
 /// Longest message of a report, in characters.
 const MAX_MESSAGE: usize = 200;
+/// Kinds that are told apart by their detail as well. Those beyond are told apart by their place alone.
+const MAX_DETAILED: usize = 1_024;
+/// End of the targets whose lines are not limited: they stand for rows of the audit that could not be written.
+const UNLIMITED: &str = "::audit";
 const SUPPRESSED: &str = "pricing_log_lines_suppressed_total";
 
 /// Describes the metric of suppressed lines to the installed recorder.
@@ -35,8 +40,10 @@ pub(super) fn describe() {
 /// Writes the events of another format up to a limit for each kind of warning and error. Lines of other levels are not
 /// limited.
 ///
-/// A kind is a place in the code that logs. It may write a burst of ten lines, then one a second. Every five seconds
-/// [`LineLimits::report`] says how many lines of which kind were suppressed.
+/// A kind is a place in the code that logs, and the field `detail` if the line has one: all answers 503 are logged in one
+/// place, and their detail says why. It may write a burst of ten lines, then one a second. Every five seconds
+/// [`LineLimits::report`] says how many lines of which kind were suppressed. Lines of a target that ends in `::audit` are
+/// not limited.
 pub(super) struct Limited<F> {
     pub(super) inner: F,
     pub(super) limits: LineLimits,
@@ -60,7 +67,10 @@ where
 
 /// The limits of all kinds. Clones share them.
 #[derive(Clone, Default)]
-pub(super) struct LineLimits(Arc<Mutex<HashMap<Identifier, Kind>>>);
+pub(super) struct LineLimits(Arc<Mutex<Kinds>>);
+
+/// Kinds by their place in the code and a hash of their detail.
+type Kinds = HashMap<(Identifier, Option<u64>), Kind>;
 
 /// The lines of one kind.
 struct Kind {
@@ -77,19 +87,24 @@ impl LineLimits {
     /// Whether the line of an event is to be written.
     fn admit(&self, event: &Event<'_>) -> bool {
         let metadata = event.metadata();
-        if *metadata.level() > Level::WARN || metadata.target() == module_path!() {
+        let is_unlimited = metadata.target() == module_path!() || metadata.target().ends_with(UNLIMITED);
+        if *metadata.level() > Level::WARN || is_unlimited {
             return true;
         }
-        let first =
-            match self.kinds().entry(metadata.callsite()).or_insert_with(|| Kind::new(metadata)).take() {
-                Taken::Admitted => return true,
-                Taken::Suppressed { first } => first,
-            };
+        let mut kind = (metadata.callsite(), detail(event));
+        let taken = {
+            let mut kinds = self.kinds();
+            if kinds.len() >= MAX_DETAILED && !kinds.contains_key(&kind) {
+                kind.1 = None;
+            }
+            kinds.entry(kind.clone()).or_insert_with(|| Kind::new(metadata)).take()
+        };
+        let Taken::Suppressed { first } = taken else { return true };
         counter!(SUPPRESSED, "level" => metadata.level().as_str()).increment(1);
         if first {
             // Without the lock: what is formatted may log.
             let message = message(event);
-            if let Some(kind) = self.kinds().get_mut(&metadata.callsite()) {
+            if let Some(kind) = self.kinds().get_mut(&kind) {
                 kind.message = message;
             }
         }
@@ -118,7 +133,7 @@ impl LineLimits {
         }
     }
 
-    fn kinds(&self) -> MutexGuard<'_, HashMap<Identifier, Kind>> {
+    fn kinds(&self) -> MutexGuard<'_, Kinds> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -154,19 +169,52 @@ impl Kind {
     }
 }
 
-/// The message of an event, without its other fields.
+/// The message of an event with its detail, without its other fields.
 fn message(event: &Event<'_>) -> String {
-    struct Message(String);
+    #[derive(Default)]
+    struct Message {
+        message: String,
+        detail: Option<String>,
+    }
     impl Visit for Message {
+        fn record_str(&mut self, field: &Field, value: &str) {
+            match field.name() {
+                "message" => self.message = value.to_owned(),
+                "detail" => self.detail = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+
         fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
             if field.name() == "message" {
-                self.0 = format!("{value:?}").chars().take(MAX_MESSAGE).collect();
+                self.message = format!("{value:?}");
             }
         }
     }
-    let mut message = Message(String::new());
-    event.record(&mut message);
-    message.0
+    let mut found = Message::default();
+    event.record(&mut found);
+    let Message { message, detail } = found;
+    let text = detail.map_or(message.clone(), |detail| format!("{message}: {detail}"));
+    text.chars().take(MAX_MESSAGE).collect()
+}
+
+/// A hash of the text `detail` of an event, `None` if it has none.
+fn detail(event: &Event<'_>) -> Option<u64> {
+    struct Detail(Option<u64>);
+    impl Visit for Detail {
+        fn record_str(&mut self, field: &Field, value: &str) {
+            if field.name() == "detail" {
+                let mut hasher = DefaultHasher::new();
+                value.hash(&mut hasher);
+                self.0 = Some(hasher.finish());
+            }
+        }
+
+        fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
+    }
+    let mut detail = Detail(None);
+    event.record(&mut detail);
+    detail.0
 }
 
 #[cfg(test)]
@@ -253,6 +301,31 @@ mod tests {
         let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
         assert_eq!((count("lookup failed"), count("another kind")), (10, 10));
         assert_eq!((count("no warning"), count("no warning either")), (40, 20));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_of_one_place_are_told_apart_by_their_detail() {
+        let (buffer, limits, _guard) = logging();
+        for _ in 0..30 {
+            for detail in ["Redis", "PostgreSQL"] {
+                tracing::error!(detail, "answering 503");
+            }
+        }
+        let lines = buffer.lines();
+        assert_eq!(lines.iter().filter(|line| line.contains("PostgreSQL")).count(), 10, "{lines:?}");
+        limits.report();
+        let reports = buffer.lines().concat();
+        assert!(reports.contains("answering 503: Redis") && reports.contains("answering 503: PostgreSQL"));
+
+        (0..2 * MAX_DETAILED).for_each(|number| tracing::error!(detail = format!("{number}"), "unbounded"));
+        assert!(limits.kinds().len() <= MAX_DETAILED + 1, "{} kinds", limits.kinds().len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stands_for_a_row_of_the_audit_is_not_limited() {
+        let (buffer, _, _guard) = logging();
+        (0..50).for_each(|row| tracing::error!(target: "pricing_api::audit", row, "not in the audit"));
+        assert_eq!(buffer.lines().len(), 50);
     }
 
     #[tokio::test(start_paused = true)]
