@@ -10,7 +10,7 @@ use super::client::{TrustedProxies, limited_network};
 use super::metrics::{CONNECTIONS, REFUSED};
 
 /// Connections beyond `MAX_CONNECTIONS` that are kept for loopback, so that a health check of the same host or
-/// container gets through a flood.
+/// container gets through a flood. A trusted proxy has none of them: it brings the flood.
 const RESERVED: u32 = 32;
 /// Maximum connections to the port of health and metrics.
 const MAX_ADMIN_CONNECTIONS: u32 = 128;
@@ -104,7 +104,8 @@ impl ConnectionLimits {
 
     fn try_admit(&self, peer: IpAddr) -> Result<ConnectionPermit, Refusal> {
         let settings = &self.0.settings;
-        let reserve = if peer.is_loopback() { RESERVED } else { 0 };
+        let is_reserved = peer.is_loopback() && !settings.trusted_proxies.contains(peer);
+        let reserve = if is_reserved { RESERVED } else { 0 };
         let mut open = self.0.lock();
         if open.all >= settings.max_connections.saturating_add(reserve) {
             return Err(Refusal::Total);
@@ -216,6 +217,18 @@ mod tests {
         assert_eq!(fill(&limits, "192.0.2.1").1, Refusal::Total);
         let (health_checks, refusal) = fill(&limits, "127.0.0.1");
         assert_eq!((health_checks.len(), refusal), (RESERVED as usize, Refusal::Total));
+    }
+
+    #[test]
+    fn a_proxy_on_the_same_host_leaves_the_reserve_to_health_checks() {
+        let settings = ConnectionSettings {
+            trusted_proxies: "127.0.0.9".parse().unwrap(),
+            ..limits(false).0.settings.clone()
+        };
+        let limits = ConnectionLimits::new(settings);
+        let (_held, refusal) = fill(&limits, "127.0.0.9");
+        assert_eq!(refusal, Refusal::Total);
+        assert_eq!(fill(&limits, "127.0.0.1").0.len(), RESERVED as usize);
     }
 
     #[test]
