@@ -55,6 +55,11 @@ impl Step {
             _ => Phase::Idle,
         }
     }
+
+    /// The number of the exchange: from the end of one head to that of the next one.
+    pub(super) fn exchange(self) -> u64 {
+        self.0.saturating_add(2) / 3
+    }
 }
 
 // Only the task of the connection reads and writes it, so relaxed ordering is enough.
@@ -202,6 +207,7 @@ mod tests {
         progress.received();
         assert_eq!(phase(), Phase::Head);
         assert_ne!(progress.step(), first, "another head");
+        assert_eq!(progress.step().exchange(), 1, "what is left of the answer may still be written");
         drop(progress.begin());
         drop(progress.begin());
         assert_eq!(phase(), Phase::Idle, "after a pipelined request too");

@@ -80,8 +80,8 @@ pub struct DrainPolicy {
 /// **A request that was sent before the listener closed is answered**, unless it takes longer than
 /// [`DrainPolicy::timeout`].
 ///
-/// A slow client loses its connection: a head may take 10 seconds, a wait for the next request 75 seconds, and a
-/// write that makes no progress 10 seconds. Connections beyond the limits of `settings` are closed at once.
+/// A slow client loses its connection: a head may take 10 seconds, a wait for the next request 75 seconds, and an answer
+/// that the client does not take 10 seconds, and one more for every 16 KiB of it that the client takes. Connections beyond the limits of `settings` are closed at once.
 pub async fn serve<S>(
     listener: TcpListener,
     service: S,
@@ -291,6 +291,24 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(start.elapsed() + Duration::from_secs(1) > WRITE_TIMEOUT, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_a_little_now_and_then_loses_its_connection_too() {
+        let large = get(async || vec![b'x'; 16 << 20]);
+        let (mut client, _shutdown, _served) = serving(Router::new().route("/", large), AT_ONCE).await;
+        SockRef::from(&client).set_recv_buffer_size(SOCKET_BUFFER).unwrap();
+        client.write_all(GET).await.unwrap();
+        let start = std::time::Instant::now();
+        let (mut taken, mut piece) = (0, vec![0; 2_048]);
+        // 4 KiB a second: a quarter of what is asked for, and never 10 seconds without progress.
+        while let Ok(length @ 1..) = client.read(&mut piece).await {
+            taken += length;
+            assert!(start.elapsed() < 3 * WRITE_TIMEOUT, "{taken} bytes");
+            tokio::time::sleep_until(Instant::from_std(start) + Duration::from_millis(taken as u64 / 4))
+                .await;
+        }
+        assert!(start.elapsed() >= WRITE_TIMEOUT, "{:?}", start.elapsed());
     }
 
     #[tokio::test]

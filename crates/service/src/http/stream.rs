@@ -17,8 +17,10 @@ use super::metrics::ABORTED;
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest that a connection waits for its next request.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// Longest that a write may wait for the client to read.
+/// Longest that an answer may wait for the client to read, beside what it earns by reading.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of an answer that give the client who took them another second.
+pub(super) const BYTES_PER_SECOND: u32 = 16 * 1_024;
 
 /// The stream of a connection, with time-outs for heads, for idleness and for writes.
 ///
@@ -33,15 +35,15 @@ pub(super) struct TimedStream {
     /// Wakes the connection at its deadline or before. A request is not worth a timer of its own: the timer of an
     /// earlier deadline is kept, and set again when it has fired.
     timer: Pin<Box<Sleep>>,
-    /// Armed while a write waits.
-    write_timer: Option<Pin<Box<Sleep>>>,
+    /// The answer whose write has waited, by the number of its exchange, and how long it may wait.
+    write: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
 impl TimedStream {
     pub(super) fn new(stream: TcpStream, progress: Progress) -> Self {
         let deadline = Instant::now() + HEAD_TIMEOUT;
         let (head, timer) = ((progress.step(), deadline), Box::pin(sleep_until(deadline)));
-        Self { stream, progress, head, timer, write_timer: None }
+        Self { stream, progress, head, timer, write: None }
     }
 
     /// Waits for the end of the time that the client has to send something; returns the phase that it is late in.
@@ -71,17 +73,25 @@ impl TimedStream {
         }
     }
 
-    /// Passes on the result of a write, or ends the connection when writes have waited too long.
+    /// Passes on the result of a write, or ends the connection when the writes of one answer have waited too long: 10
+    /// seconds, and one more for every 16 KiB that the client took.
     fn progressed(
         &mut self,
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.write_timer = None;
-            return written;
+        let exchange = self.progress.step().exchange();
+        self.write.take_if(|(waiting, _)| *waiting != exchange);
+        if let Poll::Ready(written) = written {
+            if let (Some((_, timer)), Ok(bytes)) = (&mut self.write, &written) {
+                let bytes = u32::try_from(*bytes).unwrap_or(u32::MAX);
+                let earned = Duration::from_secs(1) * bytes / BYTES_PER_SECOND;
+                let deadline = timer.deadline() + earned;
+                timer.as_mut().reset(deadline);
+            }
+            return Poll::Ready(written);
         }
-        let timer = self.write_timer.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
+        let (_, timer) = self.write.get_or_insert_with(|| (exchange, Box::pin(sleep(WRITE_TIMEOUT))));
         ready!(timer.as_mut().poll(cx));
         counter!(ABORTED, "reason" => "write_timeout").increment(1);
         // What the client did not read is dropped, and not kept for it by the system.
