@@ -29,12 +29,14 @@ pub enum Failure {
     Panicked,
     /// The task was delivered several times, and none of the runs ended.
     Poisoned,
+    /// The result of the task cannot be recorded.
+    InvalidResult,
     /// Anything else.
     Failed,
 }
 
 impl Failure {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::InvalidPayload,
         Self::UnknownSchema,
         Self::InvalidCatalogue,
@@ -46,6 +48,7 @@ impl Failure {
         Self::Interrupted,
         Self::Panicked,
         Self::Poisoned,
+        Self::InvalidResult,
         Self::Failed,
     ];
 
@@ -69,6 +72,7 @@ impl Failure {
             Self::Interrupted => "interrupted",
             Self::Panicked => "panicked",
             Self::Poisoned => "poisoned",
+            Self::InvalidResult => "invalid_result",
             Self::Failed => "failed",
         }
     }
@@ -87,6 +91,7 @@ impl Failure {
             Self::Interrupted => "The worker ended before the task did.",
             Self::Panicked => "The worker has a bug.",
             Self::Poisoned => "The task was delivered several times, and none of its runs ended.",
+            Self::InvalidResult => "The result of the task cannot be recorded.",
             Self::Failed => "The task failed.",
         }
     }

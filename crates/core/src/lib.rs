@@ -14,7 +14,8 @@
 //! - [`audit`]: who did what, in the same database.
 //! - [`cache`]: entries of products and markets in Redis, each with a version that only grows.
 //! - [`events`]: the durable log of market events and the envelope they travel in.
-//! - [`recalculation`]: the payload of a task, and its one producer; [`failure`]: why a task failed.
+//! - [`recalculation`]: the payload of a task, and its one producer; [`failure`]: why a task failed; [`replay`] of dead
+//!   ones, with the audit.
 //! - Below these: [`redis`] connections, [`settings`] that may be secrets, [`certificates`] of TLS, [`plaintext`]
 //!   connections to warn of, [`simulation`] of slowness, [`trace`] contexts and client spans, [`causes`](mod@causes)
 //!   of errors, and the [`clock`].
@@ -32,6 +33,7 @@ pub mod catalogue;
 pub mod events;
 pub mod failure;
 pub mod recalculation;
+pub mod replay;
 
 pub mod causes;
 pub mod certificates;

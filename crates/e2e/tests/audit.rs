@@ -1,12 +1,19 @@
-//! Replays leave a row in the audit, which the command line prints and the worker prunes.
+//! Replays and looks leave a row in the audit, which the command line prints and the worker prunes.
 
+use std::io::Write as _;
 use std::time::Duration;
 
+use pricing_harness::api_key::{ALL_ROLES, client_with, line};
 use pricing_harness::databases::TestDatabase;
 use pricing_harness::service::Binary;
 use pricing_harness::stack::{Stack, StackBuilder};
 use pricing_harness::waiting::eventually;
+use reqwest::StatusCode;
+use serde_json::Value;
+use tempfile::NamedTempFile;
 
+/// The key of an operator.
+const KEY: &str = "prc_0123456789abcdef-sre";
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Runs `pricing-worker` with arguments: whether it succeeded, and what it printed.
@@ -37,12 +44,11 @@ async fn rows(database: &TestDatabase) -> i64 {
 }
 
 #[tokio::test]
-async fn each_replay_leaves_a_row_and_nothing_else_at_the_command_line_does() {
+async fn each_replay_leaves_a_row_also_a_refused_one_and_nothing_else_at_the_command_line_does() {
     let database = TestDatabase::postgres().await;
     let stack = failing().database(database).start().await;
     let ids = [dead_task(&stack).await, dead_task(&stack).await];
     assert!(run(&stack, &["tasks", "list"]).0 && run(&stack, &["tasks", "show", &ids[0]]).0);
-    assert!(!run(&stack, &["tasks", "replay", "nobody"]).0, "there is no such task");
     assert_eq!(run(&stack, &["audit"]), (true, String::new()));
 
     for id in &ids {
@@ -66,6 +72,9 @@ async fn each_replay_leaves_a_row_and_nothing_else_at_the_command_line_does() {
         let (accepted, message) = run(&stack, &["audit", bad[0], bad[1]]);
         assert!(!accepted && message.contains(bad[0]), "{message}");
     }
+    assert!(!run(&stack, &["tasks", "replay", "nobody"]).0, "there is no such task");
+    let (_, refused) = run(&stack, &["audit", "--subject", "nobody"]);
+    assert!(refused.contains("nobody") && refused.trim_end().ends_with("refused: no such task"), "{refused}");
 }
 
 #[tokio::test]
@@ -81,6 +90,52 @@ async fn a_replay_without_a_row_is_refused() {
     );
     let task = stack.task(&id).await.expect("the task is kept");
     assert_eq!((task["state"].as_str(), task["attempts"].as_u64()), (Some("dead"), Some(1)), "{task}");
+}
+
+#[tokio::test]
+async fn without_the_audit_a_look_is_logged_and_a_replay_is_refused() {
+    const LOOKS: usize = 50;
+    let mut keys = NamedTempFile::new().expect("a file can be made");
+    keys.write_all(line("sre", ALL_ROLES, KEY).as_bytes()).expect("it can be written");
+    let stack = failing().set_for(Binary::Api, "API_KEYS_FILE", keys.path().display()).start().await;
+    let client = client_with(Some(KEY));
+    let recalculation: Value = {
+        let request = client.post(stack.api.url("/api/v1/recalculate"));
+        request.send().await.unwrap().json().await.unwrap()
+    };
+    let id = recalculation["task_id"].as_str().unwrap();
+    let read = async |id: &str| {
+        let answer = client.get(stack.api.url(&format!("/api/v1/tasks/{id}"))).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    eventually(DEADLINE, "the task to die", async || {
+        let (status, task) = read(id).await;
+        (status == 200 && task["state"] == "dead").then_some(())
+    })
+    .await;
+    assert_eq!(rows(&stack.database).await, 0, "its own task is nothing to look at");
+
+    stack.database.execute(&["ALTER TABLE audit RENAME TO audit_away"]).await;
+    for look in 0..LOOKS {
+        assert_eq!(read(&format!("T-{look}")).await.0, 404);
+    }
+    let log = stack.api.log();
+    for look in 0..LOOKS {
+        let subject = format!("Some(\\\"T-{look}\\\")");
+        let lines = log.lines().filter(|line| line.contains("not in the audit") && line.contains(&subject));
+        assert_eq!(lines.count(), 1, "look {look}: {log}");
+    }
+    let replay = client.post(stack.api.url(&format!("/api/v1/tasks/{id}/replay"))).send().await.unwrap();
+    assert_eq!(replay.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let (status, task) = read(id).await;
+    assert_eq!((status, task["state"].as_str()), (200, Some("dead")), "{task}");
+    let request = client.get(stack.api.url("/metrics"));
+    let failed = format!("pricing_audit_failures_total {}", LOOKS + 1);
+    eventually(DEADLINE, "the failures to be counted", async || {
+        let metrics = request.try_clone()?.send().await.unwrap().text().await.unwrap();
+        metrics.lines().any(|line| line == failed).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

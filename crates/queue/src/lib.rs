@@ -27,7 +27,7 @@ pub use backoff::Backoff;
 pub use error::{DeferFor, QueueError};
 pub use hooks::{Hooks, MakeSpan, OnDead, OnPoll};
 pub use lease::{Fence, Lease};
-pub use listing::{MAX_CURSOR, MAX_PAGE, Page};
+pub use listing::{ListedState, MAX_CURSOR, MAX_PAGE, Page};
 pub use options::QueueOptions;
 pub use queue::{Depths, Enqueued, MAX_PAYLOAD, MAX_TASK_ID, NewTask, Queue, SourceEntry};
 pub use record::{Progress, TaskRecord, TaskState};

@@ -1,7 +1,10 @@
 //! Pages of tasks by their state.
 
+use std::str::FromStr;
+
 use redis::AsyncCommands as _;
 use redis::streams::StreamRangeReply;
+use serde::Deserialize;
 
 use crate::error::QueueError;
 use crate::queue::Queue;
@@ -11,6 +14,49 @@ use crate::record::{Fields, TaskRecord, TaskState};
 pub const MAX_PAGE: usize = 1_000;
 /// Length of the longest cursor, in bytes: a time in milliseconds, a colon and the id of a task.
 pub const MAX_CURSOR: usize = 96;
+
+/// A state whose tasks can be listed. Tasks that succeeded are in no list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ListedState {
+    /// Waiting for a worker.
+    Queued,
+    /// Being run.
+    Running,
+    /// Waiting for a retry.
+    Retrying,
+    /// In the dead list.
+    Dead,
+}
+
+impl ListedState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Queued, Self::Running, Self::Retrying, Self::Dead];
+
+    /// The state's name.
+    pub fn as_str(self) -> &'static str {
+        TaskState::from(self).as_str()
+    }
+}
+
+impl From<ListedState> for TaskState {
+    fn from(state: ListedState) -> Self {
+        match state {
+            ListedState::Queued => Self::Queued,
+            ListedState::Running => Self::Running,
+            ListedState::Retrying => Self::Retrying,
+            ListedState::Dead => Self::Dead,
+        }
+    }
+}
+
+impl FromStr for ListedState {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name).ok_or(())
+    }
+}
 
 /// Some tasks of one state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,14 +91,14 @@ impl Queue {
     /// in the order in which they were made ready.
     ///
     /// A cursor names a place, so it stays good when tasks leave the list, as by [`Queue::replay`]. A record that is
-    /// damaged is left out, and logged. Tasks that succeeded are in no list.
+    /// damaged is left out, and logged.
     ///
     /// # Errors
     ///
-    /// When the cursor is none of this state, the state is [`TaskState::Succeeded`], or Redis is away.
+    /// When the cursor is none of this state, or Redis is away.
     pub async fn list(
         &self,
-        state: TaskState,
+        state: ListedState,
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page, QueueError> {
@@ -61,13 +107,12 @@ impl Queue {
         }
         let (keys, limit) = (&self.store.keys, limit.clamp(1, MAX_PAGE));
         let (ids, next) = match state {
-            TaskState::Dead => self.of_sorted_set(&keys.dead, after, limit).await?,
-            TaskState::Retrying => self.of_sorted_set(&keys.delayed, after, limit).await?,
-            TaskState::Queued | TaskState::Running => self.of_stream(after, limit).await?,
-            TaskState::Succeeded => return Err(QueueError::Bounds("state")),
+            ListedState::Dead => self.of_sorted_set(&keys.dead, after, limit).await?,
+            ListedState::Retrying => self.of_sorted_set(&keys.delayed, after, limit).await?,
+            ListedState::Queued | ListedState::Running => self.of_stream(after, limit).await?,
         };
         let mut tasks = self.records(&ids).await?;
-        tasks.retain(|task| task.state == state);
+        tasks.retain(|task| task.state == state.into());
         Ok(Page { tasks, next })
     }
 

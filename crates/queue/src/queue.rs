@@ -230,12 +230,12 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// When Redis is away.
+    /// When Redis is away, or too few replicas have the write: then the task may be in the queue.
     pub async fn replay(&self, id: &str) -> Result<bool, QueueError> {
         let keys = &self.store.keys;
         let mut call = SCRIPTS.replay.key(keys.record(id));
         call.key(&keys.stream).key(&keys.last_request).key(&keys.dead).key(&keys.bytes).arg(id);
-        Ok(call.invoke_async(&mut self.store.commands.clone()).await?)
+        self.store.write(&call).await
     }
 
     /// The fence of a run whose lease is known by name, to test scripts that take one. A job gets its own from

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pricing_harness::queue_bench::{QueueBench, quick};
 use pricing_harness::waiting::eventually;
-use pricing_queue::{Depths, NewTask, QueueError, QueueOptions, SourceEntry, TaskState};
+use pricing_queue::{Depths, ListedState, NewTask, QueueError, QueueOptions, SourceEntry, TaskState};
 use redis::AsyncCommands as _;
 
 fn task(id: &str) -> NewTask<'_> {
@@ -63,7 +63,7 @@ async fn the_dead_list_keeps_what_fits_into_its_bytes() {
         bench.queue.enqueue(NewTask { id, payload: &long, traceparent: None }).await.unwrap();
         bench.wait_for(id, TaskState::Dead).await;
     }
-    let dead = bench.queue.list(TaskState::Dead, None, 10).await.unwrap().tasks;
+    let dead = bench.queue.list(ListedState::Dead, None, 10).await.unwrap().tasks;
     assert_eq!(dead.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["d", "c"]);
     worker.stop().await;
 }

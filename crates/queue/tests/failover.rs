@@ -5,7 +5,7 @@ use std::time::Duration;
 use pricing_harness::queue_bench::{QueueBench, quick};
 use pricing_harness::redis_server::RedisServer;
 use pricing_harness::waiting::eventually;
-use pricing_queue::{QueueOptions, TaskState};
+use pricing_queue::{QueueError, QueueOptions, TaskState};
 use redis::AsyncCommands as _;
 
 /// Longer than any test waits: nothing is taken over because a worker is silent.
@@ -74,6 +74,21 @@ async fn a_delivery_that_a_failover_interrupted_does_not_count() {
     let deliveries: u32 = bench.redis.primary.connection().await.hget(&record, "deliveries").await.unwrap();
     assert_eq!(deliveries, 3, "the third delivery, begun again");
     worker.kill().await;
+}
+
+#[tokio::test]
+async fn a_replay_waits_for_as_many_replicas_as_an_enqueued_task() {
+    let bench = QueueBench::start_replicated(QueueOptions { replicas: 1, ..quick() }).await;
+    let worker = bench.worker("w");
+    for id in ["kept", "lost"] {
+        bench.enqueue(id, "abort").await;
+        bench.wait_for(id, TaskState::Dead).await;
+    }
+    worker.stop().await;
+    assert!(bench.queue.replay("kept").await.unwrap());
+    bench.redis.stop_replication();
+    let unconfirmed = bench.queue.replay("lost").await;
+    assert!(matches!(unconfirmed, Err(QueueError::NotReplicated)), "{unconfirmed:?}");
 }
 
 /// Waits until a task has ended; the connection of the bench may have to reconnect first.

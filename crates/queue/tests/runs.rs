@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use pricing_harness::queue_bench::{QueueBench, quick};
 use pricing_harness::waiting::eventually;
-use pricing_queue::{Depths, NewTask, QueueError, QueueOptions, TaskState};
+use pricing_queue::{Depths, ListedState, NewTask, QueueError, QueueOptions, TaskState};
 use redis::AsyncCommands as _;
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_dead_task_can_be_replayed_with_all_its_retries() {
     let worker = bench.worker("w");
     bench.enqueue("t", "fail 3").await;
     let first = bench.wait_for("t", TaskState::Dead).await;
-    let dead = bench.queue.list(TaskState::Dead, None, 10).await.unwrap().tasks;
+    let dead = bench.queue.list(ListedState::Dead, None, 10).await.unwrap().tasks;
     assert_eq!(dead.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["t"]);
     assert!(bench.queue.replay("t").await.unwrap());
     let record = bench.wait_for("t", TaskState::Succeeded).await;
@@ -141,13 +141,13 @@ async fn a_dead_task_can_be_replayed_with_all_its_retries() {
 #[tokio::test]
 async fn the_dead_list_keeps_the_latest() {
     let bench = QueueBench::start(QueueOptions { dead_capacity: 3, ..quick() }).await;
-    assert_eq!(bench.queue.list(TaskState::Dead, None, 10).await.unwrap().tasks, []);
+    assert_eq!(bench.queue.list(ListedState::Dead, None, 10).await.unwrap().tasks, []);
     let worker = bench.worker("w");
     for n in 0..6 {
         bench.enqueue(&format!("t{n}"), "abort").await;
         bench.wait_for(&format!("t{n}"), TaskState::Dead).await;
     }
-    let dead = bench.queue.list(TaskState::Dead, None, 10).await.unwrap().tasks;
+    let dead = bench.queue.list(ListedState::Dead, None, 10).await.unwrap().tasks;
     assert_eq!(dead.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["t5", "t4", "t3"]);
     worker.stop().await;
 }

@@ -6,10 +6,9 @@ use pricing_core::audit::{
     Audit, AuditAction, AuditCaller, AuditCursor, AuditEntry, AuditFilter, AuditRow, MAX_AUDIT_PAGE,
 };
 use pricing_core::causes::printable;
+use pricing_core::clock::rfc3339;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-
-use crate::cli::rfc3339;
 
 /// Which rows to print.
 #[derive(Debug, Clone, clap::Args)]
@@ -74,14 +73,9 @@ fn line(row: &AuditRow) -> String {
     cells.join("  ")
 }
 
-/// Records that the user of this process is about to replay a task.
-///
-/// # Errors
-///
-/// When the row cannot be written. Then the task must not be replayed.
-pub(crate) async fn record_replay(audit: &Audit, task: &str) -> Result<()> {
-    let entry = AuditEntry::new(user(), AuditAction::TaskReplayed).on(task);
-    audit.record(&entry).await.context("the replay was refused: its row in the audit cannot be written")
+/// The row of a replay by the user of this process.
+pub(crate) fn replaying() -> AuditEntry {
+    AuditEntry::new(user(), AuditAction::TaskReplayed)
 }
 
 /// The user of the operating system that runs this process, by name or else by number.

@@ -1,14 +1,14 @@
 //! The command line: the settings of a worker, and what the program does besides running jobs.
 
 use anyhow::{Result, bail};
-use pricing_core::audit::Audit;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use pricing_core::causes::printable;
-use pricing_queue::{Queue, TaskRecord, TaskState};
+use pricing_core::clock::rfc3339;
+use pricing_core::replay::{Replayed, replay};
+use pricing_queue::{ListedState, QueueError, TaskRecord};
 use pricing_service::admin;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-use crate::audit::{AuditArgs, record_replay};
+use crate::audit::{AuditArgs, replaying};
 use crate::config::Config;
 use crate::secrets::SecretsArgs;
 
@@ -36,31 +36,11 @@ pub enum Command {
     Secrets(SecretsArgs),
 }
 
-/// The states that have a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum ListedState {
-    Queued,
-    Running,
-    Retrying,
-    Dead,
-}
-
-impl From<ListedState> for TaskState {
-    fn from(state: ListedState) -> Self {
-        match state {
-            ListedState::Queued => Self::Queued,
-            ListedState::Running => Self::Running,
-            ListedState::Retrying => Self::Retrying,
-            ListedState::Dead => Self::Dead,
-        }
-    }
-}
-
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum TasksCommand {
     /// List the tasks of a state: dead ones from the latest on
     List {
-        #[arg(long, value_enum, default_value_t = ListedState::Dead)]
+        #[arg(long, value_parser = listed_state(), default_value = ListedState::Dead.as_str())]
         state: ListedState,
         /// Maximum number of tasks
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1_000))]
@@ -102,7 +82,7 @@ impl TasksCommand {
         let queue = recalculations.queue();
         match self {
             Self::List { state, limit, after } => {
-                let page = queue.list((*state).into(), after.as_deref(), usize::from(*limit)).await?;
+                let page = queue.list(*state, after.as_deref(), usize::from(*limit)).await?;
                 for task in page.tasks {
                     let error = task.error.as_deref().unwrap_or("-");
                     println!("{}  {} attempts  {}", printable(&task.id), task.attempts, printable(error));
@@ -118,25 +98,15 @@ impl TasksCommand {
                 Some(task) => print!("{}", shown(&task)),
                 None => bail!("there is no task {id}; tasks that succeeded are kept for a day"),
             },
-            Self::Replay { id } => {
-                replay(queue, &config.audit()?, id).await?;
-                println!("{} is queued again", printable(id));
-            }
+            Self::Replay { id } => match replay(queue, &config.audit()?, replaying(), id).await? {
+                Replayed::Queued => println!("{} is queued again", printable(id)),
+                Replayed::NotDead | Replayed::Unknown => {
+                    bail!("task {id} is not dead; list the dead ones with `pricing-worker tasks list`")
+                }
+            },
         }
         Ok(())
     }
-}
-
-/// Puts a dead task back in the queue, after a row in the audit says so.
-async fn replay(queue: &Queue, audit: &Audit, id: &str) -> Result<()> {
-    let is_dead = queue.task(id).await?.is_some_and(|task| task.state == TaskState::Dead);
-    if is_dead {
-        record_replay(audit, id).await?;
-    }
-    if !is_dead || !queue.replay(id).await? {
-        bail!("task {id} is not dead; list the dead ones with `pricing-worker tasks list`");
-    }
-    Ok(())
 }
 
 fn shown(task: &TaskRecord) -> String {
@@ -160,10 +130,10 @@ fn shown(task: &TaskRecord) -> String {
     lines.iter().map(|(name, value)| format!("{name:<9} {}\n", printable(value))).collect()
 }
 
-/// Milliseconds since 1970 in RFC 3339.
-pub(crate) fn rfc3339(millis: i64) -> Option<String> {
-    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok()?;
-    time.format(&Rfc3339).ok()
+/// The name of a state that has a list.
+fn listed_state() -> impl TypedValueParser<Value = ListedState> {
+    let names = PossibleValuesParser::new(ListedState::ALL.map(ListedState::as_str));
+    names.try_map(|name| name.parse().map_err(|()| QueueError::Bounds("state")))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use pricing_core::audit::{AuditAction, AuditEntry};
 use pricing_core::causes::causes;
+use pricing_core::clock::rfc3339;
 use pricing_core::failure::Failure;
 use pricing_core::ids::TaskId;
 use pricing_core::recalculation::Recalculation;
@@ -13,8 +14,6 @@ use pricing_core::trace::redis_call;
 use pricing_queue::TaskRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use utoipa::{IntoParams, ToSchema};
 use validator::Validate;
 
@@ -133,12 +132,6 @@ fn error(recorded: &str) -> String {
     format!("{failure}: {}", failure.sentence())
 }
 
-/// Milliseconds since 1970 in RFC 3339, `None` beyond the year 9999.
-fn rfc3339(ms: i64) -> Option<String> {
-    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok()?;
-    time.format(&Rfc3339).ok()
-}
-
 /// Get a task's status
 ///
 /// A record is kept for a day after its task succeeded. A key sees the tasks that it caused; with the role `operate` it
@@ -156,14 +149,17 @@ pub(crate) async fn task(
     ValidatedPath(path): ValidatedPath<TaskPath>,
 ) -> Result<Json<TaskAnswer>, Problem> {
     let task = path.id()?;
-    looked(&state, &caller, |entry| entry.on(task.as_str()), AuditAction::TaskRead).await;
-    let may_see = |record: &TaskRecord| caller.has(Role::Operate) || is_own(&caller, record);
-    let record = record(&state, &task).await?.filter(may_see).ok_or_else(unknown)?;
+    let record = record(&state, &task).await?;
+    let is_own = record.as_ref().is_some_and(|record| is_own(&caller, record));
+    if !is_own {
+        looked(&state, &caller, |entry| entry.on(task.as_str()), AuditAction::TaskRead).await;
+    }
+    let record = record.filter(|_| is_own || caller.has(Role::Operate)).ok_or_else(unknown)?;
     Ok(Json(TaskAnswer::new(record, caller.has(Role::Operate))))
 }
 
 /// The record of a task, `None` when there is none.
-pub(crate) async fn record(state: &AppState, task: &TaskId) -> Result<Option<TaskRecord>, Problem> {
+async fn record(state: &AppState, task: &TaskId) -> Result<Option<TaskRecord>, Problem> {
     let record = redis_call("HGETALL task record", state.queue.queue().task(task.as_str())).await;
     record.map_err(|error| Problem::unavailable("Tasks cannot be read just now.", &error))
 }
@@ -193,7 +189,8 @@ pub(crate) async fn looked<A>(
     let entry = at(caller.audited(action));
     if let Err(error) = state.audit.record(&entry).await {
         metrics::audit_failed();
-        tracing::error!(?entry, error = %causes(&error), "not in the audit: it could not be written");
+        // A target whose lines are not limited: this one stands for the row.
+        tracing::error!(target: "pricing_api::audit", ?entry, error = %causes(&error), "not in the audit: it could not be written");
     }
 }
 

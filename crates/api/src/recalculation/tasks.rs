@@ -7,14 +7,16 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use pricing_core::audit::AuditAction;
+use pricing_core::replay::{self, ReplayError, Replayed};
 use pricing_core::trace::redis_call;
-use pricing_queue::{QueueError, TaskState};
+use pricing_queue::{ListedState, QueueError};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use validator::Validate;
 
+use super::NOT_REPLICATED;
 use super::request::QueuedTask;
-use super::task::{TaskAnswer, TaskPath, looked, record, unknown};
+use super::task::{TaskAnswer, TaskPath, looked, unknown};
 use crate::auth::{Caller, Operate, RECALCULATION_UNITS};
 use crate::json::json;
 use crate::metrics;
@@ -25,34 +27,15 @@ use crate::state::AppState;
 /// Tasks of a page unless the query says otherwise.
 const PAGE: u16 = 100;
 
-/// A state that has a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ListedState {
-    Queued,
-    Running,
-    Retrying,
-    Dead,
-}
-
-impl From<ListedState> for TaskState {
-    fn from(state: ListedState) -> Self {
-        match state {
-            ListedState::Queued => Self::Queued,
-            ListedState::Running => Self::Running,
-            ListedState::Retrying => Self::Retrying,
-            ListedState::Dead => Self::Dead,
-        }
-    }
-}
-
 /// Which tasks, in the query.
 #[derive(Debug, Deserialize, Validate, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
     /// Their state.
     #[serde(default = "dead")]
-    #[param(inline, default = "dead", required = false)]
+    #[param(
+        value_type = String, pattern = "^(queued|running|retrying|dead)$", default = "dead", required = false
+    )]
     state: ListedState,
     /// Where to go on: the `next` of the page before.
     #[param(required = false, value_type = Option<String>, max_length = 96)]
@@ -96,13 +79,12 @@ pub(crate) async fn tasks(
     ValidatedQuery(query): ValidatedQuery<ListQuery>,
 ) -> Result<Json<TasksAnswer>, Problem> {
     caller.charge(query.limit.into())?;
-    let of_state = TaskState::from(query.state);
-    let list = state.queue.queue().list(of_state, query.after.as_deref(), query.limit.into());
+    looked(&state, &caller, |entry| entry.with_detail(query.state.as_str()), AuditAction::TasksListed).await;
+    let list = state.queue.queue().list(query.state, query.after.as_deref(), query.limit.into());
     let page = redis_call("LIST tasks", list).await.map_err(|error| match error {
         QueueError::Cursor => Problem::invalid_field("after", "is not the `next` of a page of this state"),
         error => Problem::unavailable("Tasks cannot be read just now.", &error),
     })?;
-    looked(&state, &caller, |entry| entry.with_detail(of_state.as_str()), AuditAction::TasksListed).await;
     let tasks = page.tasks.into_iter().map(|record| TaskAnswer::new(record, true)).collect();
     Ok(Json(TasksAnswer { tasks, next: page.next }))
 }
@@ -125,22 +107,22 @@ pub(crate) async fn replay(
 ) -> Result<Response, Problem> {
     caller.charge(RECALCULATION_UNITS)?;
     let task = path.id()?;
-    let record = record(&state, &task).await?.ok_or_else(unknown)?;
-    if record.state != TaskState::Dead {
-        return Err(not_dead());
-    }
-    let audited = state.audit.record(&caller.audited(AuditAction::TaskReplayed).on(task.as_str())).await;
-    audited.map_err(|error| {
-        metrics::audit_failed();
-        Problem::unavailable("The audit cannot be written, so the task was not replayed.", &error)
+    let entry = caller.audited(AuditAction::TaskReplayed);
+    let replayed = replay::replay(state.queue.queue(), &state.audit, entry, task.as_str()).await;
+    let replayed = replayed.map_err(|error| {
+        let detail = match &error {
+            ReplayError::Audit(_) => {
+                metrics::audit_failed();
+                "The audit cannot be written, so the task was not replayed."
+            }
+            ReplayError::Queue(QueueError::NotReplicated) => NOT_REPLICATED,
+            ReplayError::Queue(_) => "Tasks cannot be replayed just now.",
+        };
+        Problem::unavailable(detail, &error)
     })?;
-    let replayed = redis_call("EVALSHA replay", state.queue.queue().replay(task.as_str())).await;
-    match replayed.map_err(|error| Problem::unavailable("Tasks cannot be replayed just now.", &error))? {
-        true => Ok(json(&QueuedTask { status: "queued", task_id: task.as_str() })),
-        false => Err(not_dead()), // another operator was faster
+    match replayed {
+        Replayed::Queued => Ok(json(&QueuedTask { status: "queued", task_id: task.as_str() })),
+        Replayed::NotDead => Err(Problem::new(StatusCode::CONFLICT, "The task is not dead.")),
+        Replayed::Unknown => Err(unknown()),
     }
-}
-
-fn not_dead() -> Problem {
-    Problem::new(StatusCode::CONFLICT, "The task is not dead.")
 }

@@ -35,11 +35,11 @@ impl fmt::Display for AuditCaller {
 /// What was done. A code that was stored once is never given another meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditAction {
-    /// A dead task was put back in the queue.
+    /// A dead task was to be put back in the queue. The detail says why it was refused, if it was.
     TaskReplayed,
     /// Tasks of all callers were listed.
     TasksListed,
-    /// The task of another caller was read.
+    /// A task was read with the role that sees those of all callers.
     TaskRead,
 }
 
