@@ -19,6 +19,7 @@ mod recalculation;
 
 mod load_shed;
 mod observe;
+mod read_body;
 mod request_bounds;
 
 mod identifier;

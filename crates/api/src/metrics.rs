@@ -147,6 +147,8 @@ pub(crate) enum Refused {
     Role,
     /// A browser makes it for a page of another origin.
     Foreign,
+    /// Without keys, it names its host by a name that may be anybody's.
+    Host,
     /// The calls of its key cost too much.
     KeyLimit,
     /// The calls from its address cost too much.
@@ -160,6 +162,7 @@ pub(crate) fn request_refused(reason: Refused) {
         Refused::UnknownKey => "unknown_key",
         Refused::Role => "role",
         Refused::Foreign => "foreign_origin",
+        Refused::Host => "foreign_host",
         Refused::KeyLimit => "key_limit",
         Refused::AddressLimit => "address_limit",
     };

@@ -50,7 +50,7 @@ fn others(api: SocketAddr) -> Demand {
 /// A request with a body, or with the beginning of one of `length` bytes.
 fn post(path: &str, body: &str, length: usize) -> String {
     format!(
-        "POST {path} HTTP/1.1\r\nHost: x\r\n{}Content-Type: application/json\r\n\
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\n{}Content-Type: application/json\r\n\
          Content-Length: {length}\r\n\r\n{body}",
         api_key::header_line()
     )

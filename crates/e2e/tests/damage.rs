@@ -4,7 +4,7 @@ use pricing_e2e::raw_http::{NoAnswer, RawConnection};
 use pricing_harness::stack::Stack;
 
 /// The head of a price request, up to the fields that say how long its body is.
-const HEAD: &str = "POST /api/v1/price HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
+const HEAD: &str = "POST /api/v1/price HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
 /// Fields of a good body, behind its brace.
 const FIELDS: &str = r#""product_id":"P-100","user_location":"NY"}"#;
 
@@ -31,9 +31,17 @@ fn heads() -> Vec<Case> {
         ("another host's target", get("http://other/health/live"), 200),
         ("a fragment", get("/health/live#x"), 200),
         ("all of the server", b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), 404),
-        ("a tunnel", b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), 404),
-        ("a method that does not exist", b"BREW /api/v1/price HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), 405),
-        ("a method in lower case", b"get /api/v1/price/P-100 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), 405),
+        ("a tunnel", b"CONNECT a:80 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), 404),
+        (
+            "a method that does not exist",
+            b"BREW /api/v1/price HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+            405,
+        ),
+        (
+            "a method in lower case",
+            b"get /api/v1/price/P-100 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+            405,
+        ),
         ("120 fields", format!("GET / HTTP/1.1\r\n{fields}\r\n").into_bytes(), 431),
         ("a long field", format!("GET / HTTP/1.1\r\ny: {}\r\n\r\n", "x".repeat(500_000)).into_bytes(), 431),
         ("a long path", get(&format!("/{}", "x".repeat(7_000))), 404),

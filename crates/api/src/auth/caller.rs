@@ -13,6 +13,7 @@ use utoipa::openapi::security::SecurityRequirement;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::door::{Door, Visitor, refused};
+use super::limits::Cost;
 use super::role::{Access, Role, Roles};
 use crate::metrics::Refused;
 use crate::openapi::KEY;
@@ -35,8 +36,17 @@ impl<A> Caller<A> {
     ///
     /// 429 when a bucket does not hold them.
     pub(crate) fn charge(&self, units: u32) -> Result<(), Problem> {
-        match NonZeroU32::new(units.saturating_sub(1)) {
-            Some(rest) => self.door.charge(&self.visitor, rest),
+        self.charge_beyond(1, units)
+    }
+
+    /// Takes the units of a call that it has not paid yet.
+    ///
+    /// # Errors
+    ///
+    /// 429 when a bucket does not hold them. A call that is made again pays all of them again.
+    pub(crate) fn charge_beyond(&self, paid: u32, units: u32) -> Result<(), Problem> {
+        match NonZeroU32::new(units.saturating_sub(paid)) {
+            Some(due) => self.door.charge(&self.visitor, Cost { paid, due }),
             None => Ok(()),
         }
     }

@@ -7,7 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use axum::body::{Body, HttpBody as _};
 use axum::extract::ConnectInfo;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Request, header};
 use axum::response::{IntoResponse, Response};
 use pin_project_lite::pin_project;
@@ -15,24 +17,36 @@ use pricing_service::http::TrustedProxies;
 use tower::{Layer, Service};
 
 use super::keys::{ApiKey, is_key};
-use super::limits::{AddressLimits, Exhausted};
+use super::limits::{AddressLimits, Cost, Exhausted};
 use super::ring::KeyRing;
 use super::role::Role;
 use crate::metrics::{self, Refused};
 use crate::problem::Problem;
+use crate::read_body::ReadBody;
+use crate::request_bounds::closing;
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// The one place that knows who comes in.
 pub(crate) struct Door {
     proxies: TrustedProxies,
-    locked: Option<Locked>,
+    lock: Lock,
 }
 
-/// What a door has when keys are on.
-pub(crate) struct Locked {
-    pub(crate) ring: Arc<KeyRing>,
-    pub(crate) addresses: AddressLimits,
+/// What keeps strangers out.
+pub(crate) enum Lock {
+    /// Keys.
+    Keys {
+        ring: Arc<KeyRing>,
+        /// Limits of the calls with a key.
+        callers: AddressLimits,
+        /// Limits of the calls without one, which take nothing from callers at the same address.
+        strangers: AddressLimits,
+    },
+    /// The service is served to its own host only.
+    Loopback,
+    /// Something in front of the service.
+    Elsewhere,
 }
 
 /// Who makes a request. In the extensions of every request.
@@ -66,14 +80,14 @@ impl Identity {
 }
 
 impl Door {
-    /// A door that stands open if `locked` is `None`.
-    pub(crate) fn new(proxies: TrustedProxies, locked: Option<Locked>) -> Self {
-        Self { proxies, locked }
+    /// A door with this lock, which believes these proxies.
+    pub(crate) fn new(proxies: TrustedProxies, lock: Lock) -> Self {
+        Self { proxies, lock }
     }
 
     /// Whether keys are on.
     pub(crate) fn is_locked(&self) -> bool {
-        self.locked.is_some()
+        matches!(self.lock, Lock::Keys { .. })
     }
 
     /// Notes in a request who makes it.
@@ -90,10 +104,10 @@ impl Door {
     }
 
     fn identity(&self, headers: &HeaderMap) -> Identity {
-        let Some(Locked { ring, .. }) = &self.locked else { return Identity::Anyone };
-        let Some(sent) = headers.get(header::AUTHORIZATION) else { return Identity::WithoutKey };
-        let key = bearer(sent.as_bytes()).filter(|key| is_key(key));
-        match key.and_then(|key| ring.keys().find(key)) {
+        let Lock::Keys { ring, .. } = &self.lock else { return Identity::Anyone };
+        let sent = headers.get(header::AUTHORIZATION).and_then(|sent| bearer(sent.as_bytes()));
+        let Some(sent) = sent else { return Identity::WithoutKey };
+        match Some(sent).filter(|key| is_key(key)).and_then(|key| ring.keys().find(key)) {
             Some(key) => Identity::Key(key),
             None => Identity::UnknownKey,
         }
@@ -109,9 +123,12 @@ impl Door {
         if is_foreign(request) {
             return Err(refused(Refused::Foreign));
         }
+        if matches!(self.lock, Lock::Loopback) && is_sensitive(request) && !names_this_host(request.headers())
+        {
+            return Err(refused(Refused::Host));
+        }
         let visitor = request.extensions().get::<Visitor>().ok_or_else(|| refused(Refused::WithoutKey))?;
-        visitor.charge_key(NonZeroU32::MIN)?;
-        self.charge_address(visitor, NonZeroU32::MIN)?;
+        self.charge(visitor, Cost { paid: 0, due: NonZeroU32::MIN })?;
         if path == "/metrics" {
             let key = visitor.known()?;
             if key.is_some_and(|key| !key.roles.contains(Role::Operate)) {
@@ -124,20 +141,24 @@ impl Door {
         Ok(())
     }
 
-    /// Takes the units of a call from the buckets of its caller: first of the key, so that a key beyond its limit takes
-    /// nothing from others at its address.
-    pub(crate) fn charge(&self, visitor: &Visitor, units: NonZeroU32) -> Result<(), Problem> {
-        visitor.charge_key(units)?;
-        self.charge_address(visitor, units)
-    }
-
-    fn charge_address(&self, visitor: &Visitor, units: NonZeroU32) -> Result<(), Problem> {
-        let (Some(Locked { addresses, .. }), true, Some(address)) =
-            (&self.locked, visitor.is_limited, visitor.address)
-        else {
-            return Ok(());
+    /// Takes what a call has to pay from the buckets of its caller, or nothing from either: a key beyond its limit takes
+    /// nothing from others at its address, and one at an address beyond its limit nothing from its own.
+    pub(crate) fn charge(&self, visitor: &Visitor, cost: Cost) -> Result<(), Problem> {
+        let Lock::Keys { callers, strangers, .. } = &self.lock else { return Ok(()) };
+        let key = match &visitor.identity {
+            Identity::Key(key) => Some(key),
+            Identity::Anyone | Identity::WithoutKey | Identity::UnknownKey => None,
         };
-        addresses.take(address, units).map_err(|exhausted| too_many(Refused::AddressLimit, exhausted))
+        let of_address = |exhausted| too_many(Refused::AddressLimit, exhausted);
+        let limits = if key.is_some() { callers } else { strangers };
+        let address = visitor.address.filter(|_| visitor.is_limited);
+        if let Some(key) = key {
+            if let Some(address) = address {
+                limits.look(address, cost).map_err(of_address)?;
+            }
+            key.limit.take(cost).map_err(|exhausted| too_many(Refused::KeyLimit, exhausted))?;
+        }
+        address.map_or(Ok(()), |address| limits.take(address, cost).map_err(of_address))
     }
 }
 
@@ -155,11 +176,6 @@ impl Visitor {
             Identity::UnknownKey => Err(refused(Refused::UnknownKey)),
         }
     }
-
-    fn charge_key(&self, units: NonZeroU32) -> Result<(), Problem> {
-        let Identity::Key(key) = &self.identity else { return Ok(()) };
-        key.limit.take(units).map_err(|exhausted| too_many(Refused::KeyLimit, exhausted))
-    }
 }
 
 /// The problem of a refusal, which is counted.
@@ -170,6 +186,9 @@ pub(crate) fn refused(reason: Refused) -> Problem {
         Refused::UnknownKey => Problem::unauthorized("The key is not known (any more)."),
         Refused::Role => Problem::forbidden("The key has no role that allows this call."),
         Refused::Foreign => Problem::forbidden("A page of another origin may not make a browser call this."),
+        Refused::Host => Problem::forbidden(
+            "Without keys this is called by an address or as localhost: set API_KEYS_FILE to call it by name.",
+        ),
         Refused::KeyLimit => Problem::too_many("The calls of this key exceed its limit."),
         Refused::AddressLimit => Problem::too_many("The calls from this address exceed its limit."),
     }
@@ -202,6 +221,22 @@ fn is_foreign<B>(request: &Request<B>) -> bool {
     is_cross_site || headers.get_all(header::ORIGIN).iter().any(|origin| !is_own(origin.as_bytes()))
 }
 
+/// Whether a call may change something or shows what others asked for: any but reads of prices and of pages.
+fn is_sensitive<B>(request: &Request<B>) -> bool {
+    !request.method().is_safe() || request.uri().path().starts_with("/api/v1/tasks")
+}
+
+/// Whether a request names its host by an address or as `localhost`, or not at all. A page whose name was made to lead
+/// to this host (DNS rebinding) makes a browser send that name.
+fn names_this_host(headers: &HeaderMap) -> bool {
+    headers.get_all(header::HOST).iter().all(|host| {
+        let Ok(authority) = Authority::try_from(host.as_bytes()) else { return false };
+        let host = authority.host();
+        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+    })
+}
+
 /// Refuses requests at the door.
 #[derive(Clone)]
 pub(crate) struct AdmitLayer(pub(crate) Arc<Door>);
@@ -221,9 +256,9 @@ pub(crate) struct Admit<S> {
     door: Arc<Door>,
 }
 
-impl<B, S> Service<Request<B>> for Admit<S>
+impl<S> Service<Request<Body>> for Admit<S>
 where
-    S: Service<Request<B>, Response = Response, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response, Error = Infallible>,
 {
     type Response = Response;
     type Error = Infallible;
@@ -233,12 +268,22 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         match self.door.admit(&request) {
             Ok(()) => AdmitFuture::Admitted { inner: self.inner.call(request) },
-            Err(problem) => AdmitFuture::Refused { problem: Some(problem) },
+            Err(problem) => AdmitFuture::Refused { refusal: Box::pin(refuse(request, problem)) },
         }
     }
+}
+
+/// Answers a request that is refused. A client that is still sending its body when the connection closes may never see
+/// why: the body of a caller with a key is read first, within the bounds of any body.
+async fn refuse(request: Request<Body>, problem: Problem) -> Response {
+    let visitor = request.extensions().get::<Visitor>();
+    let has_key = visitor.is_some_and(|visitor| matches!(visitor.identity, Identity::Key(_)));
+    let body = request.into_body();
+    let is_read = body.is_end_stream() || has_key && ReadBody::draining(body).await.is_ok();
+    if is_read { problem.into_response() } else { closing(problem) }
 }
 
 pin_project! {
@@ -250,7 +295,7 @@ pin_project! {
             inner: F,
         },
         Refused {
-            problem: Option<Problem>,
+            refusal: Pin<Box<dyn Future<Output = Response> + Send>>,
         },
     }
 }
@@ -261,9 +306,7 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for AdmitFuture<F>
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
             Projected::Admitted { inner } => inner.poll(cx),
-            Projected::Refused { problem } => {
-                Poll::Ready(Ok(problem.take().expect("invariant: polled once").into_response()))
-            }
+            Projected::Refused { refusal } => refusal.as_mut().poll(cx).map(Ok),
         }
     }
 }
@@ -273,6 +316,7 @@ mod tests {
     use axum::http::Method;
 
     use super::*;
+    use crate::auth::limits::{KeyLimit, Rate};
 
     fn request(method: &Method, headers: &[(&str, &str)]) -> Request<()> {
         let request =
@@ -301,6 +345,80 @@ mod tests {
             !is_foreign(&request(&Method::GET, &[("sec-fetch-site", "cross-site")])),
             "a GET changes nothing"
         );
+    }
+
+    #[test]
+    fn a_name_that_was_made_to_lead_here_is_no_name_of_this_host() {
+        let names = |hosts: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append("host", host.parse().unwrap());
+            }
+            names_this_host(&headers)
+        };
+        for hosts in [
+            &[][..],
+            &["localhost"],
+            &["LocalHost:8000"],
+            &["127.0.0.1:8000"],
+            &["[::1]:8000"],
+            &["192.0.2.1"],
+        ] {
+            assert!(names(hosts), "{hosts:?}");
+        }
+        for hosts in [
+            &["evil.example:8000"][..],
+            &["localhost.evil.example"],
+            &["127.0.0.1.evil.example"],
+            &["localhost", "evil.example"],
+            &["localhost@evil.example"],
+            &[""],
+        ] {
+            assert!(!names(hosts), "{hosts:?}");
+        }
+    }
+
+    #[test]
+    fn calls_by_name_read_prices_and_pages_only() {
+        let is_sensitive = |method: &Method, path: &str| {
+            is_sensitive(&Request::builder().method(method).uri(path).body(()).unwrap())
+        };
+        for path in ["/api/v1/price", "/api/v1/recalculate"] {
+            assert!(is_sensitive(&Method::POST, path), "{path}");
+        }
+        assert!(
+            is_sensitive(&Method::GET, "/api/v1/tasks") && is_sensitive(&Method::GET, "/api/v1/tasks/T-1")
+        );
+        assert!(!is_sensitive(&Method::GET, "/api/v1/price/P-1") && !is_sensitive(&Method::GET, "/metrics"));
+    }
+
+    #[test]
+    fn a_call_is_paid_by_key_and_address_or_by_neither() {
+        let all = Cost { paid: 0, due: NonZeroU32::new(1_000).unwrap() };
+        let rate = Rate(NonZeroU32::MIN);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let ring = Arc::new(KeyRing::open(file.path().to_owned(), rate).unwrap());
+        let limits = || AddressLimits::new(rate);
+        let lock = Lock::Keys { ring, callers: limits(), strangers: limits() };
+        let door = Door::new(TrustedProxies::default(), lock);
+        let key = |name: &str| {
+            let (roles, limit) = ("read".parse().unwrap(), Arc::new(KeyLimit::new(rate)));
+            Identity::Key(Arc::new(ApiKey { name: name.to_owned(), roles, limit }))
+        };
+        let at = |identity: &Identity, address: &str| Visitor {
+            identity: identity.clone(),
+            address: Some(address.parse().unwrap()),
+            is_limited: true,
+        };
+        let charge = |identity: &Identity, address: &str| door.charge(&at(identity, address), all).is_ok();
+        let (one, other) = (key("one"), key("other"));
+        assert!(charge(&Identity::UnknownKey, "192.0.2.1") && !charge(&Identity::WithoutKey, "192.0.2.1"));
+        assert!(charge(&one, "192.0.2.1"), "strangers took nothing from callers at their address");
+        assert!(
+            !charge(&other, "192.0.2.1") && charge(&other, "192.0.2.2"),
+            "the key has paid nothing before"
+        );
+        assert!(!charge(&one, "192.0.2.3") && charge(&key("third"), "192.0.2.3"), "nor has the address");
     }
 
     #[test]

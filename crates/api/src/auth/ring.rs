@@ -42,7 +42,7 @@ pub enum KeyFileError {
 }
 
 /// The keys of `API_KEYS_FILE`, replaced as a whole when the file changes: a request sees the old ones or the new ones.
-/// A file that cannot be used leaves those of before in place.
+/// A file that cannot be used leaves those of before in place. One without keys revokes the last one.
 pub(crate) struct KeyRing {
     path: PathBuf,
     rate: Rate,
@@ -64,18 +64,15 @@ impl KeyRing {
 
     /// Looks at the file each second, and takes its keys when it has changed.
     pub(crate) async fn follow(self: Arc<Self>) {
-        let mut seen = None;
+        let mut looks = Looks::default();
         let mut period = tokio::time::interval(LOOK);
         loop {
             period.tick().await;
             let ring = self.clone();
             let text = tokio::task::spawn_blocking(move || read(&ring.path)).await;
             let Ok(text) = text else { continue };
-            let text = text.map_err(|error| causes(&error).to_string());
-            if seen.as_ref() != Some(&text) {
-                // The first look sees what `open` may have seen: to parse it again changes nothing.
-                self.take(&text);
-                seen = Some(text);
+            if let Some(text) = looks.changed(text.map_err(|error| causes(&error).to_string())) {
+                self.take(text);
             }
         }
     }
@@ -85,14 +82,12 @@ impl KeyRing {
         let keys = text.as_ref().map_err(Clone::clone).and_then(|text| {
             parse(&self.path, text, self.rate, &before).map_err(|error| causes(&error).to_string())
         });
-        // An editor that empties the file before it writes it must not lock everyone out.
-        let keys = keys.and_then(|keys| match keys.len() {
-            0 if before.len() > 0 => Err("API_KEYS_FILE holds no key any more".to_owned()),
-            _ => Ok(keys),
-        });
         match keys {
             Ok(keys) => {
-                tracing::info!(keys = keys.len(), "API_KEYS_FILE was read");
+                match keys.len() {
+                    0 => tracing::warn!("API_KEYS_FILE holds no key: nobody may call"),
+                    keys => tracing::info!(keys, "API_KEYS_FILE was read"),
+                }
                 metrics::api_keys(keys.len());
                 metrics::key_file_is_valid(true);
                 self.keys.store(Arc::new(keys));
@@ -102,6 +97,29 @@ impl KeyRing {
                 tracing::error!(error, "the keys of before stay in use");
             }
         }
+    }
+}
+
+/// What looks at the file have seen: its text, or why it cannot be read.
+#[derive(Default)]
+struct Looks {
+    taken: Option<Result<String, String>>,
+    was_empty: bool,
+}
+
+impl Looks {
+    /// What the file holds, if it has changed. The first look sees what `open` has seen: to parse it again changes
+    /// nothing.
+    ///
+    /// An editor may empty the file before it writes it, which must lock nobody out: an empty file is believed when the
+    /// next look finds it empty as well.
+    fn changed(&mut self, text: Result<String, String>) -> Option<&Result<String, String>> {
+        let is_empty = text.as_ref().is_ok_and(String::is_empty);
+        let was_empty = std::mem::replace(&mut self.was_empty, is_empty);
+        if is_empty && !was_empty || self.taken.as_ref() == Some(&text) {
+            return None;
+        }
+        Some(self.taken.insert(text))
     }
 }
 
@@ -121,4 +139,28 @@ pub(crate) fn parse(path: &Path, text: &str, rate: Rate, before: &Keys) -> Resul
         return Err(KeyFileError::TooLong { path: path.to_owned() });
     }
     Keys::parse(text, rate, before).map_err(|source| KeyFileError::Invalid { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::keys::Fingerprint;
+
+    #[test]
+    fn the_last_key_is_revoked_by_a_file_without_keys_but_not_by_one_that_is_being_written() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let line = format!("shop read {}\n", Fingerprint::of(b"secret").hex());
+        std::fs::write(file.path(), &line).unwrap();
+        let ring = KeyRing::open(file.path().to_owned(), Rate::default()).unwrap();
+        let mut looks = Looks::default();
+        let mut look = |text: &str| {
+            if let Some(text) = looks.changed(Ok(text.to_owned())) {
+                ring.take(text);
+            }
+            ring.keys().find(b"secret").is_some()
+        };
+        assert!(look(&line) && look("") && look(&line), "a writer emptied it and filled it");
+        assert!(look("") && !look("") && !look(""), "it is empty");
+        assert!(look(&line) && look("not a line") && !look("# nobody any more\n"), "nothing but a comment");
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use pricing_service::http::TrustedProxies;
 
-use super::door::{Door, Locked};
+use super::door::{Door, Lock};
 use super::limits::{AddressLimits, Rate};
 use super::ring::{KeyFileError, KeyRing};
 use super::role::Role;
@@ -35,10 +35,11 @@ pub struct AuthSettings {
     #[arg(long, env)]
     pub published_addr: Option<IpAddr>,
     /// Units a second that the calls of one key may cost: a read 1, a batch 1 for each product, an event or
-    /// recalculation 100. Those of two seconds may come at once
+    /// recalculation 100. Those of two seconds may come at once, and 1000 at least
     #[arg(long, env, default_value_t = Rate::default().0)]
     pub rate_limit_per_key: NonZeroU32,
-    /// Units a second that the calls from one address may cost
+    /// Units a second that the calls from one address may cost, with and without a key each. Those of two seconds may
+    /// come at once, and 1000 at least
     #[arg(long, env, default_value_t = Rate::default().0)]
     pub rate_limit_per_address: NonZeroU32,
 }
@@ -122,9 +123,13 @@ impl AuthSettings {
 
     /// The door with these keys, which believes these proxies.
     pub(crate) fn door(&self, keys: Option<Arc<KeyRing>>, proxies: TrustedProxies) -> Door {
-        let addresses = || AddressLimits::new(Rate(self.rate_limit_per_address));
-        let locked = keys.map(|ring| Locked { ring, addresses: addresses() });
-        Door::new(proxies, locked)
+        let limits = || AddressLimits::new(Rate(self.rate_limit_per_address));
+        let lock = match (keys, self.auth) {
+            (Some(ring), _) => Lock::Keys { ring, callers: limits(), strangers: limits() },
+            (None, AuthMode::On) => Lock::Loopback,
+            (None, AuthMode::Off) => Lock::Elsewhere,
+        };
+        Door::new(proxies, lock)
     }
 }
 

@@ -5,35 +5,51 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
+use pricing_core::ids::MAX_ID_LEN;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::handlers::MAX_PRODUCTS;
 use crate::auth::{Caller, Read};
 use crate::problem::Problem;
 use crate::state::AppState;
 
 /// A batch whose body is longer, in bytes, or of unknown length, is large. So many bytes list about 60 products with ids
 /// such as `P-100`, and fewer with longer ones.
-const MAX_BODY_WITHOUT_SLOT: usize = 512;
+const MAX_BODY_WITHOUT_SLOT: u64 = 512;
 
-/// Least price of a large batch, in units: it is paid for a place in the queue for slots, whether or not there is one.
-const LARGE_BATCH_UNITS: u32 = 60;
+/// Least that a large batch pays for a place in the queue for slots, in units, whether or not there is one.
+const MIN_PREPAID: u64 = 60;
+/// Length of the longest id in a list, with its quotes and a comma: a body lists a product for each so many bytes at
+/// least, but for its other fields.
+const BYTES_OF_A_PRODUCT: u64 = MAX_ID_LEN as u64 + 3;
 
 /// The right to serve a batch, held until it is answered. A small batch needs none.
 ///
 /// A large one waits for it before its body is parsed: batches that wait, or are refused with 503, cost hardly
 /// any time of the processor, and single reads are not held up by it. A bounded number of batches waits: each has a
-/// permit of load shedding meanwhile. It pays for the first 60 products before it waits, and for the others once they are
-/// counted.
+/// permit of load shedding meanwhile. It pays for the fewest products that its length can hold before it waits, and for
+/// the others once they are counted. A body of unknown length pays as a short one.
 pub(crate) struct BatchSlot {
-    prepaid: u32,
+    /// What it has paid, in units.
+    paid: u32,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
 impl BatchSlot {
-    /// What a batch of so many products has still to pay, in units.
-    pub(crate) fn due(&self, products: usize) -> u32 {
-        u32::try_from(products).unwrap_or(u32::MAX).saturating_sub(self.prepaid)
+    /// Takes the units of so many products that are not paid yet.
+    ///
+    /// # Errors
+    ///
+    /// 429 when a bucket does not hold them.
+    pub(crate) fn charge(&self, caller: &Caller<Read>, products: usize) -> Result<(), Problem> {
+        caller.charge_beyond(self.paid, u32::try_from(products).unwrap_or(u32::MAX))
     }
+}
+
+/// What a large batch of this length pays before it waits, in units.
+fn prepaid(length: Option<u64>) -> u32 {
+    let products = (length.unwrap_or(0) / BYTES_OF_A_PRODUCT).clamp(MIN_PREPAID, MAX_PRODUCTS);
+    u32::try_from(products).expect("invariant: a batch has 500 products at most")
 }
 
 impl FromRequestParts<Arc<AppState>> for BatchSlot {
@@ -42,22 +58,31 @@ impl FromRequestParts<Arc<AppState>> for BatchSlot {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Problem> {
         let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if matches!(length, Some(0..=MAX_BODY_WITHOUT_SLOT)) {
-            return Ok(Self { prepaid: 0, _slot: None });
+            return Ok(Self { paid: 1, _slot: None });
         }
-        let caller = Caller::<Read>::from_request_parts(parts, state).await?;
-        caller.charge(LARGE_BATCH_UNITS)?;
-        // One unit of each call is paid at the door.
-        Ok(Self { prepaid: LARGE_BATCH_UNITS - 1, _slot: Some(state.reader.batch_slot().await?) })
+        let (caller, units) = (Caller::<Read>::from_request_parts(parts, state).await?, prepaid(length));
+        caller.charge(units)?;
+        Ok(Self { paid: units, _slot: Some(state.reader.batch_slot().await?) })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::read_body::MAX_BODY;
 
     #[test]
-    fn what_a_large_batch_has_paid_is_not_paid_again() {
-        let (small, large) = (BatchSlot { prepaid: 0, _slot: None }, BatchSlot { prepaid: 59, _slot: None });
-        assert_eq!([small.due(5), large.due(5), large.due(60), large.due(500)], [5, 0, 1, 441]);
+    fn a_large_batch_pays_first_for_the_fewest_products_that_it_can_hold() {
+        let long_ids = |products: u64| products * BYTES_OF_A_PRODUCT;
+        for (length, units) in [
+            (None, 60),
+            (Some(MAX_BODY_WITHOUT_SLOT + 1), 60),
+            (Some(long_ids(61)), 61),
+            (Some(long_ids(500)), 500),
+            (Some(MAX_BODY as u64), 500),
+            (Some(u64::MAX), 500),
+        ] {
+            assert_eq!(prepaid(length), units, "{length:?}");
+        }
     }
 }

@@ -285,7 +285,7 @@ pub(crate) async fn prices(
 ) -> Result<Response, Problem> {
     let products: Result<Vec<_>, _> = request.product_ids.into_iter().map(ProductId::parse).collect();
     let products = products.map_err(invalid_id("product_ids"))?;
-    caller.charge(slot.due(products.len()))?;
+    slot.charge(&caller, products.len())?;
     let customer = customer(request.user_location, request.is_prime_member)?;
     let _permits = state.permits.acquire_for_batch(products.len())?;
     let quotes = state.reader.prices(&products, &customer).await?;
