@@ -55,8 +55,8 @@ async fn a_price_is_as_old_as_the_older_of_its_inputs() {
 #[tokio::test]
 async fn a_product_has_no_price_in_a_market_of_another_currency_without_a_rate() {
     let stack = Stack::builder().workers(0).start().await;
-    let tea = "INSERT INTO products (id, base_price_minor, currency) VALUES ('tea', 500, 'EUR')";
-    stack.database.execute(&[tea]).await;
+    let euro = "UPDATE markets SET currency = 'EUR' WHERE location IN ('NY', 'default')";
+    stack.database.execute(&[euro, "INSERT INTO products (id, base_price_minor) VALUES ('tea', 500)"]).await;
     for market in ["NY", "default"] {
         // A location without a market has that of `default`.
         let location = if market == "default" { "Mars" } else { market };
@@ -74,15 +74,16 @@ async fn a_product_has_no_price_in_a_market_of_another_currency_without_a_rate()
         let (status, answer) = stack.post("/api/v1/prices", &body).await;
         assert_eq!(
             (status, answer["prices"].as_array().map(Vec::len)),
-            (StatusCode::OK, Some(1)),
+            (StatusCode::OK, Some(0)),
             "{answer}"
         );
         assert_eq!(answer["missing"], json!(["P-none"]));
-        let unpriced = json!({"product_id": "tea", "reason": "no_exchange_rate"});
-        assert_eq!(answer["unpriced"], json!([unpriced, unpriced]));
+        let unpriced =
+            ["tea", "P-100", "tea"].map(|id| json!({"product_id": id, "reason": "no_exchange_rate"}));
+        assert_eq!(answer["unpriced"], json!(unpriced));
     }
     let metrics = stack.api.metrics().await;
-    assert!(metrics.contains(r#"pricing_unpriced_total{reason="no_exchange_rate"} 8"#), "{metrics}");
+    assert!(metrics.contains(r#"pricing_unpriced_total{reason="no_exchange_rate"} 16"#), "{metrics}");
 }
 
 #[tokio::test]

@@ -86,6 +86,7 @@ mod engine {
                 database_url: Some(self.url.clone().into()),
                 database_url_file: None,
                 demo_catalogue,
+                catalogue_currency: None,
             }
         }
 

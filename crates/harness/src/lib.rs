@@ -46,6 +46,8 @@ pub mod callgrind;
 pub mod replicated;
 
 #[cfg(feature = "engine")]
+pub mod edits;
+#[cfg(feature = "engine")]
 pub mod queue_bench;
 #[cfg(feature = "engine")]
 pub mod settled;

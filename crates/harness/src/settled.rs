@@ -17,8 +17,8 @@ const CALM_DEADLINE: Duration = Duration::from_secs(20);
 /// Counts the changes that the cache does not hold.
 const PENDING: &str = "SELECT COUNT(*) FROM pending_changes WHERE stored_on = ''";
 /// Changes that the history holds more than once.
-const REPEATED: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM price_history \
-                        GROUP BY product_id, product_version, market_version HAVING COUNT(*) > 1) AS repeated";
+const REPEATED: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM product_history \
+                        GROUP BY product_id, version HAVING COUNT(*) > 1) AS repeated";
 /// Keys looked at in one round trip.
 const BATCH: usize = 500;
 
@@ -214,8 +214,9 @@ impl Stack {
             for row in page.rows {
                 let product = &row.product;
                 let listed = recalculated_list_price(product).minor();
-                if row.list_price != Some(listed) {
-                    stale.push(format!("list price of {}: {:?} instead of {listed}", row.id, row.list_price));
+                if product.list_price().minor() != listed {
+                    let found = product.list_price().minor();
+                    stale.push(format!("list price of {}: {found} instead of {listed}", row.id));
                 }
                 let minor = |money: Option<Money>| money.map(Money::minor);
                 let data = json!([

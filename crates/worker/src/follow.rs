@@ -1,12 +1,11 @@
 //! Follows changes of the catalogue: each is in the cache soon after its commit, without any event.
 
 use std::collections::{HashMap, HashSet};
-use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pricing_core::cache::{Entry, Kind, Server};
-use pricing_core::catalogue::{ChangeOrder, ChangeSignal, Locked, PendingChange};
+use pricing_core::catalogue::{ChangeOrder, ChangeOrigin, ChangeSignal, Locked, PendingChange};
 use pricing_core::causes::causes;
 use pricing_core::clock::{millis, now_ms};
 use pricing_core::ids::{Location, ProductId, TaskId};
@@ -22,6 +21,10 @@ use crate::scan::{ScanError, Scanner, in_time};
 
 /// Maximum changes of one batch.
 const BATCH: usize = 500;
+/// Ranges of products that are stored with one batch; others stay pending.
+const RANGES: usize = 4;
+/// Products of a range that are read at a time.
+const RANGE_PAGE: u32 = 500;
 /// Pause between two looks at the table, unless the database announces a change earlier.
 const POLL_PERIOD: Duration = Duration::from_millis(500);
 /// How often changes of another Redis are looked for, and old ones removed.
@@ -39,6 +42,8 @@ const LAG: Duration = Duration::from_secs(60);
 pub(crate) struct Follower {
     scanner: Arc<Scanner>,
     signal: ChangeSignal,
+    /// Of the list prices that it records.
+    origin: ChangeOrigin,
     /// Redis as it was last seen.
     redis: String,
     maintain_at: Instant,
@@ -47,7 +52,9 @@ pub(crate) struct Follower {
 impl Follower {
     pub(crate) fn new(scanner: Arc<Scanner>) -> Self {
         let signal = scanner.catalogue.change_signal();
-        Self { scanner, signal, redis: String::new(), maintain_at: Instant::now() }
+        let task = TaskId::parse("change").expect("invariant: a word is a task id");
+        let origin = ChangeOrigin::task(&task);
+        Self { scanner, signal, origin, redis: String::new(), maintain_at: Instant::now() }
     }
 
     /// Follows until `closing`.
@@ -158,8 +165,17 @@ impl Follower {
     /// holds newer versions. The order matters: a row that is read before its change is selected may lack the change.
     async fn store(&self, changes: &[PendingChange], server: &Server) -> Result<usize, ScanError> {
         self.store_markets(changes, server).await?;
+        let ranges = changes.iter().filter(|change| change.is_range());
+        let (now, later): (Vec<_>, Vec<_>) = ranges.enumerate().partition(|(n, _)| *n < RANGES);
+        for (_, range) in now {
+            self.store_range(range, server).await?;
+        }
         let passed_over = self.store_products(changes, server).await?;
-        let is_done = |change: &&PendingChange| !passed_over.iter().any(|id| id.as_str() == change.id);
+        let later: HashSet<&str> = later.iter().map(|(_, range)| range.id.as_str()).collect();
+        let is_done = |change: &&PendingChange| match change.is_range() {
+            true => !later.contains(change.id.as_str()),
+            false => !passed_over.contains(change.id.as_str()),
+        };
         let done: Vec<PendingChange> = changes.iter().filter(is_done).cloned().collect();
         in_time(self.scanner.catalogue.changes_stored(&done, &server.id, server.now_ms())).await?;
         let now = now_ms();
@@ -185,34 +201,45 @@ impl Follower {
         Ok(())
     }
 
+    /// Stores a range of products whose list prices a recalculation has recorded, unless it has stored them itself.
+    async fn store_range(&self, range: &PendingChange, server: &Server) -> Result<(), ScanError> {
+        let Scanner { catalogue, .. } = &*self.scanner;
+        let (mut first, last) = (range.id.clone(), range.last_id.as_deref().unwrap_or_default());
+        loop {
+            let page = in_time(catalogue.products_within(&first, last, RANGE_PAGE)).await?;
+            let entries: Vec<_> = page.rows.iter().map(|row| Entry::Product(&row.id, &row.product)).collect();
+            self.scanner.store(&entries, server.read_at).await?;
+            match page.last {
+                Some(read) => first = read,
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// Returns the products whose list price was not recorded, because somebody has locked their row.
     async fn store_products(
         &self,
         changes: &[PendingChange],
         server: &Server,
-    ) -> Result<Vec<ProductId>, ScanError> {
+    ) -> Result<HashSet<String>, ScanError> {
         let changed = changes.iter().filter(|change| change.kind == Kind::Product.as_str());
         let changed =
             changed.filter_map(|change| Some((ProductId::parse(&*change.id).ok()?, version(change))));
         let (ids, versions): (Vec<ProductId>, Vec<u64>) = changed.unzip();
         if ids.is_empty() {
-            return Ok(Vec::new());
+            return Ok(HashSet::new());
         }
-        let catalogue = &self.scanner.catalogue;
-        let default = in_time(catalogue.markets(slice::from_ref(Location::fallback()))).await?;
-        let default = default.into_iter().find_map(|(_, market)| market);
-        let rows = in_time(catalogue.products(&ids)).await?;
+        let mut rows = in_time(self.scanner.catalogue.products(&ids)).await?;
         let found: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
         let deleted = ids.iter().zip(&versions).filter(|(id, _)| !found.contains(id.as_str()));
         let deleted = deleted.map(|(id, version)| Entry::DeletedProduct(id, *version));
         let present = rows.iter().map(|row| Entry::Product(&row.id, &row.product));
         let entries: Vec<_> = deleted.chain(present).collect();
         self.scanner.store(&entries, server.read_at).await?;
-        // After the entries, which do not hold them: whoever has locked a row must not hold up the others. Whoever it is may
-        // die, so its change stays pending. Without a valid default market there are no list prices.
-        let Some(market) = default else { return Ok(Vec::new()) };
-        let task = TaskId::parse("change").expect("invariant: a word is a task id");
-        Ok(self.scanner.record_list_prices(&rows, &market, &task, Locked::Skip).await?.passed_over)
+        // After the entries: whoever has locked a row must not hold up the others, and may die, so its change stays pending.
+        // What is recorded is a change of its own, a range, which is stored next.
+        let unrecorded = self.scanner.record_list_prices(&mut rows, &self.origin, Locked::Skip).await?;
+        Ok(unrecorded.passed_over)
     }
 }
 

@@ -90,9 +90,7 @@ impl RecalculationError {
         match self {
             Self::Payload(_) | Self::TaskId(_) => Failure::InvalidPayload,
             Self::UnknownSchema(_) => Failure::UnknownSchema,
-            Self::Scan(ScanError::NoDefaultMarket | ScanError::Catalogue(CatalogueError::Invalid { .. })) => {
-                Failure::InvalidCatalogue
-            }
+            Self::Scan(ScanError::Catalogue(CatalogueError::Invalid { .. })) => Failure::InvalidCatalogue,
             Self::Scan(ScanError::Catalogue(_) | ScanError::DatabaseTimeout | ScanError::ReadTooLongAgo) => {
                 Failure::DatabaseFailed
             }
@@ -112,9 +110,7 @@ impl RecalculationError {
             Self::UnknownSchema(_) => Treatment::Defer,
             Self::Payload(_)
             | Self::TaskId(_)
-            | Self::Scan(ScanError::NoDefaultMarket | ScanError::Catalogue(CatalogueError::Invalid { .. })) => {
-                Treatment::DeadLetter
-            }
+            | Self::Scan(ScanError::Catalogue(CatalogueError::Invalid { .. })) => Treatment::DeadLetter,
             _ => Treatment::Retry,
         }
     }
@@ -180,7 +176,7 @@ mod tests {
         }
         let invalid = CatalogueError::Invalid { what: "price", key: "P-1".to_owned() };
         let newer = Recalculation::decode(r#"{"schema":2}"#).unwrap_err();
-        let table: [(RecalculationError, Treatment, Failure); 16] = [
+        let table: [(RecalculationError, Treatment, Failure); 15] = [
             (RecalculationError::UnknownSchema(newer), Treatment::Defer, Failure::UnknownSchema),
             (
                 Recalculation::decode("garbage").unwrap_err().into(),
@@ -193,7 +189,6 @@ mod tests {
                 Failure::InvalidPayload,
             ),
             (TaskId::parse("a b").unwrap_err().into(), Treatment::DeadLetter, Failure::InvalidPayload),
-            (ScanError::NoDefaultMarket.into(), Treatment::DeadLetter, Failure::InvalidCatalogue),
             (ScanError::Catalogue(invalid).into(), Treatment::DeadLetter, Failure::InvalidCatalogue),
             (ScanError::Catalogue(sqlx_away()).into(), Treatment::Retry, Failure::DatabaseFailed),
             (ScanError::DatabaseTimeout.into(), Treatment::Retry, Failure::DatabaseFailed),

@@ -1,12 +1,17 @@
 //! One pass over the catalogue.
 
+use std::slice;
 use std::time::Duration;
 
-use pricing_core::cache::{Entry, PriceCache, ReadAt, Stored};
-use pricing_core::catalogue::{Catalogue, CatalogueError, ListPrice, Locked, ProductRow, Recorded};
-use pricing_core::clock::now_ms;
+use futures_util::FutureExt as _;
+use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _, try_unfold};
+use pricing_core::cache::{Entry, PriceCache, ReadAt, Server, Stored};
+use pricing_core::catalogue::{
+    Catalogue, CatalogueError, ChangeOrigin, ListPrice, Locked, Page, ProductRow, Recorded,
+};
 use pricing_core::ids::{Location, ProductId, TaskId};
-use pricing_core::price::{Market, recalculated_list_price};
+use pricing_core::money::Money;
+use pricing_core::price::{Product, recalculated_list_price};
 use pricing_core::simulation::Simulation;
 use pricing_core::trace::{integer, mark_failed, redis_call};
 use pricing_queue::{Lease, Progress, QueueError};
@@ -19,6 +24,8 @@ use crate::metrics;
 
 /// Products or markets of one batch. The catalogue may be larger than memory.
 const BATCH: u32 = 500;
+/// Batches that are written at the same time, while the next one is read.
+const BATCHES_UNDER_WAY: usize = 4;
 /// Maximum time of one step of the database.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time after which the database ends a statement: before the worker has given up on it.
@@ -27,9 +34,6 @@ pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(14);
 /// Why a scan ended early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ScanError {
-    /// There are products but no default market, so no list price can be computed.
-    #[error("the catalogue has no market `default`: insert one")]
-    NoDefaultMarket,
     #[error("the catalogue failed")]
     Catalogue(#[from] CatalogueError),
     #[error("the database did not answer within {} s", DATABASE_TIMEOUT.as_secs())]
@@ -70,19 +74,28 @@ pub(crate) struct Scanned {
     pub(crate) refused_count: u64,
 }
 
+impl Scanned {
+    fn add(&mut self, other: &Self) {
+        self.updated_count += other.updated_count;
+        self.changed_count += other.changed_count;
+        self.invalid_count += other.invalid_count;
+        self.refused_count += other.refused_count;
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
 impl Scanner {
-    /// Passes over all markets and products in batches: reads a batch, records its list prices in the
-    /// database, writes its cache entries and reports the progress.
+    /// Passes over all markets and products in batches: reads a batch, records the list prices that have changed in the
+    /// database, writes its cache entries and reports the progress. While one batch is written the next ones are read.
     ///
     /// Every change of the catalogue before the call is in the prices when it returns. A scan may run beside
     /// another and be dropped anywhere: the database takes a list price only for the versions that were read,
     /// and the cache only an equal or higher version. A row that no price can be made of is skipped and counted. Once
-    /// `closing` is cancelled it ends after the current batch with [`ScanError::Interrupted`].
+    /// `closing` is cancelled it ends after the batches under way with [`ScanError::Interrupted`].
     pub(crate) async fn scan(
         &self,
         task: &TaskId,
@@ -91,35 +104,27 @@ impl Scanner {
     ) -> Result<Scanned, ScanError> {
         let simulated = self.simulation.full_scan();
         closing.run_until_cancelled(simulated).await.ok_or(ScanError::Interrupted)?;
-        let mut scanned = Scanned::default();
-        let default = self.scan_markets(&mut scanned).await?;
+        let mut scanned = self.scan_markets().await?;
 
         let total = in_time(self.catalogue.count_products()).await?;
-        let (mut done, mut last) = (0, None);
-        loop {
-            let read_at = self.read_at().await?;
-            let page = in_time(self.catalogue.products_after(last.as_deref(), BATCH)).await?;
-            last = page.last;
-            if last.is_none() {
-                break;
-            }
-            if done > 0 && closing.is_cancelled() {
-                return Err(ScanError::Interrupted);
-            }
-            let (rows, market) = (page.rows, default.ok_or(ScanError::NoDefaultMarket)?);
-            let products = rows.len() as u64;
-            let span =
-                info_span!("write batch", pricing.products = integer(products), pricing.changed = Empty);
-            let written = self.write_products(rows, &market, task, read_at).instrument(span).await?;
-            scanned.updated_count += products;
-            scanned.changed_count += written.changed;
-            scanned.invalid_count += page.invalid;
-            scanned.refused_count += written.refused.len() as u64;
-            metrics::products(products);
-            done += products + page.invalid;
-            if !lease.progress(Progress { done, total: total.max(done) }).await? {
+        let origin = ChangeOrigin::task(task);
+        let write = |batch: Batch| {
+            let products = integer(batch.page.rows.len() as u64);
+            let span = info_span!("write batch", pricing.products = products, pricing.changed = Empty);
+            self.write(batch, &origin).instrument(span).boxed()
+        };
+        let mut batches = self.batches(closing).map_ok(write).try_buffered(BATCHES_UNDER_WAY);
+        let (mut done, mut next) = (0, batches.try_next().await?);
+        while let Some(written) = next {
+            scanned.add(&written);
+            done += written.updated_count + written.invalid_count;
+            metrics::products(written.updated_count);
+            let progress = Progress { done, total: total.max(done) };
+            let (progress, batch) = tokio::join!(lease.progress(progress), batches.try_next());
+            if !progress? {
                 return Err(ScanError::LeaseLost);
             }
+            next = batch?;
         }
         Span::current().record("pricing.products", integer(done));
         metrics::rows_skipped("invalid", scanned.invalid_count);
@@ -127,26 +132,38 @@ impl Scanner {
         Ok(scanned)
     }
 
-    /// Writes all markets to the cache; returns the default one.
-    async fn scan_markets(&self, scanned: &mut Scanned) -> Result<Option<Market>, ScanError> {
-        let (mut default, mut last) = (None, None);
+    /// Reads all products, batch by batch.
+    fn batches<'a>(&'a self, closing: &'a CancellationToken) -> BoxStream<'a, Result<Batch, ScanError>> {
+        let read = move |last: Option<String>| async move {
+            if last.is_some() && closing.is_cancelled() {
+                return Err(ScanError::Interrupted);
+            }
+            let server = self.server().await?;
+            let page = in_time(self.catalogue.products_after(last.as_deref(), BATCH)).await?;
+            let last = page.last.clone();
+            Ok(last.map(|last| (Batch { page, server }, Some(last))))
+        };
+        try_unfold(None, read).boxed()
+    }
+
+    /// Writes all markets to the cache.
+    async fn scan_markets(&self) -> Result<Scanned, ScanError> {
+        let (mut scanned, mut last) = (Scanned::default(), None);
         loop {
-            let read_at = self.read_at().await?;
+            let server = self.server().await?;
             let page = in_time(self.catalogue.markets_after(last.as_deref(), BATCH)).await?;
             last = page.last;
             if last.is_none() {
-                return Ok(default);
+                return Ok(scanned);
             }
-            let is_default = |(location, _): &&(Location, Market)| location == Location::fallback();
-            default = default.or(page.rows.iter().find(is_default).map(|(_, market)| *market));
             scanned.invalid_count += page.invalid;
             let entries: Vec<_> =
                 page.rows.iter().map(|(location, market)| Entry::Market(location, market)).collect();
-            let refused = self.store(&entries, read_at).await?;
+            let refused = self.store(&entries, server.read_at).await?;
             let refused: Vec<Location> = refused.into_iter().map(|at| page.rows[at].0.clone()).collect();
             if !refused.is_empty() {
                 // It may hold what was changed since the read.
-                let read_at = self.read_at().await?;
+                let server = self.server().await?;
                 let again = in_time(self.catalogue.markets(&refused)).await?;
                 let entry = |(location, market)| {
                     Some(Entry::Market(refused.iter().find(|name| name.as_str() == location)?, market))
@@ -155,53 +172,70 @@ impl Scanner {
                     .iter()
                     .filter_map(|(location, market)| entry((location.as_str(), market.as_ref()?)))
                     .collect();
-                scanned.refused_count += self.store(&again, read_at).await?.len() as u64;
+                scanned.refused_count += self.store(&again, server.read_at).await?.len() as u64;
             }
         }
     }
 
-    /// Records the list prices of products, and writes their entries to the cache. `read_at` is the time of Redis before
-    /// they were read. What the cache refuses is read once more: it may hold a newer version.
+    /// Records the list prices of a batch that have changed, and writes its entries to the cache. What the cache refuses is
+    /// read once more: it may hold a newer version.
+    async fn write(&self, batch: Batch, origin: &ChangeOrigin) -> Result<Scanned, ScanError> {
+        let Batch { page, server } = batch;
+        let mut scanned = Scanned { updated_count: page.rows.len() as u64, ..Scanned::default() };
+        scanned.invalid_count = page.invalid;
+        let refused = self.write_products(page.rows, &server, origin, &mut scanned).await?;
+        if !refused.is_empty() {
+            let server = self.server().await?;
+            let rows = in_time(self.catalogue.products(&refused)).await?;
+            scanned.refused_count =
+                self.write_products(rows, &server, origin, &mut scanned).await?.len() as u64;
+        }
+        Span::current().record("pricing.changed", integer(scanned.changed_count));
+        Ok(scanned)
+    }
+
+    /// Records list prices and writes entries; returns the products that the cache refused.
     async fn write_products(
         &self,
         mut rows: Vec<ProductRow>,
-        market: &Market,
-        task: &TaskId,
-        mut read_at: ReadAt,
-    ) -> Result<Written, ScanError> {
-        let mut written = Written::default();
-        loop {
-            let recorded = self.record_list_prices(&rows, market, task, Locked::Wait).await?;
-            written.changed += recorded.changed as u64;
-            let entries: Vec<_> = rows.iter().map(|row| Entry::Product(&row.id, &row.product)).collect();
-            let refused = self.store(&entries, read_at).await?;
-            let refused: Vec<ProductId> = refused.into_iter().map(|at| rows[at].id.clone()).collect();
-            let is_second = !written.refused.is_empty();
-            written.refused = refused;
-            if written.refused.is_empty() || is_second {
-                Span::current().record("pricing.changed", integer(written.changed));
-                return Ok(written);
-            }
-            read_at = self.read_at().await?;
-            rows = in_time(self.catalogue.products(&written.refused)).await?;
+        server: &Server,
+        origin: &ChangeOrigin,
+        scanned: &mut Scanned,
+    ) -> Result<Vec<ProductId>, ScanError> {
+        let recorded = self.record_list_prices(&mut rows, origin, Locked::Wait).await?;
+        scanned.changed_count += recorded.versions.len() as u64;
+        let entries: Vec<_> = rows.iter().map(|row| Entry::Product(&row.id, &row.product)).collect();
+        let refused = self.store(&entries, server.read_at).await?;
+        if let Some(pending) = recorded.pending {
+            let stored =
+                self.catalogue.changes_stored(slice::from_ref(&pending), &server.id, server.now_ms());
+            in_time(stored).await?;
         }
+        Ok(refused.into_iter().map(|at| rows[at].id.clone()).collect())
     }
 
-    /// Records the list prices of products in the database.
+    /// Records the list prices that a recalculation changes, and puts them and the new versions into the rows.
     pub(crate) async fn record_list_prices(
         &self,
-        rows: &[ProductRow],
-        market: &Market,
-        task: &TaskId,
+        rows: &mut [ProductRow],
+        origin: &ChangeOrigin,
         locked: Locked,
     ) -> Result<Recorded, ScanError> {
-        let listed = |row: &ProductRow| ListPrice {
-            row: row.clone(),
-            market_version: market.version,
-            price: recalculated_list_price(&row.product),
-        };
-        let prices: Vec<_> = rows.iter().map(listed).collect();
-        in_time(self.catalogue.record_list_prices(&prices, task, now_ms(), locked)).await
+        let changed = rows.iter().filter(|row| list_price(&row.product) != row.product.list_price);
+        let changed: Vec<_> = changed
+            .map(|ProductRow { id, product }| ListPrice {
+                id: id.clone(),
+                version: product.version,
+                price: list_price(product),
+            })
+            .collect();
+        let recorded = in_time(self.catalogue.record_list_prices(&changed, origin, locked)).await?;
+        for row in rows.iter_mut() {
+            if let Some(version) = recorded.versions.get(row.id.as_str()) {
+                (row.product.list_price, row.product.version) = (list_price(&row.product), *version);
+            }
+        }
+        Ok(recorded)
     }
 
     /// Writes cache entries; returns the positions of those that the cache refused, because it holds a newer version.
@@ -216,18 +250,21 @@ impl Scanner {
         }
     }
 
-    async fn read_at(&self) -> Result<ReadAt, ScanError> {
-        Ok(redis_call("TIME", self.cache.read_at()).await?)
+    async fn server(&self) -> Result<Server, ScanError> {
+        Ok(redis_call("INFO replication", self.cache.server()).await?)
     }
 }
 
-/// What the writing of a batch did.
-#[derive(Debug, Default)]
-struct Written {
-    /// List prices that changed.
-    changed: u64,
-    /// Products that the cache refused twice.
-    refused: Vec<ProductId>,
+/// Products that were read together.
+struct Batch {
+    page: Page<ProductRow>,
+    /// Redis before they were read.
+    server: Server,
+}
+
+/// What a recalculation makes the list price of a product; `None` if it is the base price.
+fn list_price(product: &Product) -> Option<Money> {
+    Some(recalculated_list_price(product)).filter(|price| *price != product.base_price)
 }
 
 /// Gives up on a database that does not answer: its host may be gone, or another client has locked the rows. A

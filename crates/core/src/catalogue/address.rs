@@ -8,6 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::sqlite::SqliteConnectOptions;
 
 use super::CatalogueError;
+use crate::money::Currency;
 use crate::plaintext::Plaintext;
 use crate::settings::{environment, secret};
 
@@ -45,6 +46,10 @@ pub struct DatabaseSettings {
     /// Load products P-100 … P-999 and markets NY, LA, MIA and default into an empty database
     #[arg(long, env, default_value_t = false, action = clap::ArgAction::Set)]
     pub demo_catalogue: bool,
+    /// Currency of all products, ISO 4217, given to a new database; another one than that of the database is an error
+    /// [default: that of the database, USD for a new one]
+    #[arg(long, env, value_parser = Currency::parse)]
+    pub catalogue_currency: Option<Currency>,
 }
 
 /// `DATABASE_URL`, understood.

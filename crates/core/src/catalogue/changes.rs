@@ -74,6 +74,9 @@ macro_rules! forget {
     };
 }
 
+/// Kind of a change of a range of products.
+const RANGE: &str = "products";
+
 /// A key of the catalogue that has changed since the cache was last given it.
 ///
 /// Triggers of the database leave one for each product and market that is inserted, updated or deleted, in the
@@ -81,14 +84,29 @@ macro_rules! forget {
 /// cache has stored the change, and only if its version is still the one that was stored.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct PendingChange {
-    /// `product` or `market`.
+    /// `product`, `market`, or `products` for a range of them, whose list prices a recalculation has recorded.
     pub kind: String,
-    /// The key, as the database has it: it may be no valid id.
+    /// The key, as the database has it: it may be no valid id. The first one of a range.
     pub id: String,
+    /// The last key of a range.
+    pub last_id: Option<String>,
     /// Version of the latest change of the key.
     pub version: i64,
     /// Time of the change in milliseconds since 1970, by the database's clock.
     pub changed_at_ms: i64,
+}
+
+impl PendingChange {
+    /// What a recalculation leaves that has recorded list prices of products from `first` to `last`.
+    pub(super) fn of_range(first: &str, last: &str, version: i64) -> Self {
+        let (kind, id, last_id) = (RANGE.to_owned(), first.to_owned(), Some(last.to_owned()));
+        Self { kind, id, last_id, version, changed_at_ms: now_ms() }
+    }
+
+    /// Whether it stands for a range of products.
+    pub fn is_range(&self) -> bool {
+        self.kind == RANGE
+    }
 }
 
 /// Which pending changes to take first.
@@ -114,11 +132,11 @@ impl Catalogue {
     ) -> Result<Vec<PendingChange>, CatalogueError> {
         let select = match order {
             ChangeOrder::Oldest => {
-                "SELECT kind, id, version, changed_at_ms FROM pending_changes \
+                "SELECT kind, id, last_id, version, changed_at_ms FROM pending_changes \
                  WHERE stored_on = '' ORDER BY version LIMIT $1"
             }
             ChangeOrder::Newest => {
-                "SELECT kind, id, version, changed_at_ms FROM pending_changes \
+                "SELECT kind, id, last_id, version, changed_at_ms FROM pending_changes \
                  WHERE stored_on = '' ORDER BY version DESC LIMIT $1"
             }
         };

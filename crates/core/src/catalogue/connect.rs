@@ -13,6 +13,7 @@ use super::address::{self, Address, DatabaseSettings};
 use super::database::Database;
 use super::{Catalogue, CatalogueError};
 use crate::clock::millis;
+use crate::money::Currency;
 use crate::plaintext::Plaintext;
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -33,6 +34,7 @@ const IDLE_TRANSACTION: Duration = Duration::from_secs(5);
 pub struct Preparation {
     catalogue: Catalogue,
     demo_catalogue: bool,
+    catalogue_currency: Option<Currency>,
 }
 
 impl Catalogue {
@@ -74,9 +76,9 @@ impl Catalogue {
                 Database::Postgres(pool.connect_lazy_with(options))
             }
         };
-        let catalogue = Self { database, invalid: Arc::default() };
-        let demo_catalogue = settings.demo_catalogue;
-        Ok((catalogue.clone(), Preparation { catalogue, demo_catalogue }))
+        let catalogue = Self { database, currency: Arc::default(), invalid: Arc::default() };
+        let DatabaseSettings { demo_catalogue, catalogue_currency, .. } = *settings;
+        Ok((catalogue.clone(), Preparation { catalogue, demo_catalogue, catalogue_currency }))
     }
 }
 
@@ -108,6 +110,7 @@ impl Preparation {
             Database::Sqlite(pool) => migrate_sqlite(pool).await?,
             Database::Postgres(pool) => migrate_postgres(pool).await?,
         }
+        self.catalogue.settle_currency(self.catalogue_currency).await?;
         if self.demo_catalogue {
             self.catalogue.load_demo().await?;
         }

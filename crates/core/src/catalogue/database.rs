@@ -174,6 +174,13 @@ impl<'c> Connection<'c> {
 }
 
 impl Transaction<'_> {
+    pub(crate) fn dialect(&self, dialects: Dialects) -> &'static str {
+        match self {
+            Self::Sqlite(_) => dialects.sqlite,
+            Self::Postgres(_) => dialects.postgres,
+        }
+    }
+
     /// Runs statements in the transaction.
     pub(crate) async fn run<T>(
         &mut self,
@@ -193,6 +200,26 @@ impl Transaction<'_> {
         }
     }
 }
+
+/// Attempts at a transaction that others hinder.
+pub(super) const ATTEMPTS: u32 = 5;
+
+/// Repeats a transaction that another one was in the way of, as when they lock rows in another order.
+macro_rules! retried {
+    ($transaction:expr) => {{
+        let (mut attempt, mut backoff) = (1, pricing_queue::Backoff::default());
+        loop {
+            match $transaction.await {
+                Err(error) if error.is_conflict() && attempt < $crate::catalogue::database::ATTEMPTS => {
+                    attempt += 1;
+                    backoff.pause().await; // the other transaction ends meanwhile
+                }
+                ended => break ended,
+            }
+        }
+    }};
+}
+pub(super) use retried;
 
 /// A list of texts as one argument: `text[]` for PostgreSQL, a JSON array for `json_each` of SQLite.
 pub(crate) struct List<'t>(Vec<&'t str>);

@@ -2,6 +2,7 @@
 
 use sqlx::migrate::MigrateError;
 
+use crate::money::Currency;
 use crate::settings::SecretError;
 
 /// What can go wrong with the catalogue.
@@ -30,6 +31,25 @@ pub enum CatalogueError {
     /// The database is away, slow, or refused a statement.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
+    /// The catalogue was used before it was prepared.
+    #[error("the catalogue is not prepared yet")]
+    Unprepared,
+    /// The setting names another currency than the one that the products are in.
+    #[error(
+        "CATALOGUE_CURRENCY is {asked}, but the prices in the database are in {currency}; they are not converted: \
+         unset it, or use a new database"
+    )]
+    OtherCurrency {
+        /// The setting.
+        asked: Currency,
+        /// The currency of the database.
+        currency: Currency,
+    },
+    /// An older database holds products in several currencies, which a catalogue cannot hold any more.
+    #[error(
+        "the products are in several currencies ({0}), and a catalogue has one: move the others to another database"
+    )]
+    SeveralCurrencies(String),
     /// This process uses all its connections: it asks too much, and the database may be well.
     #[error("all connections to the database are in use")]
     PoolFull,
@@ -51,6 +71,7 @@ impl CatalogueError {
             Self::Connect(error) | Self::Database(error) | Self::Migration(MigrateError::Execute(error)) => {
                 is_unavailable(error)
             }
+            Self::Unprepared => true,
             _ => false,
         }
     }

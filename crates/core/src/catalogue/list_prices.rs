@@ -1,93 +1,69 @@
-//! List prices and their history.
+//! List prices: what recalculations make of base prices.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use pricing_queue::Backoff;
 use sqlx::{query, query_as, query_scalar};
 
-use super::database::{Connection, Dialects, List, Transaction, rows, statement};
-use super::{Catalogue, CatalogueError, ProductRow, signed};
-use crate::ids::{ProductId, TaskId};
+use super::changes::PendingChange;
+use super::database::{Connection, retried, rows, statement};
+use super::origin::{Change, ChangeOrigin, ListPrices};
+use super::{Catalogue, CatalogueError, signed};
+use crate::ids::ProductId;
 use crate::money::Money;
 
-/// Attempts to record a batch when other transactions are in the way.
-const ATTEMPTS: u32 = 6;
-/// Rows of the history that one step removes.
-const PRUNE_STEP: i64 = 1_000;
-
-/// A list price and the versions it was computed from.
+/// A list price to record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListPrice {
-    /// The product as it was read.
-    pub row: ProductRow,
-    /// Version of the default market that was applied.
-    pub market_version: u64,
-    /// The price before market and membership.
-    pub price: Money,
+    /// The product.
+    pub id: ProductId,
+    /// Version of the product that the price was made of.
+    pub version: u64,
+    /// The price; `None` if it is the base price.
+    pub price: Option<Money>,
 }
 
-impl ListPrice {
-    /// Whether the row lacked this price when it was read.
-    fn is_news(&self) -> bool {
-        self.row.list_price != Some(self.price.minor())
-            || self.row.list_market_version < signed(self.market_version)
-    }
-
-    /// Whether the row, as it is now, takes this price.
-    fn fits(&self, now: &LockedRow) -> bool {
-        now.version == signed(self.row.product.version)
-            && now.list_market_version <= signed(self.market_version)
-            && (now.list_price_minor != Some(self.price.minor())
-                || now.list_market_version < signed(self.market_version))
-    }
-}
-
-/// What to do about rows that somebody else has locked.
+/// What to do about rows that another transaction has locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Locked {
     /// Wait for them.
     Wait,
-    /// Pass them over: for a caller who comes back to them.
+    /// Pass over them.
     Skip,
 }
 
-/// What a batch of list prices came to.
+/// What recording a batch of list prices did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recorded {
-    /// Number of list prices that changed.
-    pub changed: usize,
-    /// Products whose row somebody has locked, or deleted.
-    pub passed_over: Vec<ProductId>,
+    /// The products whose list price was recorded, with their new versions.
+    pub versions: HashMap<String, u64>,
+    /// The others: they have another version than the one that was read, were deleted, or somebody has locked them.
+    pub passed_over: HashSet<String>,
+    /// The pending change that it left: one for the whole range, to be marked as stored when the cache has the new prices.
+    pub pending: Option<PendingChange>,
 }
 
-/// A row that the transaction has locked.
-#[derive(sqlx::FromRow)]
-struct LockedRow {
-    id: String,
-    version: i64,
-    list_price_minor: Option<i64>,
-    list_market_version: i64,
-}
-
-/// A SELECT of [`LockedRow`].
-macro_rules! locked_rows {
-    ($clauses:literal) => {
-        concat!("SELECT id, version, list_price_minor, list_market_version FROM products ", $clauses)
+/// Locks the rows of a batch that have the versions that were read, in the order of their ids, and writes their list
+/// prices; each takes its version when its row is locked.
+macro_rules! update_postgres {
+    ($locked:literal) => {
+        concat!(
+            "WITH computed (id, version, price) AS (SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[])), \
+             locked AS MATERIALIZED ( \
+                 SELECT products.id, computed.price FROM computed JOIN products ON products.id = computed.id \
+                 WHERE products.version = computed.version ORDER BY products.id FOR NO KEY UPDATE OF products ",
+            $locked,
+            ") UPDATE products SET list_price_minor = locked.price, version = nextval('catalogue_version') \
+             FROM locked WHERE products.id = locked.id RETURNING products.id, products.version"
+        )
     };
 }
 
-/// Reads and locks the products of a list, in the order of their ids. SQLite has one writer at a time.
-const LOCK_ROWS: Dialects = Dialects {
-    sqlite: locked_rows!("WHERE id IN (SELECT value FROM json_each($1)) ORDER BY id"),
-    postgres: locked_rows!("WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE"),
-};
-
 impl Catalogue {
-    /// Records a batch of list prices in one transaction, and adds those that changed to the history, with the price
-    /// before the change.
+    /// Records list prices in one transaction, which also writes the history of those that change and leaves a pending
+    /// change. `batch` holds only products whose list price is another one now.
     ///
-    /// A row is written only if its product still has the version that was read and no newer market was
-    /// applied to it, so a writer that was paused in between changes nothing.
+    /// A row is written only if its product still has the version that was read, so a writer that was paused in between
+    /// changes nothing.
     ///
     /// Rows are locked in the order of their ids, so two batches cannot deadlock. Another client may still lock them
     /// in another order: a transaction that was ended for that is repeated.
@@ -98,157 +74,79 @@ impl Catalogue {
     pub async fn record_list_prices(
         &self,
         batch: &[ListPrice],
-        task: &TaskId,
-        now_ms: i64,
+        origin: &ChangeOrigin,
         locked: Locked,
     ) -> Result<Recorded, CatalogueError> {
-        let news: Vec<&ListPrice> = batch.iter().filter(|item| item.is_news()).collect();
-        if news.is_empty() {
+        if batch.is_empty() {
             return Ok(Recorded::default());
         }
-        let lock = self.database.dialect(match locked {
-            Locked::Wait => LOCK_ROWS,
-            Locked::Skip => Dialects {
-                postgres: locked_rows!("WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"),
-                ..LOCK_ROWS
-            },
-        });
-        let (mut attempt, mut backoff) = (1, Backoff::default());
-        loop {
-            let record =
-                async |connection: Connection<'_>| record(connection, lock, &news, task, now_ms).await;
-            match self.database.run("UPDATE products INSERT price_history", record).await {
-                Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
-                    attempt += 1;
-                    backoff.pause().await; // the other transaction ends meanwhile
-                }
-                recorded => return recorded,
-            }
-        }
-    }
-
-    /// Counts the list prices in the history of a product.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn history_len(&self, id: &ProductId) -> Result<u64, CatalogueError> {
-        let select = "SELECT COUNT(*) FROM price_history WHERE product_id = $1";
-        let select = statement!(fetch_one, query_scalar(select).bind(id.as_str()));
-        let count: i64 = self.database.run("SELECT price_history", select).await?;
-        Ok(u64::try_from(count).expect("invariant: a count is not negative"))
-    }
-
-    /// Removes a bounded number of entries of the history that were recorded before `before_ms`. Returns how many; call
-    /// it again while there are some.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn prune_history(&self, before_ms: i64) -> Result<u64, CatalogueError> {
-        let delete = "DELETE FROM price_history WHERE id IN \
-                      (SELECT id FROM price_history WHERE recorded_at_ms < $1 ORDER BY recorded_at_ms LIMIT $2)";
-        let delete = statement!(execute, query(delete).bind(before_ms).bind(PRUNE_STEP));
-        Ok(self.database.run_untraced(delete).await?)
+        retried!({
+            let record = async |connection: Connection<'_>| record(connection, batch, origin, locked).await;
+            self.database.run("UPDATE products", record)
+        })
     }
 }
 
-/// Locks the rows of a batch, writes those that take their price, and adds the changed ones to the history.
 async fn record(
     connection: Connection<'_>,
-    lock: &'static str,
-    batch: &[&ListPrice],
-    task: &TaskId,
-    now_ms: i64,
+    batch: &[ListPrice],
+    origin: &ChangeOrigin,
+    locked: Locked,
 ) -> sqlx::Result<Recorded> {
-    let mut transaction = connection.begin().await?;
-    let locked = lock_rows(&mut transaction, lock, batch).await?;
-    let missing = batch.iter().filter(|item| !locked.contains_key(item.row.id.as_str()));
-    let passed_over = missing.map(|item| item.row.id.clone()).collect();
-    let writes = batch.iter().filter_map(|item| {
-        let now = locked.get(item.row.id.as_str()).filter(|now| item.fits(now))?;
-        Some((*item, now.list_price_minor))
-    });
-    let writes: Vec<Write<'_>> = writes.collect();
-    if writes.is_empty() {
-        return Ok(Recorded { changed: 0, passed_over });
-    }
-    transaction.run(async |connection| update(connection, &writes).await).await?;
-    let changed: Vec<_> = writes.into_iter().filter(|(item, old)| *old != Some(item.price.minor())).collect();
-    if !changed.is_empty() {
-        let append =
-            async |connection: Connection<'_>| append_history(connection, &changed, task, now_ms).await;
-        transaction.run(append).await?;
-    }
-    transaction.commit().await?;
-    Ok(Recorded { changed: changed.len(), passed_over })
+    let mut change = Change::begin(connection, origin, ListPrices::Recorded).await?;
+    let update = async |connection: Connection<'_>| update(connection, batch, locked).await;
+    let written = change.0.run(update).await?;
+    let ids = || written.iter().map(|(id, _)| id);
+    let is_written: HashSet<&str> = ids().map(String::as_str).collect();
+    let passed_over = batch.iter().map(|item| item.id.as_str()).filter(|id| !is_written.contains(id));
+    let passed_over = passed_over.map(str::to_owned).collect();
+    let (Some(first), Some(last)) = (ids().min(), ids().max()) else {
+        return Ok(Recorded { passed_over, ..Recorded::default() });
+    };
+    let version = written.iter().map(|(_, version)| *version).max().unwrap_or(0);
+    let pending = PendingChange::of_range(first, last, version);
+    // Another range that begins with the same product may be pending still.
+    let insert = "INSERT INTO pending_changes (kind, id, last_id, version, changed_at_ms) VALUES ($1, $2, $3, $4, $5) \
+                  ON CONFLICT (kind, id) DO UPDATE SET version = excluded.version, stored_on = '', \
+                  changed_at_ms = excluded.changed_at_ms, last_id = CASE WHEN excluded.last_id > pending_changes.last_id \
+                  THEN excluded.last_id ELSE pending_changes.last_id END";
+    let PendingChange { kind, id, last_id, version, changed_at_ms } = &pending;
+    let insert = statement!(
+        execute,
+        query(insert).bind(kind).bind(id).bind(last_id.as_deref()).bind(*version).bind(*changed_at_ms)
+    );
+    change.0.run(insert).await?;
+    change.commit().await?;
+    let versions = written.into_iter().map(|(id, version)| (id, version.unsigned_abs())).collect();
+    Ok(Recorded { versions, passed_over, pending: Some(pending) })
 }
 
-/// A list price that is written, and the one before.
-type Write<'b> = (&'b ListPrice, Option<i64>);
-
-async fn lock_rows(
-    transaction: &mut Transaction<'_>,
-    lock: &'static str,
-    batch: &[&ListPrice],
-) -> sqlx::Result<HashMap<String, LockedRow>> {
-    let ids: List<'_> = batch.iter().map(|item| item.row.id.as_str()).collect();
-    let select = statement!(fetch_all, query_as::<_, LockedRow>(lock).bind(ids));
-    let rows = transaction.run(select).await?;
-    Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
-}
-
-async fn update(connection: Connection<'_>, writes: &[Write<'_>]) -> sqlx::Result<()> {
-    let writes = writes
-        .iter()
-        .map(|(item, _)| (item.row.id.as_str(), item.price.minor(), signed(item.market_version)));
-    match connection {
-        Connection::Sqlite(connection) => {
-            let update = "WITH computed (id, price, market_version) AS ( \
-                              SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1)) \
-                          UPDATE products SET list_price_minor = price, list_market_version = market_version \
-                          FROM computed WHERE products.id = computed.id";
-            let writes: Vec<_> = writes.collect();
-            query(update).bind(rows(&writes)).execute(connection).await.map(drop)
-        }
-        Connection::Postgres(connection) => {
-            let update = "UPDATE products SET list_price_minor = price, list_market_version = market_version \
-                          FROM UNNEST($1::text[], $2::bigint[], $3::bigint[]) AS computed (id, price, market_version) \
-                          WHERE products.id = computed.id";
-            let (ids, prices, markets): (Vec<_>, Vec<_>, Vec<_>) = writes.collect();
-            query(update).bind(ids).bind(prices).bind(markets).execute(connection).await.map(drop)
-        }
-    }
-}
-
-async fn append_history(
+/// Writes the list prices of the products that have the versions that were read; returns their new versions.
+async fn update(
     connection: Connection<'_>,
-    changed: &[Write<'_>],
-    task: &TaskId,
-    now_ms: i64,
-) -> sqlx::Result<()> {
-    let changed = changed.iter().map(|(ListPrice { row, market_version, price }, old)| {
-        (row.id.as_str(), signed(row.product.version), signed(*market_version), *old, price.minor())
-    });
+    batch: &[ListPrice],
+    locked: Locked,
+) -> sqlx::Result<Vec<(String, i64)>> {
+    let batch = batch
+        .iter()
+        .map(|ListPrice { id, version, price }| (id.as_str(), signed(*version), price.map(Money::minor)));
     match connection {
         Connection::Sqlite(connection) => {
-            let insert = "INSERT INTO price_history (product_id, product_version, market_version, \
-                              old_list_price_minor, list_price_minor, task_id, recorded_at_ms) \
-                          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, $2, $3 \
-                          FROM json_each($1)";
-            let changed: Vec<_> = changed.collect();
-            let query = query(insert).bind(rows(&changed)).bind(task.as_str()).bind(now_ms);
-            query.execute(connection).await.map(drop)
+            let take = "UPDATE catalogue_version SET last_value = last_value + 1 RETURNING last_value";
+            let version: i64 = query_scalar(take).fetch_one(&mut *connection).await?;
+            let update = "UPDATE products SET list_price_minor = value ->> 2, version = $2 FROM json_each($1) \
+                          WHERE products.id = value ->> 0 AND products.version = value ->> 1 \
+                          RETURNING products.id, products.version";
+            let batch: Vec<_> = batch.collect();
+            query_as(update).bind(rows(&batch)).bind(version).fetch_all(connection).await
         }
         Connection::Postgres(connection) => {
-            let insert = "INSERT INTO price_history (product_id, product_version, market_version, \
-                              old_list_price_minor, list_price_minor, task_id, recorded_at_ms) \
-                          SELECT changed.*, $6, $7 FROM UNNEST( \
-                              $1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS changed";
-            let (ids, versions, markets, old, new): (Vec<_>, Vec<_>, Vec<_>, Vec<_>, Vec<_>) =
-                changed.collect();
-            let query = query(insert).bind(ids).bind(versions).bind(markets).bind(old).bind(new);
-            query.bind(task.as_str()).bind(now_ms).execute(connection).await.map(drop)
+            let update = match locked {
+                Locked::Wait => update_postgres!(""),
+                Locked::Skip => update_postgres!("SKIP LOCKED"),
+            };
+            let (ids, versions, prices): (Vec<_>, Vec<_>, Vec<_>) = batch.collect();
+            query_as(update).bind(ids).bind(versions).bind(prices).fetch_all(connection).await
         }
     }
 }

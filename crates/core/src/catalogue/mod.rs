@@ -15,17 +15,22 @@ mod demo;
 
 mod change_signal;
 mod changes;
+mod currency;
 mod edit;
+mod history;
 mod list_prices;
+mod origin;
 mod rows;
+mod terms;
 mod versions;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sqlx::{query, query_as, query_scalar};
 
 use crate::ids::{Location, ProductId};
+use crate::money::Currency;
 use crate::price::{Market, Product};
 
 pub use address::DatabaseSettings;
@@ -33,31 +38,19 @@ pub use change_signal::ChangeSignal;
 pub use changes::{ChangeOrder, PendingChange};
 pub use connect::{MAX_CONNECTIONS, Preparation};
 use database::{Database, Dialects, List, statement};
+pub use edit::{
+    Action, CatalogueMarket, CatalogueProduct, EditRefusal, Edited, MarketEdit, Precondition, ProductEdit,
+};
 pub use error::CatalogueError;
+pub use history::{HistoryFilter, MarketChange, ProductChange};
 pub use list_prices::{ListPrice, Locked, Recorded};
-use rows::{MarketColumns, ProductColumns};
+pub use origin::ChangeOrigin;
+use rows::{MarketColumns, ProductColumns, select_markets, select_products};
 pub use rows::{Page, ProductRow};
-
-/// A SELECT of [`ProductColumns`].
-macro_rules! select_products {
-    ($clauses:literal) => {
-        concat!(
-            "SELECT id, base_price_minor, currency, version, list_price_minor, list_market_version FROM products ",
-            $clauses
-        )
-    };
-}
-
-/// A SELECT of [`MarketColumns`]. Markets are in the currency of the products.
-macro_rules! select_markets {
-    ($clauses:literal) => {
-        concat!(
-            "SELECT location, multiplier_ppm, version, COALESCE((SELECT currency FROM products ",
-            "WHERE length(currency) = 3 AND upper(currency) = currency LIMIT 1), 'USD') AS currency FROM markets ",
-            $clauses
-        )
-    };
-}
+pub use terms::{
+    Field, FieldError, InvalidLabel, Label, MarketFields, MarketTerms, Number, ProductFields, ProductTerms,
+    RoundingFields, SuspiciousChange, Tags,
+};
 
 /// Maximum number of invalid rows that one process names in its log.
 const MAX_LOGGED: usize = 1_000;
@@ -66,6 +59,8 @@ const MAX_LOGGED: usize = 1_000;
 #[derive(Debug, Clone)]
 pub struct Catalogue {
     database: Database,
+    /// Its currency, known once its [`Preparation`] has run.
+    currency: Arc<OnceLock<Currency>>,
     /// Keys of invalid rows that were logged.
     invalid: Arc<Mutex<HashSet<String>>>,
 }
@@ -100,7 +95,7 @@ impl Catalogue {
         let select = select_products!("WHERE id = $1");
         let select = statement!(fetch_optional, query_as::<_, ProductColumns>(select).bind(id.as_str()));
         let row = self.database.run("SELECT products", select).await?;
-        row.map(|row| Ok(row.decode()?.product)).transpose()
+        row.map(|row| Ok(row.decode(self.currency()?)?.product)).transpose()
     }
 
     /// Looks products up in one statement. Those that do not exist or are invalid are left out; the order is arbitrary.
@@ -119,7 +114,8 @@ impl Catalogue {
         let ids: List<'_> = ids.iter().map(ProductId::as_str).collect();
         let select = statement!(fetch_all, query_as::<_, ProductColumns>(select).bind(ids));
         let rows = self.database.run("SELECT products", select).await?;
-        Ok(rows.into_iter().filter_map(|row| self.valid(row.decode())).collect())
+        let currency = self.currency()?;
+        Ok(rows.into_iter().filter_map(|row| self.valid(row.decode(currency))).collect())
     }
 
     /// Looks markets up in one statement. Those that do not exist are left out; an invalid one is `None`.
@@ -141,8 +137,10 @@ impl Catalogue {
         let locations: List<'_> = locations.iter().map(Location::as_str).collect();
         let select = statement!(fetch_all, query_as::<_, MarketColumns>(select).bind(locations));
         let rows = self.database.run("SELECT markets", select).await?;
-        let market =
-            |row: MarketColumns| (row.location.clone(), self.valid(row.decode()).map(|(_, market)| market));
+        let currency = self.currency()?;
+        let market = |row: MarketColumns| {
+            (row.location.clone(), self.valid(row.decode(currency)).map(|(_, market)| market))
+        };
         Ok(rows.into_iter().map(market).collect())
     }
 
@@ -155,7 +153,7 @@ impl Catalogue {
         let select = select_markets!("WHERE location = $1");
         let select = statement!(fetch_optional, query_as::<_, MarketColumns>(select).bind(location.as_str()));
         let row = self.database.run("SELECT markets", select).await?;
-        row.map(|row| Ok(row.decode()?.1)).transpose()
+        row.map(|row| Ok(row.decode(self.currency()?)?.1)).transpose()
     }
 
     /// Counts the products.
@@ -187,7 +185,30 @@ impl Catalogue {
         let select = statement!(fetch_all, query_as::<_, ProductColumns>(select).bind(after).bind(limit));
         let rows = self.database.run("SELECT products", select).await?;
         let last = rows.last().map(|row| row.id.clone());
-        Ok(self.page(rows.into_iter().map(ProductColumns::decode), last))
+        let currency = self.currency()?;
+        Ok(self.page(rows.into_iter().map(|row| row.decode(currency)), last))
+    }
+
+    /// Reads at most `limit` products with ids from `first` to `last`, like [`Catalogue::products_after`], but there is no
+    /// next part when fewer were read.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn products_within(
+        &self,
+        first: &str,
+        last: &str,
+        limit: u32,
+    ) -> Result<Page<ProductRow>, CatalogueError> {
+        let select = select_products!("WHERE id >= $1 AND id <= $2 ORDER BY id LIMIT $3");
+        let bound = i64::from(limit);
+        let select =
+            statement!(fetch_all, query_as::<_, ProductColumns>(select).bind(first).bind(last).bind(bound));
+        let rows = self.database.run("SELECT products", select).await?;
+        let next = (rows.len() == limit as usize).then(|| rows.last().map(|row| row.id.clone())).flatten();
+        let currency = self.currency()?;
+        Ok(self.page(rows.into_iter().map(|row| row.decode(currency)), next))
     }
 
     /// Reads markets in the order of their locations, like [`Catalogue::products_after`].
@@ -205,7 +226,8 @@ impl Catalogue {
         let select = statement!(fetch_all, query_as::<_, MarketColumns>(select).bind(after).bind(limit));
         let rows = self.database.run("SELECT markets", select).await?;
         let last = rows.last().map(|row| row.location.clone());
-        Ok(self.page(rows.into_iter().map(MarketColumns::decode), last))
+        let currency = self.currency()?;
+        Ok(self.page(rows.into_iter().map(|row| row.decode(currency)), last))
     }
 
     fn page<T>(
@@ -256,6 +278,7 @@ mod tests {
             database_url: Some(url.into()),
             database_url_file: None,
             demo_catalogue: false,
+            catalogue_currency: None,
         };
         let (unprepared, _) = Catalogue::lazy(&settings, Duration::from_secs(1)).unwrap();
         let spans = spans(async {

@@ -65,7 +65,7 @@ async fn restart_postgres(database: &mut PgConnection, version: i64) -> sqlx::Re
     let restart = format!("ALTER SEQUENCE catalogue_version RESTART WITH {version}");
     raw_sql(AssertSqlSafe(restart)).execute(&mut *database).await?;
     let touch = "UPDATE products SET version = 9223372036854775807 \
-                 WHERE id ~ '^[A-Za-z0-9._-]{1,64}$' AND currency COLLATE \"C\" ~ '^[A-Z]{3}$'; \
+                 WHERE id ~ '^[A-Za-z0-9._-]{1,64}$'; \
                  UPDATE markets SET version = 9223372036854775807 WHERE location ~ '^[A-Za-z0-9._-]{1,64}$'";
     raw_sql(touch).execute(database).await?;
     Ok(())

@@ -4,11 +4,17 @@ use std::path::PathBuf;
 
 use pricing_core::catalogue::{Catalogue, DatabaseSettings};
 use pricing_core::causes::causes;
+use pricing_harness::edits::EditCatalogue as _;
 
 use crate::{TIME_LIMIT, cents, product_id};
 
 fn settings(url: &str) -> DatabaseSettings {
-    DatabaseSettings { database_url: Some(url.into()), database_url_file: None, demo_catalogue: false }
+    DatabaseSettings {
+        database_url: Some(url.into()),
+        database_url_file: None,
+        demo_catalogue: false,
+        catalogue_currency: None,
+    }
 }
 
 /// The error with its causes, as a log shows it.
@@ -50,8 +56,12 @@ async fn an_address_given_twice_or_in_a_missing_file_is_refused() {
     let file = PathBuf::from("/no/such/file");
     let twice = DatabaseSettings { database_url_file: Some(file.clone()), ..settings("sqlite://x") };
     assert!(refusal(&twice).await.contains("DATABASE_URL and DATABASE_URL_FILE are both set"));
-    let missing =
-        DatabaseSettings { database_url: None, database_url_file: Some(file), demo_catalogue: false };
+    let missing = DatabaseSettings {
+        database_url: None,
+        database_url_file: Some(file),
+        demo_catalogue: false,
+        catalogue_currency: None,
+    };
     assert!(refusal(&missing).await.contains("DATABASE_URL_FILE: cannot read /no/such/file"));
 }
 
@@ -63,7 +73,7 @@ async fn an_sqlite_address_is_the_path_of_the_file_whatever_its_characters() {
         let settings = settings(&format!("sqlite://{}", path.display()));
         let catalogue =
             Catalogue::open(&settings, TIME_LIMIT).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
-        catalogue.set_base_price(&product_id("mine"), cents(1)).await.unwrap();
+        catalogue.set_base_price(&product_id("mine"), cents(1)).await;
         catalogue.close().await;
         assert!(path.is_file(), "{name}");
         let again = Catalogue::open(&settings, TIME_LIMIT).await.unwrap();
@@ -138,7 +148,7 @@ async fn an_sqlite_address_may_be_relative_to_the_working_directory() {
     let relative = format!("{up}{}", below_root.strip_prefix("/").unwrap().display());
     std::fs::create_dir(folder.path().join("sub")).unwrap();
     let catalogue = Catalogue::open(&settings(&format!("sqlite://{relative}")), TIME_LIMIT).await.unwrap();
-    catalogue.set_base_price(&product_id("mine"), cents(1)).await.unwrap();
+    catalogue.set_base_price(&product_id("mine"), cents(1)).await;
     assert!(folder.path().join("Relative.db").is_file());
 }
 
@@ -147,8 +157,12 @@ async fn the_address_may_stand_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let (secret, path) = (folder.path().join("secret"), folder.path().join("pricing.db"));
     std::fs::write(&secret, format!("sqlite://{}\n", path.display())).unwrap();
-    let settings =
-        DatabaseSettings { database_url: None, database_url_file: Some(secret), demo_catalogue: true };
+    let settings = DatabaseSettings {
+        database_url: None,
+        database_url_file: Some(secret),
+        demo_catalogue: true,
+        catalogue_currency: None,
+    };
     assert_eq!(Catalogue::open(&settings, TIME_LIMIT).await.unwrap().count_products().await.unwrap(), 900);
     assert!(path.is_file());
 }

@@ -13,21 +13,22 @@ on_both_databases!(
     rows_of_an_older_database_that_are_invalid_can_be_mended_and_deleted,
 );
 
-const CONSTRAINTS: [(&str, &str); 8] = [
+const CONSTRAINTS: [(&str, &str); 11] = [
     ("products", "products_base_price_minor_check"),
-    ("products", "products_currency_check"),
+    ("products", "products_list_price_minor_check"),
+    ("products", "products_floor_minor_check"),
+    ("products", "products_ceiling_minor_check"),
     ("products", "products_version_check"),
     ("products", "products_id_is_an_id"),
-    ("products", "products_currency_is_a_code"),
     ("markets", "markets_multiplier_ppm_check"),
+    ("markets", "markets_member_discount_ppm_check"),
+    ("markets", "markets_currency_check"),
     ("markets", "markets_version_check"),
     ("markets", "markets_location_is_an_id"),
 ];
-const TRIGGERS: [&str; 10] = [
+const TRIGGERS: [&str; 8] = [
     "products_id_insert",
     "products_id_update",
-    "products_currency_insert",
-    "products_currency_update",
     "products_insert",
     "products_update",
     "markets_location_insert",
@@ -70,13 +71,14 @@ async fn an_invalid_product_is_skipped_and_the_others_are_not(database: &TestDat
         ("base_price_minor", "-1"),
         ("base_price_minor", "1000000000000"),
         ("base_price_minor", "9223372036854775807"),
-        ("currency", "'usd'"),
-        ("currency", "'dollars'"),
-        ("currency", "''"),
+        ("list_price_minor", "-1"),
+        ("floor_minor", "-1"),
+        ("ceiling_minor", "1000000000000"),
         ("version", "0"),
         ("version", "-9223372036854775808"),
     ] {
-        let good = "base_price_minor = 1, currency = 'USD', version = 2";
+        let good = "base_price_minor = 1, list_price_minor = NULL, floor_minor = NULL, ceiling_minor = NULL, \
+                    version = 2";
         force(database, &format!("UPDATE products SET {good} WHERE id = 'P-100'")).await;
         force(database, &format!("UPDATE products SET {column} = {value} WHERE id = 'P-100'")).await;
         assert_names(catalogue.product(&id).await, column, "P-100");
@@ -93,8 +95,16 @@ async fn an_invalid_product_is_skipped_and_the_others_are_not(database: &TestDat
 
 async fn an_invalid_market_is_named_and_no_other_takes_its_place(database: &TestDatabase) {
     let catalogue = database.open_demo().await;
-    for (column, value) in [("multiplier_ppm", "-1"), ("multiplier_ppm", "100000001"), ("version", "0")] {
-        force(database, "UPDATE markets SET multiplier_ppm = 1, version = 1").await;
+    for (column, value) in [
+        ("multiplier_ppm", "-1"),
+        ("multiplier_ppm", "100000001"),
+        ("member_discount_ppm", "1000001"),
+        ("currency", "'XXX'"),
+        ("exchange_rate_e12", "2000000000000"),
+        ("version", "0"),
+    ] {
+        let good = "multiplier_ppm = 1, member_discount_ppm = 0, currency = NULL, exchange_rate_e12 = NULL, version = 1";
+        force(database, &format!("UPDATE markets SET {good}")).await;
         force(database, &format!("UPDATE markets SET {column} = {value} WHERE location = 'NY'")).await;
         assert_names(catalogue.market(&location("NY")).await, column, "NY");
         let found = catalogue.markets(&[location("NY"), location("Mars")]).await.unwrap();
@@ -117,18 +127,14 @@ async fn an_id_that_is_none_is_skipped_by_a_scan(database: &TestDatabase) {
 /// The constraints are newer than some databases.
 async fn rows_of_an_older_database_that_are_invalid_can_be_mended_and_deleted(database: &TestDatabase) {
     let catalogue = database.open().await;
-    let bad =
-        "INSERT INTO products (id, base_price_minor, currency) VALUES ('A 1', 1, 'usd'), ('A', 1, 'usd')";
+    let bad = "INSERT INTO products (id, base_price_minor) VALUES ('A 1', 1), ('A:2', 1)";
     force(database, bad).await;
     if !database.is_sqlite() {
         let on = ["products", "markets"].map(|table| format!("ALTER TABLE {table} ENABLE TRIGGER USER"));
         database.execute(&on.each_ref().map(String::as_str)).await;
     }
     database
-        .execute(&[
-            "UPDATE products SET id = 'A1', currency = 'USD' WHERE id = 'A 1'",
-            "DELETE FROM products WHERE id = 'A'",
-        ])
+        .execute(&["UPDATE products SET id = 'A1' WHERE id = 'A 1'", "DELETE FROM products WHERE id = 'A:2'"])
         .await;
     let page = catalogue.products_after(None, 10).await.unwrap();
     assert_eq!((page.rows.len(), page.invalid), (1, 0));
@@ -141,11 +147,13 @@ async fn the_schema_refuses_values_that_no_price_can_be_made_of(database: &TestD
         ("base_price_minor", "1000000000000"),
         ("base_price_minor", "NULL"),
         ("base_price_minor", "'x'"),
-        ("currency", "'dollars'"),
-        ("currency", "'usd'"),
         ("id", "'A 1'"),
         ("id", "''"),
         ("list_price_minor", "'x'"),
+        ("floor_minor", "-1"),
+        ("ceiling_minor", "1000000000000"),
+        ("category", "''"),
+        ("tags", "'{}'"),
     ] {
         database.refuses(&format!("UPDATE products SET {column} = {value} WHERE id = 'P-100'")).await;
     }
@@ -153,7 +161,17 @@ async fn the_schema_refuses_values_that_no_price_can_be_made_of(database: &TestD
         database.refuses(&format!("UPDATE markets SET multiplier_ppm = {value}")).await;
     }
     database.refuses("INSERT INTO products (id, base_price_minor) VALUES ('A 1', 1)").await;
-    database.refuses("INSERT INTO products (id, base_price_minor, currency) VALUES ('A', 1, 'usd')").await;
+    for (column, value) in [
+        ("member_discount_ppm", "1000001"),
+        ("currency", "'usd'"),
+        ("exchange_rate_e12", "0"),
+        ("exchange_rate_e12", "1080000000001"),
+        ("increment_minor", "0"),
+        ("rounding_mode", "'near'"),
+        ("ending_minor", "1"),
+    ] {
+        database.refuses(&format!("UPDATE markets SET {column} = {value}")).await;
+    }
     database.refuses("INSERT INTO markets (location, multiplier_ppm) VALUES ('New York', 1)").await;
     database.refuses("UPDATE markets SET location = 'New York' WHERE location = 'NY'").await;
     assert_eq!(catalogue.count_products().await.unwrap(), 900);

@@ -1,179 +1,175 @@
-//! Recording list prices writes nothing that is out of date.
+//! Recording list prices writes nothing that is out of date, and is a change like any other.
 
-use pricing_core::catalogue::{Catalogue, ListPrice, Locked};
+use pricing_core::catalogue::{
+    Catalogue, ChangeOrder, ChangeOrigin, HistoryFilter, ListPrice, Locked, ProductChange, Recorded,
+};
 use pricing_core::ids::TaskId;
 use pricing_core::money::Money;
+use pricing_core::price::Product;
 use pricing_harness::databases::TestDatabase;
-
-use futures_util::future::join_all;
+use pricing_harness::edits::EditCatalogue as _;
 
 use crate::{cents, product_id};
 
 on_both_databases!(
-    a_list_price_enters_the_history_when_it_changes,
-    recording_makes_no_version,
-    a_stale_product_version_writes_nothing,
-    an_older_market_version_writes_nothing,
-    an_unchanged_price_still_remembers_the_newer_market,
+    a_list_price_takes_a_version_and_enters_the_history,
+    a_change_of_the_base_price_ends_the_list_price,
+    a_batch_leaves_one_pending_change_for_its_range,
+    two_ranges_with_the_same_beginning_are_one,
+    a_stale_version_writes_nothing,
     the_rest_of_a_partly_stale_batch_is_written,
     two_writers_of_the_same_prices_make_one_history,
-    a_batch_of_five_hundred_is_one_call,
-    the_history_holds_the_price_before_each_change,
     a_batch_and_a_bulk_update_in_another_order_both_succeed,
-    old_history_is_pruned_in_steps,
 );
 
-async fn record(catalogue: &Catalogue, batch: &[ListPrice]) -> usize {
-    catalogue
-        .record_list_prices(batch, &TaskId::generate(), 1_700_000_000_000, Locked::Wait)
-        .await
-        .unwrap()
-        .changed
+fn origin() -> ChangeOrigin {
+    ChangeOrigin::task(&TaskId::parse("T-1").unwrap())
+}
+
+async fn record(catalogue: &Catalogue, batch: &[ListPrice]) -> Recorded {
+    catalogue.record_list_prices(batch, &origin(), Locked::Wait).await.unwrap()
 }
 
 /// The first `number` products as a scan reads them now, priced alike.
-async fn scanned(catalogue: &Catalogue, number: u32, market_version: u64, price: Money) -> Vec<ListPrice> {
+async fn scanned(catalogue: &Catalogue, number: u32, price: Option<Money>) -> Vec<ListPrice> {
     let page = catalogue.products_after(None, number).await.unwrap();
-    page.rows.into_iter().map(|row| ListPrice { row, market_version, price }).collect()
+    page.rows.into_iter().map(|row| ListPrice { id: row.id, version: row.product.version, price }).collect()
 }
 
-async fn list_price(catalogue: &Catalogue) -> Option<i64> {
-    catalogue.products_after(None, 1).await.unwrap().rows[0].list_price
+async fn product(catalogue: &Catalogue) -> Product {
+    catalogue.product(&product_id("P-100")).await.unwrap().unwrap()
 }
 
-async fn history(catalogue: &Catalogue) -> u64 {
-    catalogue.history_len(&product_id("P-100")).await.unwrap()
+/// The recorded list prices of a product, newest first.
+async fn history(catalogue: &Catalogue, id: &str) -> Vec<(Option<i64>, Option<i64>)> {
+    let changes = catalogue.product_history(&product_id(id), &HistoryFilter::default()).await.unwrap();
+    let recorded = changes.iter().filter(|change| change.change == "recalculated");
+    let prices = |change: &ProductChange| (change.old_list_price_minor, change.list_price_minor);
+    recorded.map(prices).collect()
 }
 
-async fn a_list_price_enters_the_history_when_it_changes(database: &TestDatabase) {
+async fn a_list_price_takes_a_version_and_enters_the_history(database: &TestDatabase) {
     let catalogue = database.open_demo().await;
-    assert_eq!(record(&catalogue, &[]).await, 0);
-    for (price, changed, length) in [(10, 1, 1), (10, 0, 1), (20, 1, 2), (20, 0, 2), (10, 1, 3)] {
-        // The same product in the same market has one price; a new version of the product has another.
-        catalogue.set_base_price(&product_id("P-100"), cents(price)).await.unwrap();
-        let batch = scanned(&catalogue, 1, 1, cents(price)).await;
-        assert_eq!(record(&catalogue, &batch).await, changed);
-        assert_eq!(list_price(&catalogue).await, Some(price));
-        assert_eq!(history(&catalogue).await, length);
+    assert_eq!(record(&catalogue, &[]).await, Recorded::default());
+    for price in [Some(cents(10)), Some(cents(20)), None] {
+        let before = catalogue.last_version().await.unwrap();
+        let recorded = record(&catalogue, &scanned(&catalogue, 1, price).await).await;
+        let now = product(&catalogue).await;
+        assert!(now.version > before);
+        assert_eq!((recorded.versions.get("P-100"), now.list_price), (Some(&now.version), price));
     }
-    assert_eq!(catalogue.history_len(&product_id("P-101")).await.unwrap(), 0);
+    let steps = [(Some(20), None), (Some(10), Some(20)), (None, Some(10))];
+    assert_eq!(history(&catalogue, "P-100").await, steps);
+    assert_eq!(history(&catalogue, "P-101").await, []);
+    let shop = catalogue.catalogue_product(&product_id("P-100")).await.unwrap().unwrap();
+    assert!(shop.revision < shop.version, "it is no edit");
 }
 
-async fn recording_makes_no_version(database: &TestDatabase) {
+async fn a_change_of_the_base_price_ends_the_list_price(database: &TestDatabase) {
     let catalogue = database.open_demo().await;
-    let before = catalogue.product(&product_id("P-100")).await.unwrap().unwrap().version;
-    record(&catalogue, &scanned(&catalogue, 1, 1, cents(10)).await).await;
-    assert_eq!(catalogue.product(&product_id("P-100")).await.unwrap().unwrap().version, before);
+    record(&catalogue, &scanned(&catalogue, 1, Some(cents(10))).await).await;
+    database.execute(&["UPDATE products SET floor_minor = 5 WHERE id = 'P-100'"]).await;
+    assert_eq!(product(&catalogue).await.list_price, Some(cents(10)));
+    database.execute(&["UPDATE products SET base_price_minor = 6000 WHERE id = 'P-100'"]).await;
+    assert_eq!(product(&catalogue).await.list_price(), cents(6_000));
 }
 
-async fn a_stale_product_version_writes_nothing(database: &TestDatabase) {
-    let catalogue = database.open_demo().await;
-    let stale = scanned(&catalogue, 1, 1, cents(10)).await;
-    catalogue.set_base_price(&product_id("P-100"), cents(2_000)).await.unwrap();
-    assert_eq!(record(&catalogue, &stale).await, 0);
-    assert_eq!((list_price(&catalogue).await, history(&catalogue).await), (None, 0));
-
-    record(&catalogue, &scanned(&catalogue, 1, 1, cents(20)).await).await;
-    assert_eq!(record(&catalogue, &stale).await, 0);
-    assert_eq!((list_price(&catalogue).await, history(&catalogue).await), (Some(20), 1));
+async fn calm(catalogue: &Catalogue) {
+    let pending = catalogue.pending_changes(ChangeOrder::Oldest, 10_000).await.unwrap();
+    catalogue.changes_stored(&pending, "redis", 1).await.unwrap();
 }
 
-async fn an_older_market_version_writes_nothing(database: &TestDatabase) {
+async fn a_batch_leaves_one_pending_change_for_its_range(database: &TestDatabase) {
     let catalogue = database.open_demo().await;
-    let older = scanned(&catalogue, 1, 6, cents(10)).await;
-    assert_eq!(record(&catalogue, &scanned(&catalogue, 1, 7, cents(20)).await).await, 1);
-    assert_eq!(record(&catalogue, &older).await, 0);
-    assert_eq!((list_price(&catalogue).await, history(&catalogue).await), (Some(20), 1));
+    calm(&catalogue).await;
+    let recorded = record(&catalogue, &scanned(&catalogue, 500, Some(cents(10))).await).await;
+    assert_eq!((recorded.versions.len(), recorded.passed_over.len()), (500, 0));
+    let pending = catalogue.pending_changes(ChangeOrder::Oldest, 10).await.unwrap();
+    assert_eq!(pending, recorded.pending.into_iter().collect::<Vec<_>>());
+    let range = &pending[0];
+    assert!(range.is_range());
+    assert_eq!((range.id.as_str(), range.last_id.as_deref()), ("P-100", Some("P-599")));
+    let (mut ids, mut first) = (Vec::new(), range.id.clone());
+    loop {
+        let page = catalogue.products_within(&first, "P-599", 200).await.unwrap();
+        ids.extend(page.rows.into_iter().map(|row| row.id.to_string()));
+        match page.last {
+            Some(last) => first = last,
+            None => break,
+        }
+    }
+    ids.dedup(); // each part begins with the last product of the one before
+    assert_eq!(ids, (100..600).map(|number| format!("P-{number}")).collect::<Vec<_>>());
+    catalogue.changes_stored(&pending, "redis", 1).await.unwrap();
+    assert_eq!(catalogue.pending_changes(ChangeOrder::Oldest, 10).await.unwrap(), []);
 }
 
-async fn an_unchanged_price_still_remembers_the_newer_market(database: &TestDatabase) {
+async fn two_ranges_with_the_same_beginning_are_one(database: &TestDatabase) {
     let catalogue = database.open_demo().await;
-    record(&catalogue, &scanned(&catalogue, 1, 1, cents(10)).await).await;
-    let between = scanned(&catalogue, 1, 2, cents(20)).await;
-    assert_eq!(record(&catalogue, &scanned(&catalogue, 1, 3, cents(10)).await).await, 0, "no change");
-    assert_eq!(record(&catalogue, &between).await, 0, "older than the third version");
-    assert_eq!((list_price(&catalogue).await, history(&catalogue).await), (Some(10), 1));
+    calm(&catalogue).await;
+    let long = record(&catalogue, &scanned(&catalogue, 20, Some(cents(10))).await).await.pending.unwrap();
+    record(&catalogue, &scanned(&catalogue, 2, Some(cents(20))).await).await;
+    catalogue.changes_stored(&[long], "redis", 1).await.unwrap();
+    let pending = catalogue.pending_changes(ChangeOrder::Oldest, 10).await.unwrap();
+    assert_eq!(pending.len(), 1, "{pending:?}");
+    assert_eq!(pending[0].last_id.as_deref(), Some("P-119"), "what is pending stays so");
+}
+
+async fn a_stale_version_writes_nothing(database: &TestDatabase) {
+    let catalogue = database.open_demo().await;
+    let stale = scanned(&catalogue, 1, Some(cents(10))).await;
+    catalogue.set_base_price(&product_id("P-100"), cents(2_000)).await;
+    let recorded = record(&catalogue, &stale).await;
+    assert!(
+        recorded.versions.is_empty() && recorded.passed_over.contains("P-100") && recorded.pending.is_none()
+    );
+    assert_eq!((product(&catalogue).await.list_price, history(&catalogue, "P-100").await), (None, vec![]));
+
+    record(&catalogue, &scanned(&catalogue, 1, Some(cents(20))).await).await;
+    record(&catalogue, &stale).await;
+    assert_eq!(product(&catalogue).await.list_price, Some(cents(20)));
 }
 
 async fn the_rest_of_a_partly_stale_batch_is_written(database: &TestDatabase) {
     let catalogue = database.open_demo().await;
-    let batch = scanned(&catalogue, 3, 1, cents(10)).await;
-    catalogue.set_base_price(&product_id("P-101"), cents(2_000)).await.unwrap();
+    let batch = scanned(&catalogue, 3, Some(cents(10))).await;
+    catalogue.set_base_price(&product_id("P-101"), cents(2_000)).await;
     database.execute(&["DELETE FROM products WHERE id = 'P-102'"]).await;
-    assert_eq!(record(&catalogue, &batch).await, 1);
-    assert_eq!((list_price(&catalogue).await, history(&catalogue).await), (Some(10), 1));
+    let recorded = record(&catalogue, &batch).await;
+    assert_eq!(recorded.versions.keys().collect::<Vec<_>>(), ["P-100"]);
     for id in ["P-101", "P-102"] {
-        assert_eq!(catalogue.history_len(&product_id(id)).await.unwrap(), 0, "{id}");
+        assert!(recorded.passed_over.contains(id));
+        assert_eq!(history(&catalogue, id).await, [], "{id}");
     }
 }
 
 async fn two_writers_of_the_same_prices_make_one_history(database: &TestDatabase) {
     let catalogue = database.open_demo().await;
-    let batch = scanned(&catalogue, 200, 1, cents(10)).await;
+    let batch = scanned(&catalogue, 200, Some(cents(10))).await;
     let (one, other) = tokio::join!(record(&catalogue, &batch), record(&catalogue, &batch));
-    assert_eq!(one + other, 200, "{one} and {other}");
-    assert_eq!((list_price(&catalogue).await, history(&catalogue).await), (Some(10), 1));
-}
-
-async fn a_batch_of_five_hundred_is_one_call(database: &TestDatabase) {
-    let catalogue = database.open_demo().await;
-    let batch = scanned(&catalogue, 500, 1, cents(10)).await;
-    assert_eq!(record(&catalogue, &batch).await, 500);
-    assert_eq!(record(&catalogue, &batch).await, 0);
-}
-
-/// Another run may change a price between the read and the record of this one.
-async fn the_history_holds_the_price_before_each_change(database: &TestDatabase) {
-    let catalogue = database.open_demo().await;
-    let before = scanned(&catalogue, 1, 1, cents(10)).await;
-    let same_read = scanned(&catalogue, 1, 2, cents(20)).await;
-    record(&catalogue, &before).await;
-    assert_eq!(record(&catalogue, &same_read).await, 1);
-    let steps = "SELECT COUNT(*) FROM price_history WHERE product_id = 'P-100' AND \
-                 (old_list_price_minor IS NULL AND list_price_minor = 10 \
-                  OR old_list_price_minor = 10 AND list_price_minor = 20)";
-    assert_eq!(database.select(steps).await, 2);
+    assert_eq!(one.versions.len() + other.versions.len(), 200);
+    assert_eq!(history(&catalogue, "P-100").await, [(None, Some(10))]);
 }
 
 /// An operator updates in the reverse order of the ids, so the two wait for each other's rows.
 async fn a_batch_and_a_bulk_update_in_another_order_both_succeed(database: &TestDatabase) {
     let catalogue = database.open_demo().await;
-    let backwards: Vec<String> = (100..600)
-        .rev()
-        .map(|number| format!("UPDATE products SET base_price_minor = 1 + {number} WHERE id = 'P-{number}'"))
-        .collect();
-    let backwards = format!("BEGIN; {}; COMMIT", backwards.join("; "));
     for round in 1..=5 {
-        let batch = scanned(&catalogue, 500, round, cents(10)).await;
-        let (_, ()) = tokio::join!(record(&catalogue, &batch), async {
+        let backwards: Vec<String> = (100..600)
+            .rev()
+            .map(|number| {
+                let price = 1_000 * round + number;
+                format!("UPDATE products SET base_price_minor = {price} WHERE id = 'P-{number}'")
+            })
+            .collect();
+        let backwards = format!("BEGIN; {}; COMMIT", backwards.join("; "));
+        let batch = scanned(&catalogue, 500, Some(cents(10))).await;
+        let (recorded, ()) = tokio::join!(record(&catalogue, &batch), async {
             // It is this client that may be chosen to fail; then it does the same again.
             while !database.try_execute(&backwards).await {}
         });
+        assert_eq!(recorded.versions.len() + recorded.passed_over.len(), 500);
     }
-    let written = scanned(&catalogue, 500, 9, cents(10)).await;
-    assert_eq!(
-        record(&catalogue, &written).await,
-        written.iter().filter(|item| item.row.list_price != Some(10)).count()
-    );
-}
-
-async fn old_history_is_pruned_in_steps(database: &TestDatabase) {
-    let catalogue = database.open_demo().await;
-    for (market_version, price, now_ms) in [(1, 10, 1_000), (2, 20, 2_000)] {
-        let batch = scanned(&catalogue, 900, market_version, cents(price)).await;
-        assert_eq!(
-            catalogue
-                .record_list_prices(&batch, &TaskId::generate(), now_ms, Locked::Wait)
-                .await
-                .unwrap()
-                .changed,
-            900
-        );
-    }
-    assert_eq!(catalogue.prune_history(1_000).await.unwrap(), 0);
-    assert_eq!(catalogue.prune_history(2_000).await.unwrap(), 900);
-    assert_eq!(catalogue.prune_history(3_000).await.unwrap(), 900);
-    let pruned = join_all([catalogue.prune_history(i64::MAX), catalogue.prune_history(i64::MAX)]).await;
-    assert!(pruned.into_iter().all(|pruned| pruned.is_ok_and(|pruned| pruned == 0)));
-    assert_eq!(catalogue.history_len(&product_id("P-100")).await.unwrap(), 0);
+    let batch = scanned(&catalogue, 500, Some(cents(10))).await;
+    assert_eq!(record(&catalogue, &batch).await.versions.len(), 500);
 }

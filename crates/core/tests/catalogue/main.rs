@@ -25,6 +25,8 @@ macro_rules! on_both_databases {
 mod addresses;
 mod audit;
 mod changes;
+mod edits;
+mod history;
 mod invalid_rows;
 mod list_prices;
 mod lookups;

@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use pricing_core::catalogue::Catalogue;
 use pricing_core::money::Currency;
 use pricing_harness::databases::TestDatabase;
+use pricing_harness::edits::EditCatalogue as _;
 
 use crate::{TIME_LIMIT, cents, location, product_id};
 
@@ -43,7 +44,7 @@ async fn concurrent_opens_load_one_demo_catalogue(database: &TestDatabase) {
     assert_eq!((prices.clone().min(), prices.max()), (Some(4_999), Some(5_899)));
     for row in products {
         assert_eq!(row.product.currency, Currency::USD, "{}", row.id);
-        assert_eq!(row.list_price, None, "{}", row.id);
+        assert_eq!(row.product.list_price, None, "{}", row.id);
     }
 
     let markets = catalogue.markets_after(None, 100).await.unwrap().rows;
@@ -53,7 +54,7 @@ async fn concurrent_opens_load_one_demo_catalogue(database: &TestDatabase) {
 }
 
 async fn the_demo_catalogue_leaves_products_that_are_there_alone(database: &TestDatabase) {
-    database.open().await.set_base_price(&product_id("mine"), cents(100)).await.unwrap();
+    database.open().await.set_base_price(&product_id("mine"), cents(100)).await;
     let catalogue = database.open_demo().await;
     assert_eq!(catalogue.count_products().await.unwrap(), 1);
     assert_eq!(catalogue.market(&location("NY")).await.unwrap(), None);
@@ -62,7 +63,7 @@ async fn the_demo_catalogue_leaves_products_that_are_there_alone(database: &Test
 async fn opening_again_changes_nothing(database: &TestDatabase) {
     let id = product_id("P-100");
     let catalogue = database.open_demo().await;
-    catalogue.set_base_price(&id, cents(7_777)).await.unwrap();
+    catalogue.set_base_price(&id, cents(7_777)).await;
     let before = catalogue.product(&id).await.unwrap().unwrap();
     catalogue.close().await;
 

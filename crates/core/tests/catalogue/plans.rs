@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use pricing_core::audit::{Audit, AuditAction, AuditCaller, AuditEntry, AuditFilter};
 use pricing_core::cache::Kind;
-use pricing_core::catalogue::{Catalogue, ChangeOrder, ListPrice, Locked};
+use pricing_core::catalogue::{
+    Action, Catalogue, ChangeOrder, ChangeOrigin, HistoryFilter, Label, ListPrice, Locked, Precondition,
+    ProductEdit, ProductFields,
+};
 use pricing_core::ids::TaskId;
 use pricing_core::money::Ppm;
 use pricing_harness::databases::TestDatabase;
+use pricing_harness::edits::EditCatalogue as _;
 use pricing_harness::waiting::eventually;
 
 use crate::{cents, location, product_id};
@@ -20,7 +24,7 @@ async fn table_scans(database: &TestDatabase) -> i64 {
     })
     .await;
     let scans = "SELECT SUM(seq_scan)::BIGINT FROM pg_stat_user_tables \
-                 WHERE relname IN ('products', 'markets', 'price_history', 'pending_changes', 'audit')";
+                 WHERE relname IN ('products', 'markets', 'product_history', 'market_history', 'pending_changes', 'audit')";
     database.select(scans).await
 }
 
@@ -53,18 +57,37 @@ async fn read(catalogue: &Catalogue) {
 }
 
 async fn write(catalogue: &Catalogue, round: i64) {
-    catalogue.set_base_price(&product_id("P-100"), cents(round)).await.unwrap();
-    catalogue.set_multiplier(&location("NY"), Ppm::multiplier(round).unwrap()).await.unwrap();
+    catalogue.set_base_price(&product_id("P-100"), cents(round)).await;
+    catalogue.set_multiplier(&location("NY"), Ppm::multiplier(round).unwrap()).await;
     for (locked, price) in [(Locked::Wait, round), (Locked::Skip, round + 100)] {
         let rows = catalogue.products_after(None, 500).await.unwrap().rows;
-        let batch: Vec<_> =
-            rows.into_iter().map(|row| ListPrice { row, market_version: 1, price: cents(price) }).collect();
-        let recorded =
-            catalogue.record_list_prices(&batch, &TaskId::generate(), round, locked).await.unwrap();
-        assert_eq!(recorded.changed, 500);
+        let batch = rows.into_iter().map(|row| ListPrice {
+            id: row.id,
+            version: row.product.version,
+            price: Some(cents(price)),
+        });
+        let batch: Vec<_> = batch.collect();
+        let origin = ChangeOrigin::task(&TaskId::generate());
+        let recorded = catalogue.record_list_prices(&batch, &origin, locked).await.unwrap();
+        assert_eq!(recorded.versions.len(), 500);
     }
-    assert_eq!(catalogue.history_len(&product_id("P-101")).await.unwrap(), 2);
-    assert_eq!(catalogue.prune_history(round + 1).await.unwrap(), 1_000);
+    let filter = HistoryFilter::default();
+    assert!(catalogue.product_history(&product_id("P-101"), &filter).await.unwrap().len() >= 2);
+    assert!(!catalogue.market_history(&location("NY"), &filter).await.unwrap().is_empty());
+    let fields = ProductFields { category: Some(Some(format!("shoes {round}"))), ..ProductFields::default() };
+    let edit =
+        |id: &str, action| ProductEdit { id: product_id(id), action, precondition: Precondition::None };
+    let edits = [
+        edit("P-102", Action::Patch(fields)),
+        edit("new", Action::Put(serde_json::from_str(r#"{"base_price":1}"#).unwrap())),
+    ];
+    let origin = ChangeOrigin::task(&TaskId::generate());
+    catalogue.edit_products(&edits, &origin).await.unwrap();
+    let edits = [edit("new", Action::Delete)];
+    catalogue.edit_products(&edits, &origin).await.unwrap();
+    let shoes = Label::parse(format!("shoes {round}")).unwrap();
+    assert_eq!(catalogue.catalogue_products(Some(&shoes), None, 10).await.unwrap().0.len(), 1);
+    assert!(catalogue.prune_history(i64::MAX).await.unwrap() >= 1_000);
 }
 
 async fn follow(catalogue: &Catalogue) {

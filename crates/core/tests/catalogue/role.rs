@@ -29,6 +29,7 @@ async fn the_role_of_the_services_owns_its_schema_and_nothing_else() {
         database_url: Some(url.clone().into()),
         database_url_file: None,
         demo_catalogue: true,
+        catalogue_currency: None,
     };
     let catalogue = Catalogue::open(&settings, Duration::from_secs(14)).await.expect("it can migrate");
     catalogue.close().await;

@@ -4,6 +4,7 @@ use pricing_core::catalogue::Catalogue;
 use pricing_core::ids::{Location, ProductId};
 use pricing_core::money::Ppm;
 use pricing_harness::databases::TestDatabase;
+use pricing_harness::edits::EditCatalogue as _;
 
 use crate::{cents, location, product_id};
 
@@ -47,7 +48,7 @@ async fn a_scan_visits_each_product_once_while_others_are_inserted(database: &Te
                 // Before, among and behind the others.
                 let name = ["A", "P-5", "Z"][number % 3];
                 let id = product_id(&format!("{name}.{number}"));
-                catalogue.set_base_price(&id, cents(1)).await.unwrap();
+                catalogue.set_base_price(&id, cents(1)).await;
             }
         }
     });
@@ -65,7 +66,7 @@ async fn a_scan_visits_each_market_once(database: &TestDatabase) {
     let catalogue = database.open().await;
     let names: Vec<Location> = (10..60).map(|number| location(&format!("market-{number}"))).collect();
     for name in &names {
-        catalogue.set_multiplier(name, Ppm::ONE).await.unwrap();
+        catalogue.set_multiplier(name, Ppm::ONE).await;
     }
     let (mut visited, mut last) = (Vec::new(), None);
     loop {
@@ -83,7 +84,7 @@ async fn ids_are_in_the_order_of_their_bytes(database: &TestDatabase) {
     let catalogue = database.open().await;
     let mut ids = ["a", "B", "b", "A", "_", "-", ".", "9", "10", "aa", "a-a", "a.a", "aB"].map(product_id);
     for id in &ids {
-        catalogue.set_base_price(id, cents(1)).await.unwrap();
+        catalogue.set_base_price(id, cents(1)).await;
     }
     ids.sort();
     assert_eq!(scan(&catalogue, 2).await, ids);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pricing_core::catalogue::{Catalogue, CatalogueError, ListPrice, Locked, MAX_CONNECTIONS};
+use pricing_core::catalogue::{Catalogue, CatalogueError, ChangeOrigin, ListPrice, Locked, MAX_CONNECTIONS};
 use pricing_core::ids::TaskId;
 use pricing_harness::databases::TestDatabase;
 use pricing_harness::waiting::eventually;
@@ -12,27 +12,32 @@ use crate::cents;
 
 const LIMIT: Duration = Duration::from_millis(300);
 
+fn origin() -> ChangeOrigin {
+    ChangeOrigin::task(&TaskId::generate())
+}
+
 #[tokio::test]
 async fn a_wait_for_a_row_that_an_operator_has_locked_ends_in_the_database_too() {
     let database = TestDatabase::postgres().await;
     let catalogue = Catalogue::open(&database.settings(true), LIMIT).await.unwrap();
     let mut operator = PgConnection::connect(database.url()).await.unwrap();
     let mut transaction = operator.begin().await.unwrap();
-    sqlx::query("UPDATE products SET currency = currency").execute(&mut *transaction).await.unwrap();
+    sqlx::query("UPDATE products SET tags = tags").execute(&mut *transaction).await.unwrap();
 
     let rows = catalogue.products_after(None, 10).await.unwrap().rows;
-    let batch: Vec<_> =
-        rows.into_iter().map(|row| ListPrice { row, market_version: 1, price: cents(1) }).collect();
+    let batch: Vec<_> = rows
+        .into_iter()
+        .map(|row| ListPrice { id: row.id, version: row.product.version, price: Some(cents(1)) })
+        .collect();
     let asked = Instant::now();
-    let refused =
-        catalogue.record_list_prices(&batch, &TaskId::generate(), 0, Locked::Wait).await.unwrap_err();
+    let refused = catalogue.record_list_prices(&batch, &origin(), Locked::Wait).await.unwrap_err();
     assert!(asked.elapsed() < 20 * LIMIT, "{:?}", asked.elapsed());
     assert!(matches!(refused, CatalogueError::Database(_)) && refused.is_unavailable(), "{refused:?}");
     let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     assert_eq!(database.select(waiting).await, 0);
     transaction.rollback().await.unwrap();
     assert_eq!(
-        catalogue.record_list_prices(&batch, &TaskId::generate(), 0, Locked::Wait).await.unwrap().changed,
+        catalogue.record_list_prices(&batch, &origin(), Locked::Wait).await.unwrap().versions.len(),
         10
     );
 }
@@ -44,17 +49,17 @@ async fn a_pool_that_is_full_is_no_outage() {
     let catalogue = Catalogue::open(&database.settings(true), patient).await.unwrap();
     let mut operator = PgConnection::connect(database.url()).await.unwrap();
     let mut transaction = operator.begin().await.unwrap();
-    sqlx::query("UPDATE products SET currency = currency").execute(&mut *transaction).await.unwrap();
+    sqlx::query("UPDATE products SET tags = tags").execute(&mut *transaction).await.unwrap();
 
     let rows = catalogue.products_after(None, 1).await.unwrap().rows;
-    let batch: Vec<_> =
-        rows.into_iter().map(|row| ListPrice { row, market_version: 1, price: cents(1) }).collect();
+    let batch: Vec<_> = rows
+        .into_iter()
+        .map(|row| ListPrice { id: row.id, version: row.product.version, price: Some(cents(1)) })
+        .collect();
     let waiting: Vec<_> = (0..MAX_CONNECTIONS)
         .map(|_| {
             let (catalogue, batch) = (catalogue.clone(), batch.clone());
-            tokio::spawn(async move {
-                catalogue.record_list_prices(&batch, &TaskId::generate(), 0, Locked::Wait).await
-            })
+            tokio::spawn(async move { catalogue.record_list_prices(&batch, &origin(), Locked::Wait).await })
         })
         .collect();
     let locked = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use pricing_core::catalogue::Catalogue;
 use pricing_core::money::Ppm;
 use pricing_harness::databases::TestDatabase;
+use pricing_harness::edits::EditCatalogue as _;
 
 use crate::{cents, location, product_id};
 
@@ -34,9 +35,9 @@ async fn a_change_through_the_catalogue_makes_a_version(database: &TestDatabase)
     let untouched = catalogue.product(&product_id("P-101")).await.unwrap().unwrap();
     let mut last = catalogue.last_version().await.unwrap();
     for price in 2..5 {
-        catalogue.set_base_price(&product_id("P-100"), cents(price)).await.unwrap();
+        catalogue.set_base_price(&product_id("P-100"), cents(price)).await;
         let product = version(&catalogue).await;
-        catalogue.set_multiplier(&location("NY"), Ppm::multiplier(price).unwrap()).await.unwrap();
+        catalogue.set_multiplier(&location("NY"), Ppm::multiplier(price).unwrap()).await;
         let market = market_version(&catalogue).await;
         assert!(last < product && product < market, "{last} {product} {market}");
         assert_eq!(catalogue.last_version().await.unwrap(), market);
@@ -54,7 +55,7 @@ async fn a_change_by_hand_makes_a_version(database: &TestDatabase) {
     assert_eq!(versions.len(), 900, "each its own");
     assert!(versions.iter().all(|version| *version > last));
     let before = version(&catalogue).await;
-    database.execute(&["UPDATE products SET currency = 'EUR' WHERE id = 'P-100'"]).await;
+    database.execute(&["UPDATE products SET list_price_minor = 7 WHERE id = 'P-100'"]).await;
     assert!(version(&catalogue).await > before);
     let before = market_version(&catalogue).await;
     database.execute(&["UPDATE markets SET multiplier_ppm = 1000000"]).await;
@@ -84,7 +85,7 @@ async fn an_update_that_changes_nothing_makes_no_version(database: &TestDatabase
     let catalogue = database.open_demo().await;
     let before = catalogue.last_version().await.unwrap();
     database
-        .execute(&["UPDATE products SET base_price_minor = base_price_minor, list_price_minor = 7"])
+        .execute(&["UPDATE products SET base_price_minor = base_price_minor, list_price_minor = NULL"])
         .await;
     database.execute(&["UPDATE markets SET multiplier_ppm = multiplier_ppm"]).await;
     assert_eq!(catalogue.last_version().await.unwrap(), before);
@@ -94,7 +95,7 @@ async fn concurrent_changes_each_make_a_version(database: &TestDatabase) {
     let catalogue = database.open_demo().await;
     let before = catalogue.last_version().await.unwrap();
     join_all((1..=20).map(async |price| {
-        catalogue.set_base_price(&product_id("P-100"), cents(price)).await.unwrap();
+        catalogue.set_base_price(&product_id("P-100"), cents(price)).await;
     }))
     .await;
     assert!(version(&catalogue).await >= before + 20);

@@ -1,12 +1,14 @@
-//! Changes of the catalogue.
+//! Changes of the catalogue between faults.
 
 use std::time::Duration;
 
-use pricing_core::catalogue::{Catalogue, CatalogueError};
-use pricing_core::ids::{Location, ProductId};
-use pricing_core::money::{Money, Ppm};
+use pricing_core::catalogue::{Catalogue, ChangeOrigin, ListPrice, Locked};
+use pricing_core::ids::{ProductId, TaskId};
+use pricing_core::money::Money;
+use pricing_harness::edits::EditCatalogue as _;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
+use tokio::time::timeout;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -19,13 +21,26 @@ pub(crate) async fn change_prices(catalogue: &Catalogue, random: &mut StdRng) {
     }
 }
 
-/// Changes all list prices: the multiplier of the default market.
-pub(crate) async fn change_all_prices(catalogue: &Catalogue, random: &mut StdRng) {
-    let multiplier = Ppm::multiplier(random.random_range(500_000..2_000_000)).expect("a multiplier");
-    in_time(catalogue.set_multiplier(Location::fallback(), multiplier)).await;
+/// Records other list prices for all products than a recalculation will.
+pub(crate) async fn change_all_list_prices(catalogue: &Catalogue, random: &mut StdRng) {
+    let price = Money::base(random.random_range(1..100)).expect("a price");
+    let origin = ChangeOrigin::task(&TaskId::generate());
+    in_time(async {
+        let rows = catalogue.products_after(None, 10_000).await.expect("the database answers").rows;
+        let other = rows.into_iter().map(|row| ListPrice {
+            id: row.id,
+            version: row.product.version,
+            price: Some(price),
+        });
+        let other: Vec<_> = other.collect();
+        catalogue
+            .record_list_prices(&other, &origin, Locked::Wait)
+            .await
+            .expect("the database takes a change");
+    })
+    .await;
 }
 
-async fn in_time(change: impl Future<Output = Result<(), CatalogueError>>) {
-    let changed = tokio::time::timeout(DEADLINE, change).await.expect("nobody holds a row for long");
-    changed.expect("the database takes a change");
+async fn in_time(change: impl Future<Output = ()>) {
+    timeout(DEADLINE, change).await.expect("nobody holds a row for long");
 }

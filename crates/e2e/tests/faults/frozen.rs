@@ -9,7 +9,7 @@ use pricing_harness::stack::Stack;
 use pricing_harness::waiting::{eventually, pause};
 use rand::RngExt as _;
 
-use crate::catalogue::{change_all_prices, change_prices};
+use crate::catalogue::{change_all_list_prices, change_prices};
 use crate::named_worker::{NamedWorker, runner};
 use crate::records::record;
 use crate::worker::{DEADLINE, LOCK_TTL, MORE_PRODUCTS, scan_time, stack};
@@ -34,7 +34,7 @@ async fn a_holder_that_was_frozen_beyond_the_life_of_its_lock_writes_nothing_sta
     let scan = scan_time(&stack).await;
     while let Some(mut round) = rounds.next_round() {
         // So that the holder has something to write, and rows locked while it does.
-        change_all_prices(&catalogue, &mut round.random).await;
+        change_all_list_prices(&catalogue, &mut round.random).await;
         let mut ids = vec![stack.publish().await];
         let Some(holder) = runner(&stack, &workers, &ids[0]).await else { continue };
         let service = &mut workers[holder].service;
