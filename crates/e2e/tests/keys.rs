@@ -275,7 +275,7 @@ async fn batches_until(
     let batch = json!({"product_ids": vec!["P-100"; products], "user_location": "NY"});
     let mut statuses = BTreeMap::new();
     while !ending.is_cancelled() {
-        let answer = client.post(&url).json(&batch).send().await.unwrap();
+        let answer = client.post(&url).json(&batch).send().await.expect("an answer");
         *statuses.entry(answer.status().as_u16()).or_default() += 1;
     }
     statuses

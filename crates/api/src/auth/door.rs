@@ -36,17 +36,20 @@ pub(crate) struct Door {
 /// What keeps strangers out.
 pub(crate) enum Lock {
     /// Keys.
-    Keys {
-        ring: Arc<KeyRing>,
-        /// Limits of the calls with a key.
-        callers: AddressLimits,
-        /// Limits of the calls without one, which take nothing from callers at the same address.
-        strangers: AddressLimits,
-    },
+    Keys(Box<KeyLock>),
     /// The service is served to its own host only.
     Loopback,
     /// Something in front of the service.
     Elsewhere,
+}
+
+/// Keys, and the limits per address.
+pub(crate) struct KeyLock {
+    pub(crate) ring: Arc<KeyRing>,
+    /// Limits of the calls with a key.
+    pub(crate) callers: AddressLimits,
+    /// Limits of the calls without one, which take nothing from callers at the same address.
+    pub(crate) strangers: AddressLimits,
 }
 
 /// Who makes a request. In the extensions of every request.
@@ -87,7 +90,7 @@ impl Door {
 
     /// Whether keys are on.
     pub(crate) fn is_locked(&self) -> bool {
-        matches!(self.lock, Lock::Keys { .. })
+        matches!(self.lock, Lock::Keys(_))
     }
 
     /// Notes in a request who makes it.
@@ -104,10 +107,10 @@ impl Door {
     }
 
     fn identity(&self, headers: &HeaderMap) -> Identity {
-        let Lock::Keys { ring, .. } = &self.lock else { return Identity::Anyone };
+        let Lock::Keys(lock) = &self.lock else { return Identity::Anyone };
         let sent = headers.get(header::AUTHORIZATION).and_then(|sent| bearer(sent.as_bytes()));
         let Some(sent) = sent else { return Identity::WithoutKey };
-        match Some(sent).filter(|key| is_key(key)).and_then(|key| ring.keys().find(key)) {
+        match Some(sent).filter(|key| is_key(key)).and_then(|key| lock.ring.keys().find(key)) {
             Some(key) => Identity::Key(key),
             None => Identity::UnknownKey,
         }
@@ -144,13 +147,13 @@ impl Door {
     /// Takes what a call has to pay from the buckets of its caller, or nothing from either: a key beyond its limit takes
     /// nothing from others at its address, and one at an address beyond its limit nothing from its own.
     pub(crate) fn charge(&self, visitor: &Visitor, cost: Cost) -> Result<(), Problem> {
-        let Lock::Keys { callers, strangers, .. } = &self.lock else { return Ok(()) };
+        let Lock::Keys(lock) = &self.lock else { return Ok(()) };
         let key = match &visitor.identity {
             Identity::Key(key) => Some(key),
             Identity::Anyone | Identity::WithoutKey | Identity::UnknownKey => None,
         };
         let of_address = |exhausted| too_many(Refused::AddressLimit, exhausted);
-        let limits = if key.is_some() { callers } else { strangers };
+        let limits = if key.is_some() { &lock.callers } else { &lock.strangers };
         let address = visitor.address.filter(|_| visitor.is_limited);
         if let Some(key) = key {
             if let Some(address) = address {
@@ -187,7 +190,8 @@ pub(crate) fn refused(reason: Refused) -> Problem {
         Refused::Role => Problem::forbidden("The key has no role that allows this call."),
         Refused::Foreign => Problem::forbidden("A page of another origin may not make a browser call this."),
         Refused::Host => Problem::forbidden(
-            "Without keys this is called by an address or as localhost: set API_KEYS_FILE to call it by name.",
+            "Without keys this is called by an address or as localhost: to call it by name set API_KEYS_FILE, or AUTH=off \
+             if something in front decides who may call.",
         ),
         Refused::KeyLimit => Problem::too_many("The calls of this key exceed its limit."),
         Refused::AddressLimit => Problem::too_many("The calls from this address exceed its limit."),
@@ -399,7 +403,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let ring = Arc::new(KeyRing::open(file.path().to_owned(), rate).unwrap());
         let limits = || AddressLimits::new(rate);
-        let lock = Lock::Keys { ring, callers: limits(), strangers: limits() };
+        let lock = Lock::Keys(Box::new(KeyLock { ring, callers: limits(), strangers: limits() }));
         let door = Door::new(TrustedProxies::default(), lock);
         let key = |name: &str| {
             let (roles, limit) = ("read".parse().unwrap(), Arc::new(KeyLimit::new(rate)));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use pricing_service::http::TrustedProxies;
 
-use super::door::{Door, Lock};
+use super::door::{Door, KeyLock, Lock};
 use super::limits::{AddressLimits, Rate};
 use super::ring::{KeyFileError, KeyRing};
 use super::role::Role;
@@ -125,7 +125,7 @@ impl AuthSettings {
     pub(crate) fn door(&self, keys: Option<Arc<KeyRing>>, proxies: TrustedProxies) -> Door {
         let limits = || AddressLimits::new(Rate(self.rate_limit_per_address));
         let lock = match (keys, self.auth) {
-            (Some(ring), _) => Lock::Keys { ring, callers: limits(), strangers: limits() },
+            (Some(ring), _) => Lock::Keys(Box::new(KeyLock { ring, callers: limits(), strangers: limits() })),
             (None, AuthMode::On) => Lock::Loopback,
             (None, AuthMode::Off) => Lock::Elsewhere,
         };
