@@ -14,6 +14,8 @@ use validator::Validate;
 
 use crate::problem::Problem;
 
+/// Media types of a body in JSON. A merge patch says itself what its nulls mean (RFC 7396).
+const MEDIA: [&str; 2] = ["application/json", "application/merge-patch+json"];
 /// The parser's limit of nested arrays and objects.
 const MAX_DEPTH: usize = 128;
 
@@ -119,7 +121,7 @@ pub(crate) fn json(answer: &impl Serialize) -> Response {
 fn declares_json(headers: &HeaderMap) -> bool {
     let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media = declared.and_then(|declared| declared.split(';').next());
-    media.is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json"))
+    media.is_some_and(|media| MEDIA.iter().any(|known| media.trim().eq_ignore_ascii_case(known)))
 }
 
 fn undeclared() -> Problem {

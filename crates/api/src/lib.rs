@@ -14,6 +14,7 @@ mod state;
 
 mod auth;
 
+mod catalogue;
 mod prices;
 mod recalculation;
 

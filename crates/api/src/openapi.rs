@@ -159,9 +159,16 @@ mod tests {
         assert_eq!(
             paths,
             [
+                "/api/v1/markets",
+                "/api/v1/markets/{location}",
+                "/api/v1/markets/{location}/history",
                 "/api/v1/price",
                 "/api/v1/price/{product_id}",
                 "/api/v1/prices",
+                "/api/v1/products",
+                "/api/v1/products/batch",
+                "/api/v1/products/{product_id}",
+                "/api/v1/products/{product_id}/history",
                 "/api/v1/publish-market-event",
                 "/api/v1/recalculate",
                 "/api/v1/tasks",

@@ -24,7 +24,7 @@ use crate::load_shed::LoadShedLayer;
 use crate::observe::ObserveLayer;
 use crate::request_bounds::RequestBoundsLayer;
 use crate::state::AppState;
-use crate::{openapi, prices, problem, recalculation};
+use crate::{catalogue, openapi, prices, problem, recalculation};
 
 /// Routes that the OpenAPI document does not describe.
 const UNDESCRIBED: [&str; 4] = ["/docs", "/docs/", "/docs/{*rest}", "/openapi.json"];
@@ -79,6 +79,19 @@ pub(crate) fn calls(document: OpenApi) -> (Router<Arc<AppState>>, OpenApi) {
         guarded!(prices::handlers::price),
         guarded!(prices::handlers::price_by_path),
         guarded!(prices::handlers::prices),
+        guarded!(catalogue::products::products),
+        guarded!(catalogue::products::product),
+        guarded!(catalogue::products::put_product),
+        guarded!(catalogue::products::patch_product),
+        guarded!(catalogue::products::delete_product),
+        guarded!(catalogue::batch::edit_products),
+        guarded!(catalogue::history::product_history),
+        guarded!(catalogue::markets::markets),
+        guarded!(catalogue::markets::market),
+        guarded!(catalogue::markets::put_market),
+        guarded!(catalogue::markets::patch_market),
+        guarded!(catalogue::markets::delete_market),
+        guarded!(catalogue::history::market_history),
         guarded!(recalculation::market_event::publish_market_event),
         guarded!(recalculation::request::recalculate),
         guarded!(recalculation::task::task),

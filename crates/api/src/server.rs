@@ -92,10 +92,12 @@ impl Api {
             door: Arc::new(config.auth.door(keys.clone(), config.connections.trusted_proxies.clone())),
             reader: PriceReader::new(
                 cache.clone(),
-                cache.patient(&redis),
+                cache.clone().patient(&redis),
                 catalogue.clone(),
                 config.simulation,
             ),
+            catalogue: catalogue.clone(),
+            cache: cache.patient(&redis),
             events: EventLog::new(&redis, &config.events).replicated(replicas),
             queue: RecalculationQueue::new(&redis, QueueOptions { replicas, ..config.queue.options() }),
         };

@@ -66,14 +66,22 @@ fn rows() -> Vec<Row> {
 }
 
 async fn call(client: &Client, stack: &Stack, row: &Row, task: &str) -> StatusCode {
-    let path = row.path.replace("{product_id}", "P-100?user_location=NY").replace("{task_id}", task);
+    let path =
+        row.path.replace("{product_id}", "P-100").replace("{location}", "NY").replace("{task_id}", task);
+    let path = if row.method == Method::GET { path + "?user_location=NY" } else { path };
     let body = match row.path.as_str() {
         "/api/v1/price" => json!({"product_id": "P-100", "user_location": "NY"}),
         "/api/v1/prices" => json!({"product_ids": ["P-100"], "user_location": "NY"}),
+        "/api/v1/products/{product_id}" => json!({"base_price": 49.99}),
+        "/api/v1/markets/{location}" => json!({"multiplier": 0.95}),
+        "/api/v1/products/batch" => json!({"edits": [{"product_id": "P-101", "action": "delete"}]}),
         _ => json!({}),
     };
     let request = client.request(row.method.clone(), stack.api.url(&path));
-    let request = if row.method == Method::POST { request.json(&body) } else { request };
+    let request = match row.method {
+        Method::POST | Method::PUT | Method::PATCH => request.json(&body),
+        _ => request,
+    };
     request.send().await.expect("an answer").status()
 }
 

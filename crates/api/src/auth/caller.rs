@@ -8,6 +8,7 @@ use axum::extract::FromRequestParts;
 use axum::handler::Handler;
 use axum::http::request::Parts;
 use pricing_core::audit::{AuditAction, AuditCaller, AuditEntry};
+use pricing_core::catalogue::ChangeOrigin;
 use pricing_core::trace::current_trace_id;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
@@ -61,10 +62,18 @@ impl<A> Caller<A> {
         self.visitor.known().is_ok_and(|key| key.is_none_or(|key| key.roles.contains(role)))
     }
 
+    /// What the history of the catalogue says of a change that this call makes.
+    pub(crate) fn origin(&self) -> ChangeOrigin {
+        ChangeOrigin::caller(&self.audit_caller())
+    }
+
+    fn audit_caller(&self) -> AuditCaller {
+        self.name().map_or(AuditCaller::Anonymous, |name| AuditCaller::Key(name.to_owned()))
+    }
+
     /// What the audit says of this call.
     pub(crate) fn audited(&self, action: AuditAction) -> AuditEntry {
-        let caller = self.name().map_or(AuditCaller::Anonymous, |name| AuditCaller::Key(name.to_owned()));
-        let entry = AuditEntry::new(caller, action).traced(current_trace_id().as_deref());
+        let entry = AuditEntry::new(self.audit_caller(), action).traced(current_trace_id().as_deref());
         match self.visitor.address {
             Some(address) => entry.from_address(address),
             None => entry,
@@ -101,6 +110,8 @@ names_caller! {}
 names_caller! { B }
 names_caller! { B C }
 names_caller! { B C D }
+names_caller! { B C D E }
+names_caller! { B C D E F }
 
 /// A described route whose handler names its caller. Only [`guarded!`] makes one.
 pub(crate) struct Guarded(UtoipaMethodRouter<Arc<AppState>>);

@@ -18,5 +18,5 @@ pub use cli::KeysCommand;
 pub(crate) use door::{AdmitLayer, Door, Visitor};
 pub(crate) use limits::{EVENT_UNITS, RECALCULATION_UNITS};
 pub(crate) use ring::KeyRing;
-pub(crate) use role::{Operate, Publish, Read, Role, Tasks};
+pub(crate) use role::{Manage, Operate, Publish, Read, Role, Tasks};
 pub use settings::{AuthError, AuthSettings};

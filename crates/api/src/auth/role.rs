@@ -10,7 +10,7 @@ pub enum Role {
     Read = 1,
     /// Publish market events, request recalculations, and look at the tasks that come of them.
     Publish = 2,
-    /// Change the catalogue.
+    /// Read and change the catalogue.
     Manage = 4,
     /// Look at all tasks with the causes of their errors, replay them, and read metrics.
     Operate = 8,
@@ -91,6 +91,9 @@ pub(crate) enum Read {}
 /// Publishes events and requests recalculations.
 pub(crate) enum Publish {}
 
+/// Reads and changes the catalogue.
+pub(crate) enum Manage {}
+
 /// Looks at tasks: its own, or with [`Role::Operate`] all.
 pub(crate) enum Tasks {}
 
@@ -103,6 +106,10 @@ impl Access for Read {
 
 impl Access for Publish {
     const ROLES: Roles = Roles::of(&[Role::Publish]);
+}
+
+impl Access for Manage {
+    const ROLES: Roles = Roles::of(&[Role::Manage]);
 }
 
 impl Access for Tasks {

@@ -41,6 +41,20 @@ pub enum AuditAction {
     TasksListed,
     /// A task was read with the role that sees those of all callers.
     TaskRead,
+    /// A product was to be created or replaced.
+    ProductPut,
+    /// Fields of a product were to be changed.
+    ProductPatched,
+    /// A product was to be deleted.
+    ProductDeleted,
+    /// Many products were to be edited.
+    ProductsEdited,
+    /// A market was to be created or replaced.
+    MarketPut,
+    /// Terms of a market were to be changed.
+    MarketPatched,
+    /// A market was to be deleted.
+    MarketDeleted,
 }
 
 impl AuditAction {
@@ -50,6 +64,13 @@ impl AuditAction {
             Self::TaskReplayed => "task.replay",
             Self::TasksListed => "task.list",
             Self::TaskRead => "task.read",
+            Self::ProductPut => "product.put",
+            Self::ProductPatched => "product.patch",
+            Self::ProductDeleted => "product.delete",
+            Self::ProductsEdited => "product.batch",
+            Self::MarketPut => "market.put",
+            Self::MarketPatched => "market.patch",
+            Self::MarketDeleted => "market.delete",
         }
     }
 }
