@@ -106,6 +106,7 @@ impl Preparation {
     ///
     /// When the database is away, which [`CatalogueError::is_unavailable`] tells, or refuses.
     pub async fn run(&self) -> Result<(), CatalogueError> {
+        self.catalogue.check_currencies_of_older_build().await?;
         match &self.catalogue.database {
             Database::Sqlite(pool) => migrate_sqlite(pool).await?,
             Database::Postgres(pool) => migrate_postgres(pool).await?,

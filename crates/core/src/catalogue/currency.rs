@@ -16,6 +16,23 @@ impl Catalogue {
         self.currency.get().copied().ok_or(CatalogueError::Unprepared)
     }
 
+    /// Refuses a database that an older build has filled with products of several currencies. Its products have a column
+    /// that the migration removes.
+    pub(super) async fn check_currencies_of_older_build(&self) -> Result<(), CatalogueError> {
+        let select =
+            statement!(fetch_all, query_scalar("SELECT DISTINCT products.currency FROM products ORDER BY 1"));
+        let currencies: Vec<String> = match self.database.run_untraced(select).await {
+            Ok(currencies) => currencies,
+            Err(sqlx::Error::Database(_)) => return Ok(()), // no such table or column
+            Err(error) => return Err(CatalogueError::Connect(error)),
+        };
+        if currencies.len() < 2 {
+            Ok(())
+        } else {
+            Err(CatalogueError::SeveralCurrencies(currencies.join(", ")))
+        }
+    }
+
     /// Learns the currency. A new catalogue takes the one that is asked for, or US dollars.
     pub(super) async fn settle_currency(&self, asked: Option<Currency>) -> Result<(), CatalogueError> {
         let new = asked.unwrap_or(Currency::USD);

@@ -35,6 +35,7 @@ mod plans;
 mod role;
 mod scanning;
 mod time_limits;
+mod upgrade;
 mod versions;
 
 use std::time::Duration;
