@@ -79,7 +79,7 @@ pub(crate) fn replaying() -> AuditEntry {
 }
 
 /// The user of the operating system that runs this process, by name or else by number.
-fn user() -> AuditCaller {
+pub(crate) fn user() -> AuditCaller {
     let id = Uid::current();
     let name = User::from_uid(id).ok().flatten().map(|user| user.name);
     AuditCaller::CommandLine(name.unwrap_or_else(|| id.to_string()))

@@ -1,5 +1,7 @@
 //! The command line: the settings of a worker, and what the program does besides running jobs.
 
+use std::process::ExitCode;
+
 use anyhow::{Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use pricing_core::causes::printable;
@@ -9,6 +11,7 @@ use pricing_queue::{ListedState, QueueError, TaskRecord};
 use pricing_service::admin;
 
 use crate::audit::{AuditArgs, replaying};
+use crate::catalogue::{ExportArgs, ImportArgs};
 use crate::config::Config;
 use crate::secrets::SecretsArgs;
 
@@ -32,6 +35,8 @@ pub enum Command {
     Tasks(TasksCommand),
     /// Print the audit, newest row first: time, caller, address, action, subject, trace id and detail
     Audit(AuditArgs),
+    Import(ImportArgs),
+    Export(ExportArgs),
     /// Make the passwords of a composed system that are missing, and write the files that its services read
     Secrets(SecretsArgs),
 }
@@ -65,13 +70,16 @@ impl Command {
     /// # Errors
     ///
     /// When the worker is not ready, Redis or the database is away or the task does not exist.
-    pub async fn run(&self, config: &Config) -> Result<()> {
+    pub async fn run(&self, config: &Config) -> Result<ExitCode> {
         match self {
-            Self::Healthcheck => Ok(admin::check_health(config.metrics_addr)?),
-            Self::Tasks(command) => command.run(config).await,
-            Self::Audit(arguments) => arguments.run(&config.audit()?).await,
-            Self::Secrets(arguments) => arguments.run(&config.redis.redis_prefix),
+            Self::Healthcheck => admin::check_health(config.metrics_addr)?,
+            Self::Tasks(command) => command.run(config).await?,
+            Self::Audit(arguments) => arguments.run(&config.audit()?).await?,
+            Self::Import(arguments) => return arguments.run(&config.database).await,
+            Self::Export(arguments) => return arguments.run(&config.database).await,
+            Self::Secrets(arguments) => arguments.run(&config.redis.redis_prefix)?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

@@ -14,6 +14,7 @@ mod scan;
 mod outcome;
 
 mod audit;
+mod catalogue;
 mod cli;
 mod config;
 mod metrics;
@@ -22,6 +23,7 @@ mod run;
 mod secrets;
 
 pub use audit::AuditArgs;
+pub use catalogue::{ExportArgs, Format, ImportArgs};
 pub use cli::{Cli, Command, TasksCommand};
 pub use config::Config;
 pub use metrics::install as install_metrics;

@@ -11,10 +11,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    exit::report(start(Cli::parse()).await)
+    match start(Cli::parse()).await {
+        Ok(code) => code,
+        Err(error) => exit::report(Err(error)),
+    }
 }
 
-async fn start(Cli { command, config }: Cli) -> anyhow::Result<()> {
+async fn start(Cli { command, config }: Cli) -> anyhow::Result<ExitCode> {
     config.check()?;
     if let Some(command) = command {
         return command.run(&config).await;
@@ -25,5 +28,5 @@ async fn start(Cli { command, config }: Cli) -> anyhow::Result<()> {
     let port = http::listen("METRICS_ADDR", config.metrics_addr).await?;
     let ended = run(port, Worker::open(&config).await?, metrics, shutdown).await;
     telemetry.flush().await;
-    ended
+    ended.map(|()| ExitCode::SUCCESS)
 }

@@ -55,6 +55,9 @@ pub enum AuditAction {
     MarketPatched,
     /// A market was to be deleted.
     MarketDeleted,
+    /// A file was imported into the catalogue. One row tells its size before the first change, and one after the last what
+    /// was changed.
+    CatalogueImported,
 }
 
 impl AuditAction {
@@ -71,6 +74,7 @@ impl AuditAction {
             Self::MarketPut => "market.put",
             Self::MarketPatched => "market.patch",
             Self::MarketDeleted => "market.delete",
+            Self::CatalogueImported => "catalogue.import",
         }
     }
 }

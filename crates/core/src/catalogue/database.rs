@@ -127,7 +127,8 @@ impl Database {
         }
     }
 
-    async fn acquire(&self) -> sqlx::Result<Acquired> {
+    /// A connection of the pool, to keep for several transactions.
+    pub(super) async fn acquire(&self) -> sqlx::Result<Acquired> {
         Ok(match self {
             Self::Sqlite(pool) => Acquired::Sqlite(pool.acquire().await?),
             Self::Postgres(pool) => Acquired::Postgres(pool.acquire().await?),
@@ -148,13 +149,21 @@ impl Database {
 }
 
 /// A connection of the pool, which it returns to when it is dropped.
-enum Acquired {
+pub(super) enum Acquired {
     Sqlite(PoolConnection<Sqlite>),
     Postgres(PoolConnection<Postgres>),
 }
 
 impl Acquired {
-    fn lend(&mut self) -> Connection<'_> {
+    /// Ends the connection when it is dropped, and with it what belongs to its session.
+    pub(super) fn close_on_drop(&mut self) {
+        match self {
+            Self::Sqlite(connection) => connection.close_on_drop(),
+            Self::Postgres(connection) => connection.close_on_drop(),
+        }
+    }
+
+    pub(super) fn lend(&mut self) -> Connection<'_> {
         match self {
             Self::Sqlite(connection) => Connection::Sqlite(connection),
             Self::Postgres(connection) => Connection::Postgres(connection),

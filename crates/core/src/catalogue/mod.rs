@@ -4,7 +4,7 @@
 //!
 //! This file looks rows up for the read path and scans them for a recalculation. [`Catalogue::open`] connects and
 //! migrates; `list_prices` records what a recalculation computed; `edit` changes products and
-//! markets. Each statement runs in a client span.
+//! markets, and `import` merges files with them. Each statement runs in a client span.
 
 mod error;
 
@@ -18,6 +18,7 @@ mod changes;
 mod currency;
 mod edit;
 mod history;
+mod import;
 mod list_prices;
 mod origin;
 mod rows;
@@ -43,6 +44,9 @@ pub use edit::{
 };
 pub use error::CatalogueError;
 pub use history::{HistoryFilter, MarketChange, ProductChange};
+pub use import::{
+    Applied, Extent, Import, ImportError, ImportKind, ImportOptions, ImportRow, RefusedRow, RowRefusal, Tally,
+};
 pub use list_prices::{ListPrice, Locked, Recorded};
 pub use origin::ChangeOrigin;
 use rows::{MarketColumns, ProductColumns, select_markets, select_products};

@@ -27,6 +27,7 @@ mod audit;
 mod changes;
 mod edits;
 mod history;
+mod import;
 mod invalid_rows;
 mod list_prices;
 mod lookups;

@@ -156,16 +156,17 @@ async fn edit_one(
     Ok(Ok(Ok(Edited::Stored { entry, created: stored.is_none() })))
 }
 
-const READ: Dialects = Dialects {
+pub(in super::super) const READ: Dialects = Dialects {
     sqlite: select_markets!("WHERE location = $1"),
     postgres: select_markets!("WHERE location = $1"),
 };
-const LOCK: Dialects = Dialects { postgres: select_markets!("WHERE location = $1 FOR UPDATE"), ..READ };
+pub(in super::super) const LOCK: Dialects =
+    Dialects { postgres: select_markets!("WHERE location = $1 FOR UPDATE"), ..READ };
 
-const UPDATE: &str = "UPDATE markets SET multiplier_ppm = $2, member_discount_ppm = $3, currency = $4, \
+pub(in super::super) const UPDATE: &str = "UPDATE markets SET multiplier_ppm = $2, member_discount_ppm = $3, currency = $4, \
                       exchange_rate_e12 = $5, increment_minor = $6, rounding_mode = $7, ending_minor = $8 \
                       WHERE location = $1";
-const INSERT: &str = "INSERT INTO markets (location, multiplier_ppm, member_discount_ppm, currency, \
+pub(in super::super) const INSERT: &str = "INSERT INTO markets (location, multiplier_ppm, member_discount_ppm, currency, \
                       exchange_rate_e12, increment_minor, rounding_mode, ending_minor) \
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
                       ON CONFLICT (location) DO UPDATE SET multiplier_ppm = excluded.multiplier_ppm, \
@@ -173,7 +174,7 @@ const INSERT: &str = "INSERT INTO markets (location, multiplier_ppm, member_disc
                       exchange_rate_e12 = excluded.exchange_rate_e12, increment_minor = excluded.increment_minor, \
                       rounding_mode = excluded.rounding_mode, ending_minor = excluded.ending_minor";
 
-async fn read(
+pub(in super::super) async fn read(
     transaction: &mut Transaction<'_>,
     select: &'static str,
     location: &Location,
@@ -184,7 +185,7 @@ async fn read(
     Ok(row.map(|row| row.decode_for_shop(currency)).transpose())
 }
 
-async fn write(
+pub(in super::super) async fn write(
     transaction: &mut Transaction<'_>,
     statement: &'static str,
     location: &Location,

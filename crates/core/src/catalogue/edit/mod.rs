@@ -1,7 +1,7 @@
 //! Edits of products and markets, each under the revision that its author has seen.
 
-mod markets;
-mod products;
+pub(super) mod markets;
+pub(super) mod products;
 
 use super::{FieldError, SuspiciousChange};
 

@@ -227,11 +227,11 @@ async fn edit(
     Ok(Ok(edits.iter().zip(decisions).map(outcome).collect()))
 }
 
-const READ: Dialects = Dialects {
+pub(in super::super) const READ: Dialects = Dialects {
     sqlite: select_products!("WHERE id IN (SELECT value FROM json_each($1))"),
     postgres: select_products!("WHERE id = ANY($1)"),
 };
-const LOCK: Dialects =
+pub(in super::super) const LOCK: Dialects =
     Dialects { sqlite: READ.sqlite, postgres: select_products!("WHERE id = ANY($1) ORDER BY id FOR UPDATE") };
 
 async fn read<'i>(
@@ -239,15 +239,27 @@ async fn read<'i>(
     select: Dialects,
     ids: impl Iterator<Item = &'i ProductId>,
 ) -> sqlx::Result<Result<HashMap<String, CatalogueProduct>, CatalogueError>> {
+    let rows = read_each(transaction, select, ids).await?;
+    Ok(rows.into_iter().map(|(id, row)| Ok((id, row?))).collect())
+}
+
+/// Reads products; a row that holds an invalid value is an error of its own.
+pub(in super::super) async fn read_each<'i>(
+    transaction: &mut Transaction<'_>,
+    select: Dialects,
+    ids: impl Iterator<Item = &'i ProductId>,
+) -> sqlx::Result<HashMap<String, Result<CatalogueProduct, CatalogueError>>> {
     let (select, ids) = (transaction.dialect(select), ids.map(ProductId::as_str).collect::<List<'_>>());
     let rows = transaction.run(statement!(fetch_all, query_as::<_, Columns>(select).bind(ids))).await?;
-    let products = rows.into_iter().map(|row| Ok((row.id.clone(), row.decode()?)));
-    Ok(products.collect())
+    Ok(rows.into_iter().map(|row| (row.id.clone(), row.decode())).collect())
 }
 
 /// Writes terms. What exists is updated and not inserted: the triggers of an INSERT make a change also of a row that is as
 /// it was.
-async fn write(transaction: &mut Transaction<'_>, terms: &BTreeMap<&str, ProductTerms>) -> sqlx::Result<()> {
+pub(in super::super) async fn write(
+    transaction: &mut Transaction<'_>,
+    terms: &BTreeMap<&str, ProductTerms>,
+) -> sqlx::Result<()> {
     if terms.is_empty() {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Errors, Field, FieldError, Number, present};
+use crate::ids::Location;
 use crate::money::{Amount, Currency, Decimal, ExchangeRate, Money, Ppm};
 use crate::price::{Market, Rounding, RoundingMode};
 
@@ -12,42 +13,44 @@ const MAX_CHANGE_PERCENT: u128 = 20;
 /// The fields of a market as they come from outside.
 ///
 /// They replace all fields of a market, or change some: see [`MarketTerms::parse`] and [`MarketTerms::patched`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MarketFields {
     /// Its location, for those who want to say it twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
     /// The revision that an edit is based on, for those who do not say it otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
     /// Factor on every list price.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub multiplier: Field<Number>,
     /// Share of the price that members save.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub member_discount: Field<Number>,
     /// Currency of its prices; that of the catalogue if there is none.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub currency: Field<String>,
     /// Units of its currency for one unit of the catalogue's.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub exchange_rate: Field<Number>,
     /// The prices that it allows.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub rounding: Field<RoundingFields>,
 }
 
 /// The prices that a market allows, in major units of its currency.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RoundingFields {
     /// Distance of two neighbouring prices; the currency's minor unit if there is none.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub increment: Field<Number>,
     /// `half-even`, which is the default, `up` or `down`.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub mode: Field<String>,
     /// The least price, such as 0.99.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub ending: Field<Number>,
 }
 
@@ -77,6 +80,42 @@ pub struct SuspiciousChange {
     pub old: String,
     /// Its value after.
     pub new: String,
+}
+
+impl MarketFields {
+    /// All fields of a market with these terms.
+    pub fn of(location: &Location, terms: &MarketTerms) -> Self {
+        let MarketTerms { multiplier, member_discount, currency, exchange_rate, rounding } = terms;
+        let amount = |minor: u32| {
+            let money = Money::base(i64::from(minor)).expect("invariant: an increment is an amount");
+            Some(Number::of(&Amount { money, currency: *currency }))
+        };
+        Self {
+            location: Some(location.to_string()),
+            revision: None,
+            multiplier: Some(Some(Number::of(multiplier))),
+            member_discount: Some(Some(Number::of(member_discount))),
+            currency: Some(Some(currency.to_string())),
+            exchange_rate: Some(exchange_rate.as_ref().map(|rate| Number::of(rate))),
+            rounding: Some(Some(RoundingFields {
+                increment: Some(amount(rounding.increment())),
+                mode: Some(Some(rounding.mode().as_str().to_owned())),
+                ending: Some(rounding.ending().and_then(amount)),
+            })),
+        }
+    }
+
+    /// The numbers among the fields, by name.
+    pub(in super::super) fn numbers(&self) -> [(&'static str, Field<Number>); 5] {
+        let rounding = self.rounding.as_ref().and_then(Option::as_ref);
+        [
+            ("multiplier", self.multiplier),
+            ("member_discount", self.member_discount),
+            ("exchange_rate", self.exchange_rate),
+            ("rounding.increment", rounding.and_then(|rounding| rounding.increment)),
+            ("rounding.ending", rounding.and_then(|rounding| rounding.ending)),
+        ]
+    }
 }
 
 impl MarketTerms {

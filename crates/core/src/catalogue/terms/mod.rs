@@ -6,7 +6,7 @@ mod product;
 
 use std::fmt::Display;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::money::{Amount, Currency, Decimal, DecimalError, Money};
@@ -37,6 +37,16 @@ impl Number {
     pub fn parse(text: &str) -> Self {
         Self(text.parse())
     }
+
+    /// The number that something prints as.
+    fn of(printed: &impl Display) -> Self {
+        Self::parse(&printed.to_string())
+    }
+
+    /// Why it is no number, if it is none.
+    pub(super) fn error(self) -> Option<DecimalError> {
+        self.0.err()
+    }
 }
 
 impl From<Decimal> for Number {
@@ -48,6 +58,22 @@ impl From<Decimal> for Number {
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self::parse(Box::<RawValue>::deserialize(deserializer)?.get()))
+    }
+}
+
+/// As it was written, up to zeros without a meaning; nothing if it was no number.
+impl Display for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.map_or(Ok(()), |number| number.fmt(f))
+    }
+}
+
+/// A number serializes as it was written, up to zeros without a meaning; what is no number does not serialize.
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let number = self.0.map_err(serde::ser::Error::custom)?;
+        let text = RawValue::from_string(number.to_string()).map_err(serde::ser::Error::custom)?;
+        text.serialize(serializer)
     }
 }
 

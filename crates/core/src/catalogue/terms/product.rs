@@ -1,39 +1,43 @@
 //! What a shop says about a product.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Errors, Field, FieldError, Label, Number, Tags, present};
+use crate::ids::ProductId;
 use crate::money::{Amount, Currency, Money};
 
 /// The fields of a product as they come from outside. Amounts are in major units of the catalogue's currency.
 ///
 /// They replace all fields of a product, or change some: see [`ProductTerms::parse`] and [`ProductTerms::patched`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProductFields {
     /// Its id, for those who want to say it twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub product_id: Option<String>,
     /// The catalogue's currency, for those who want it checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub currency: Option<String>,
     /// The revision that an edit is based on, for those who do not say it otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
     /// Price before market and membership.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub base_price: Field<Number>,
     /// What the product costs the shop.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub cost: Field<Number>,
     /// The least that it may cost a customer.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub floor: Field<Number>,
     /// The most that it may cost a customer.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub ceiling: Field<Number>,
     /// Its category.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub category: Field<String>,
     /// Its tags.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub tags: Field<Vec<String>>,
 }
 
@@ -52,6 +56,24 @@ pub struct ProductTerms {
     pub category: Option<Label>,
     /// Its tags.
     pub tags: Tags,
+}
+
+impl ProductFields {
+    /// All fields of a product with these terms, in the catalogue's currency.
+    pub fn of(id: &ProductId, terms: &ProductTerms, currency: Currency) -> Self {
+        let amount = |money| Number::of(&Amount { money, currency });
+        Self {
+            product_id: Some(id.to_string()),
+            currency: Some(currency.to_string()),
+            revision: None,
+            base_price: Some(Some(amount(terms.base_price))),
+            cost: Some(terms.cost.map(amount)),
+            floor: Some(terms.floor.map(amount)),
+            ceiling: Some(terms.ceiling.map(amount)),
+            category: Some(terms.category.as_ref().map(|label| label.as_str().to_owned())),
+            tags: Some(Some(terms.tags.iter().map(str::to_owned).collect())),
+        }
+    }
 }
 
 impl ProductTerms {
