@@ -1,7 +1,7 @@
 //! Exact amounts, and the conversion between currencies.
 
 use super::{Market, Unpriced};
-use crate::money::{Currency, Money, Ppm};
+use crate::money::{Currency, Decimal, Money, Ppm};
 
 /// Decimals of a factor in parts per million.
 const PPM_DECIMALS: u32 = 6;
@@ -25,7 +25,7 @@ impl Conversion {
     /// The conversion from the catalogue's currency. Within one currency the factor is 1, whatever the market says.
     pub(super) fn new(from: Currency, market: &Market) -> Result<Self, Unpriced> {
         if market.currency == from {
-            return Ok(Self(Exact { numerator: 1, decimals: 0 }));
+            return Ok(Self(Exact::whole(1)));
         }
         let rate = market.exchange_rate.ok_or(Unpriced::NoExchangeRate)?;
         let (from, to) = (from.decimals(), market.currency.decimals());
@@ -71,6 +71,16 @@ pub(super) struct Split {
 }
 
 impl Exact {
+    /// Whole minor units.
+    pub(super) const fn whole(minor: u128) -> Self {
+        Self { numerator: minor, decimals: 0 }
+    }
+
+    /// The amount in major units of its currency.
+    pub(super) fn in_major_units(self, currency: Currency) -> Decimal {
+        Decimal::new(self.numerator, self.decimals + currency.decimals())
+    }
+
     pub(super) fn split(self) -> Split {
         if self.decimals == 0 {
             return Split { whole: self.numerator, fraction: 0, unit: 1 };

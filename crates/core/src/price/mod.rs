@@ -1,12 +1,18 @@
 //! The price function: pure, and the same in every process. docs/pricing.md explains it with examples.
+//!
+//! In reading order: [`inputs`] of a price; its [`steps`], in [`exact`] amounts, with the [`rounding`] of the market;
+//! and the [`explanation`], which tells what each step has made.
 
 mod exact;
+mod explanation;
 mod inputs;
 mod rounding;
+mod steps;
 
 use crate::money::{Currency, Money, Ppm};
-use exact::Conversion;
+use steps::Steps;
 
+pub use explanation::{Bound, Explanation, explain};
 pub use inputs::{Market, Membership, Product};
 pub use rounding::{Rounding, RoundingMode};
 
@@ -23,6 +29,8 @@ pub struct PriceDetail {
     pub currency: Currency,
     /// Version of the product that was priced.
     pub version: u64,
+    /// Version of the market that priced it.
+    pub market_version: u64,
     /// Whether the market allows no price between floor and ceiling, so the price is above the ceiling.
     pub bounds_conflict: bool,
 }
@@ -59,49 +67,12 @@ impl Unpriced {
 ///
 /// When the market lacks an exchange rate, or an amount is too large. No price is a guess, and none is saturated.
 pub fn price(product: &Product, market: &Market, membership: Membership) -> Result<PriceDetail, Unpriced> {
-    let discount_rate = match membership {
-        Membership::Standard => Ppm::ZERO,
-        Membership::Prime => market.member_discount,
-    };
-    let conversion = Conversion::new(product.currency, market)?;
-    let exact = conversion.price(product.list_price(), market.multiplier, discount_rate);
-    let bounded = within_bounds(market.rounding.round(exact), product, conversion, market.rounding);
-    let base_price = Rounding::MINOR_UNIT.round(conversion.convert(product.base_price));
-    Ok(PriceDetail {
-        final_price: Money::computed(bounded.price).ok_or(Unpriced::OutOfRange)?,
-        base_price: Money::computed(base_price).ok_or(Unpriced::OutOfRange)?,
-        discount_rate,
-        currency: market.currency,
-        version: product.version,
-        bounds_conflict: bounded.conflict,
-    })
+    Steps::new(product, market, membership)?.detail(product, market)
 }
 
 /// The list price that a recalculation gives a product: with the seed's formula, its base price.
 pub fn recalculated_list_price(product: &Product) -> Money {
     product.base_price
-}
-
-/// A price within floor and ceiling, in minor units.
-struct Bounded {
-    price: u128,
-    /// Whether it is above the ceiling.
-    conflict: bool,
-}
-
-/// Moves an allowed price, or zero, between floor and ceiling.
-fn within_bounds(mut price: u128, product: &Product, conversion: Conversion, rounding: Rounding) -> Bounded {
-    // Prices are whole minor units, so one is above the ceiling exactly if it is above the ceiling rounded down.
-    let ceiling = product.ceiling.map(|ceiling| conversion.convert(ceiling).floor());
-    if let Some(ceiling) = ceiling.filter(|ceiling| price > *ceiling) {
-        price = rounding.at_or_below(ceiling).unwrap_or_else(|| rounding.at_or_above(0));
-    }
-    if let Some(floor) = product.floor.map(|floor| conversion.convert(floor).ceil())
-        && price < floor
-    {
-        price = rounding.at_or_above(floor);
-    }
-    Bounded { price, conflict: ceiling.is_some_and(|ceiling| price > ceiling) }
 }
 
 #[cfg(test)]

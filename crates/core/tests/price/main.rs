@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "where a test unwraps, the panic is the report")]
 
 mod examples;
+mod explanation;
 mod inputs;
 mod oracle;
 
