@@ -262,7 +262,7 @@ impl ReadMetrics {
     }
 
     /// Counts what needs attention about a price.
-    pub(crate) fn count_price(&self, priced: &Result<PriceDetail, Unpriced>) {
+    pub(crate) fn count_price(&self, priced: Result<&PriceDetail, &Unpriced>) {
         match priced {
             Ok(detail) if detail.bounds_conflict => self.bounds_conflicts.increment(1),
             Ok(_) => {}

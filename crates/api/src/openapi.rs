@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(statuses("/api/v1/price", "post"), all);
         assert_eq!(
             statuses("/api/v1/price/{product_id}", "get"),
-            ["200", "400", "404", "414", "422", "500", "503"]
+            ["200", "304", "400", "404", "414", "422", "500", "503"]
         );
         assert_eq!(
             statuses("/api/v1/recalculate", "post"),

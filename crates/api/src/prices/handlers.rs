@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use pricing_core::clock::millis;
 use pricing_core::ids::{Location, ProductId};
 use pricing_core::money::{Amount, Currency, Ppm};
@@ -14,13 +14,18 @@ use utoipa::{IntoParams, ToSchema};
 use validator::Validate;
 
 use super::batch_slot::BatchSlot;
-use super::reader::{Customer, Priced, ReadError};
+use super::explanation::ExplanationAnswer;
+use super::reader::{Customer, Explained, Priced, Quote, ReadError};
+use super::validator::{IfNoneMatch, tag};
 use crate::auth::{Caller, Read};
 use crate::identifier::{Identifier, invalid_id, valid_id, valid_ids};
 use crate::json::{ValidatedJson, json};
 use crate::parameters::{ValidatedPath, ValidatedQuery};
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::state::AppState;
+
+/// Every use of the answer asks again: a change of the catalogue is served within a second. It is for one customer.
+const ASK_AGAIN: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// Maximum products in one request.
 pub(crate) const MAX_PRODUCTS: u64 = 500;
@@ -40,6 +45,10 @@ pub(crate) struct PriceRequest {
     #[serde(default)]
     #[schema(default = false)]
     is_prime_member: bool,
+    /// Whether the answer explains the price.
+    #[serde(default)]
+    #[schema(default = false)]
+    explain: bool,
 }
 
 /// The product, in the path.
@@ -64,6 +73,10 @@ pub(crate) struct CustomerQuery {
     #[serde(default)]
     #[param(default = false, required = false)]
     is_prime_member: bool,
+    /// Whether the answer explains the price.
+    #[serde(default)]
+    #[param(default = false, required = false)]
+    explain: bool,
 }
 
 /// Many products for one customer.
@@ -84,6 +97,10 @@ pub(crate) struct PricesRequest {
     #[serde(default)]
     #[schema(default = false)]
     is_prime_member: bool,
+    /// Whether the answer explains each price.
+    #[serde(default)]
+    #[schema(default = false)]
+    explain: bool,
 }
 
 fn product(id: String) -> Result<ProductId, Problem> {
@@ -136,10 +153,14 @@ pub(crate) struct PriceAnswer<'a> {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     stale: bool,
+    /// Why the price is what it is; present if the request asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = ExplanationAnswer, required = false)]
+    explanation: Option<Box<ExplanationAnswer>>,
 }
 
 impl<'a> PriceAnswer<'a> {
-    fn new(id: &'a ProductId, priced: &Priced) -> Self {
+    fn new<E>(id: &'a ProductId, priced: &Priced<E>) -> Self {
         let detail = &priced.detail;
         let amount = |money| Amount { money, currency: detail.currency };
         Self {
@@ -152,7 +173,13 @@ impl<'a> PriceAnswer<'a> {
             version: detail.version,
             age_ms: millis(priced.age),
             stale: priced.is_stale,
+            explanation: None,
         }
+    }
+
+    fn explained(id: &'a ProductId, priced: &Priced<Explained>) -> Self {
+        let explanation = Some(Box::new(ExplanationAnswer::new(&priced.explanation)));
+        Self { explanation, ..Self::new(id, priced) }
     }
 }
 
@@ -166,6 +193,27 @@ pub(crate) struct PricesAnswer<'a> {
     missing: Vec<&'a str>,
     /// The products that exist and have no price in the market, in the order of the request.
     unpriced: Vec<UnpricedAnswer<'a>>,
+}
+
+impl<'a> PricesAnswer<'a> {
+    fn new<E>(
+        products: &'a [ProductId],
+        quotes: &[Quote<E>],
+        priced: impl Fn(&'a ProductId, &Priced<E>) -> PriceAnswer<'a>,
+    ) -> Self {
+        let mut answer =
+            Self { prices: Vec::with_capacity(products.len()), missing: Vec::new(), unpriced: Vec::new() };
+        for (id, quote) in products.iter().zip(quotes) {
+            match quote {
+                Some(Ok(price)) => answer.prices.push(priced(id, price)),
+                Some(Err(reason)) => {
+                    answer.unpriced.push(UnpricedAnswer { product_id: id.as_str(), reason: reason.as_str() });
+                }
+                None => answer.missing.push(id.as_str()),
+            }
+        }
+        answer
+    }
 }
 
 /// A product without a price in the customer's market.
@@ -238,17 +286,40 @@ pub(crate) async fn price(
 ) -> Result<Response, Problem> {
     let product = product(request.product_id)?;
     let customer = customer(request.user_location, request.is_prime_member)?;
+    if request.explain {
+        let priced = Box::pin(state.reader.explain(&product, &customer)).await?;
+        return Ok(json(&PriceAnswer::explained(&product, &priced)));
+    }
     let priced = state.reader.price(&product, &customer).await?;
     Ok(json(&PriceAnswer::new(&product, &priced)))
 }
 
 /// Price a product, by GET
 ///
-/// The same answer as the POST.
+/// The same answer as the POST, with an `ETag` that changes when the product or its market does. A client that sends it
+/// back in `If-None-Match` is answered 304 until then. What is stale has none.
 #[utoipa::path(
-    get, path = "/api/v1/price/{product_id}", tag = "prices", params(ProductPath, CustomerQuery),
+    get, path = "/api/v1/price/{product_id}", tag = "prices",
+    params(
+        ProductPath,
+        CustomerQuery,
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the answer that the client has"),
+    ),
     responses(
-        (status = 200, description = "The price", body = PriceAnswer),
+        (
+            status = 200, description = "The price", body = PriceAnswer,
+            headers(
+                ("ETag" = String, description = "Weak, for `If-None-Match`; none on a stale answer"),
+                ("Cache-Control" = String, description = "`private, no-cache`"),
+            )
+        ),
+        (
+            status = 304, description = "The client has the price",
+            headers(
+                ("ETag" = String, description = "As in the answer that the client has"),
+                ("Cache-Control" = String, description = "`private, no-cache`"),
+            )
+        ),
         (status = 404, description = "The product does not exist", body = Problem, content_type = PROBLEM_JSON),
         (
             status = 422,
@@ -262,11 +333,33 @@ pub(crate) async fn price_by_path(
     State(state): State<Arc<AppState>>,
     ValidatedPath(path): ValidatedPath<ProductPath>,
     ValidatedQuery(query): ValidatedQuery<CustomerQuery>,
+    known: IfNoneMatch,
 ) -> Result<Response, Problem> {
     let product = product(path.product_id)?;
     let customer = customer(query.user_location, query.is_prime_member)?;
+    if query.explain {
+        let priced = Box::pin(state.reader.explain(&product, &customer)).await?;
+        let tag = (!priced.is_stale).then(|| tag(&priced.detail, &customer, true));
+        return Ok(unless_known(&known, tag, || json(&PriceAnswer::explained(&product, &priced))));
+    }
     let priced = state.reader.price(&product, &customer).await?;
-    Ok(json(&PriceAnswer::new(&product, &priced)))
+    let tag = (!priced.is_stale).then(|| tag(&priced.detail, &customer, false));
+    Ok(unless_known(&known, tag, || json(&PriceAnswer::new(&product, &priced))))
+}
+
+/// The answer with its tag, or 304 if the client has it.
+fn unless_known(
+    known: &IfNoneMatch,
+    tag: Option<HeaderValue>,
+    answer: impl FnOnce() -> Response,
+) -> Response {
+    let mut response = match &tag {
+        Some(tag) if known.has(tag) => StatusCode::NOT_MODIFIED.into_response(),
+        _ => answer(),
+    };
+    response.headers_mut().insert(header::CACHE_CONTROL, ASK_AGAIN);
+    response.headers_mut().extend(tag.map(|tag| (header::ETAG, tag)));
+    response
 }
 
 /// Price many products
@@ -288,23 +381,12 @@ pub(crate) async fn prices(
     slot.charge(&caller, products.len())?;
     let customer = customer(request.user_location, request.is_prime_member)?;
     let _permits = state.permits.acquire_for_batch(products.len())?;
-    let quotes = state.reader.prices(&products, &customer).await?;
-
-    let mut answer = PricesAnswer {
-        prices: Vec::with_capacity(products.len()),
-        missing: Vec::new(),
-        unpriced: Vec::new(),
-    };
-    for (id, quote) in products.iter().zip(&quotes) {
-        match quote {
-            Some(Ok(priced)) => answer.prices.push(PriceAnswer::new(id, priced)),
-            Some(Err(reason)) => {
-                answer.unpriced.push(UnpricedAnswer { product_id: id.as_str(), reason: reason.as_str() });
-            }
-            None => answer.missing.push(id.as_str()),
-        }
+    if request.explain {
+        let quotes = state.reader.explain_all(&products, &customer).await?;
+        return Ok(json(&PricesAnswer::new(&products, &quotes, PriceAnswer::explained)));
     }
-    Ok(json(&answer))
+    let quotes = state.reader.prices(&products, &customer).await?;
+    Ok(json(&PricesAnswer::new(&products, &quotes, PriceAnswer::new)))
 }
 
 #[cfg(test)]
@@ -356,7 +438,13 @@ mod tests {
         let detail = price(&product, &market, Membership::Prime).unwrap();
         let id = ProductId::parse("P-105").unwrap();
         let json = |is_cached, is_stale| {
-            let priced = Priced { detail, is_cached, is_stale, age: Duration::from_micros(1_234_567) };
+            let priced = Priced {
+                detail,
+                explanation: (),
+                is_cached,
+                is_stale,
+                age: Duration::from_micros(1_234_567),
+            };
             sonic_rs::to_string(&PriceAnswer::new(&id, &priced)).unwrap()
         };
         let fields = r#""product_id":"P-105","final_price":49.63,"base_price":54.99,"discount_rate":0.05"#;

@@ -1,6 +1,7 @@
 //! The calls that answer prices.
 //!
-//! In reading order: [`handlers`], the contract with clients; [`reader`], the read path, and [`plan`], its
+//! In reading order: [`handlers`], the contract with clients, with the [`explanation`] of a price and the [`validator`] of
+//! an answer that the client has; [`reader`], the read path, and [`plan`], its
 //! decisions; the circuit [`breaker`]; on a miss the [`loader`] and what it
 //! has [`loaded`]. [`slots`] bound how much of this is under way; a
 //! [`batch_slot`] is one for a large batch.
@@ -10,9 +11,11 @@ pub(crate) mod reader;
 
 mod batch_slot;
 mod breaker;
+mod explanation;
 mod loaded;
 mod loader;
 mod plan;
 mod slots;
+mod validator;
 
 pub(crate) use loader::STATEMENT_TIMEOUT;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pricing_core::cache::{Cached, CachedInputs, Entry, PriceCache, ReadAt, Stored};
 use pricing_core::catalogue::Catalogue;
 use pricing_core::ids::{Location, ProductId};
-use pricing_core::price::{Membership, PriceDetail, Unpriced, price};
+use pricing_core::price::{Explanation, Market, Membership, PriceDetail, Product, Unpriced, explain, price};
 use pricing_core::simulation::Simulation;
 use pricing_core::trace::redis_span;
 use smallvec::smallvec;
@@ -47,10 +47,11 @@ pub(crate) struct Customer {
     pub(crate) membership: Membership,
 }
 
-/// The price of one product for one customer.
+/// The price of one product for one customer, with an explanation if it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Priced {
+pub(crate) struct Priced<E = ()> {
     pub(crate) detail: PriceDetail,
+    pub(crate) explanation: E,
     /// Whether product and market both came from the cache.
     pub(crate) is_cached: bool,
     /// Whether one of them was stale.
@@ -59,8 +60,16 @@ pub(crate) struct Priced {
     pub(crate) age: Duration,
 }
 
+/// Why a price is what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Explained {
+    pub(crate) explanation: Explanation,
+    /// Whose market it was priced in.
+    pub(crate) location: Location,
+}
+
 /// What a read says about one product: its price, or why the market has none for it; `None` if it does not exist.
-pub(crate) type Quote = Option<Result<Priced, Unpriced>>;
+pub(crate) type Quote<E = ()> = Option<Result<Priced<E>, Unpriced>>;
 
 /// Why there is no price.
 #[derive(Debug, thiserror::Error)]
@@ -123,11 +132,21 @@ impl PriceReader {
     /// When the product does not exist or has no price in the market, or neither the database nor the cache has it now.
     pub(crate) async fn price(&self, id: &ProductId, customer: &Customer) -> Result<Priced, ReadError> {
         let inputs = self.inputs(slice::from_ref(id), &customer.location).await?;
-        let quote = self.priced(&inputs, customer).next().flatten().ok_or(ReadError::UnknownProduct)?;
-        quote.map_err(|reason| {
-            let market = if inputs.is_fallback { Location::fallback() } else { &customer.location };
-            ReadError::Unpriced { market: market.clone(), reason }
-        })
+        only(self.priced(&inputs, customer), &inputs, customer)
+    }
+
+    /// Prices a product for a customer, and explains the price.
+    ///
+    /// # Errors
+    ///
+    /// When [`price`](Self::price) fails.
+    pub(crate) async fn explain(
+        &self,
+        id: &ProductId,
+        customer: &Customer,
+    ) -> Result<Priced<Explained>, ReadError> {
+        let inputs = self.inputs(slice::from_ref(id), &customer.location).await?;
+        only(self.explained(&inputs, customer), &inputs, customer)
     }
 
     /// Waits for the right to serve a large batch, to be held until it is answered.
@@ -151,6 +170,20 @@ impl PriceReader {
     ) -> Result<Vec<Quote>, ReadError> {
         let inputs = self.inputs(ids, &customer.location).await?;
         Ok(self.priced(&inputs, customer).collect())
+    }
+
+    /// Prices products for a customer, in order, and explains the prices.
+    ///
+    /// # Errors
+    ///
+    /// When [`prices`](Self::prices) fails.
+    pub(crate) async fn explain_all(
+        &self,
+        ids: &[ProductId],
+        customer: &Customer,
+    ) -> Result<Vec<Quote<Explained>>, ReadError> {
+        let inputs = self.inputs(ids, &customer.location).await?;
+        Ok(self.explained(&inputs, customer).collect())
     }
 
     /// The read path: cache → plan → (miss: products ‖ market from the database → fill the cache) → inputs.
@@ -301,20 +334,57 @@ impl PriceReader {
 
     /// Prices each product that exists.
     fn priced<'i>(&'i self, inputs: &'i Inputs, customer: &'i Customer) -> impl Iterator<Item = Quote> {
+        self.quotes(inputs, |product, market| Ok((price(product, market, customer.membership)?, ())))
+    }
+
+    /// Prices each product that exists, and explains the price.
+    fn explained<'i>(
+        &'i self,
+        inputs: &'i Inputs,
+        customer: &'i Customer,
+    ) -> impl Iterator<Item = Quote<Explained>> {
+        self.quotes(inputs, |product, market| {
+            let explanation = explain(product, market, customer.membership)?;
+            let location = pricing_location(inputs, customer).clone();
+            Ok((explanation.detail, Explained { explanation, location }))
+        })
+    }
+
+    fn quotes<'i, E>(
+        &'i self,
+        inputs: &'i Inputs,
+        price: impl Fn(&Product, &Market) -> Result<(PriceDetail, E), Unpriced> + 'i,
+    ) -> impl Iterator<Item = Quote<E>> {
         set_attribute("pricing.source", inputs.source());
-        inputs.products.iter().map(|product| {
+        inputs.products.iter().map(move |product| {
             let (product, market) = (product.as_ref()?, inputs.market.as_ref()?);
             if let Some(age) = product.age {
                 self.metrics.age.record(age);
             }
-            let priced = price(&product.value, &market.value, customer.membership);
-            self.metrics.count_price(&priced);
-            Some(priced.map(|detail| Priced {
+            let priced = price(&product.value, &market.value);
+            self.metrics.count_price(priced.as_ref().map(|(detail, _)| detail));
+            Some(priced.map(|(detail, explanation)| Priced {
                 detail,
+                explanation,
                 is_cached: product.age.is_some() && market.age.is_some(),
                 is_stale: product.is_stale || market.is_stale,
                 age: product.age.max(market.age).unwrap_or_default(),
             }))
         })
     }
+}
+
+/// The price of the only product of a read.
+fn only<E>(
+    mut quotes: impl Iterator<Item = Quote<E>>,
+    inputs: &Inputs,
+    customer: &Customer,
+) -> Result<Priced<E>, ReadError> {
+    let quote = quotes.next().flatten().ok_or(ReadError::UnknownProduct)?;
+    quote.map_err(|reason| ReadError::Unpriced { market: pricing_location(inputs, customer).clone(), reason })
+}
+
+/// The location whose market prices a customer.
+fn pricing_location<'c>(inputs: &Inputs, customer: &'c Customer) -> &'c Location {
+    if inputs.is_fallback { Location::fallback() } else { &customer.location }
 }
