@@ -18,13 +18,18 @@ const REQUIREMENTS: &str = include_str!("../schemathesis.txt");
 /// The key of the requests. The stack is gone when they are made.
 const KEY: &str = "prc_contract";
 
-/// What schemathesis reads in its directory. A cursor is text that only a page before it gives, so any other is refused.
+/// What schemathesis reads in its directory. A cursor is text that only a page before it gives, so any other is
+/// refused. `If-None-Match: *` is true of every price.
 const CONFIGURATION: &str = r#"
 headers = { Authorization = "Bearer ${PRICING_API_KEY}" }
 
 [[operations]]
 include-name = "GET /api/v1/tasks"
 checks.positive_data_acceptance.expected-statuses = [200, 422]
+
+[[operations]]
+include-name = "GET /api/v1/price/{product_id}"
+checks.positive_data_acceptance.expected-statuses = [200, 304, 404]
 "#;
 
 /// Check that the api keeps to its OpenAPI document, with requests that are made from it, valid and invalid ones.

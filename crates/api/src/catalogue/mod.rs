@@ -10,4 +10,4 @@ pub(crate) mod history;
 pub(crate) mod markets;
 mod precondition;
 pub(crate) mod products;
-mod shape;
+pub(crate) mod shape;

@@ -4,6 +4,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pricing_core::catalogue::{CatalogueMarket, CatalogueProduct, MarketFields, MarketTerms, ProductFields};
 use pricing_core::money::{Amount, Currency, ExchangeRate, Money, Ppm};
+use pricing_core::price::Rounding;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use validator::{Validate, ValidationErrors};
@@ -99,7 +100,7 @@ pub(crate) struct TermsAnswer {
 }
 
 /// The prices that a market allows, in major units of its currency.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Rounding)]
 pub(crate) struct RoundingAnswer {
     /// Distance of two neighbouring prices.
@@ -133,16 +134,23 @@ impl<'a> MarketAnswer<'a> {
 impl TermsAnswer {
     pub(super) fn new(terms: &MarketTerms) -> Self {
         let MarketTerms { multiplier, member_discount, currency, exchange_rate, rounding } = *terms;
+        let rounding = RoundingAnswer::new(rounding, currency);
+        Self { multiplier, member_discount, currency, exchange_rate, rounding }
+    }
+}
+
+impl RoundingAnswer {
+    /// The prices that a market of this currency allows.
+    pub(crate) fn new(rounding: Rounding, currency: Currency) -> Self {
         let amount = |minor: u32| Amount {
             money: Money::base(minor.into()).expect("invariant: an increment is an amount"),
             currency,
         };
-        let rounding = RoundingAnswer {
+        Self {
             increment: amount(rounding.increment()),
             mode: rounding.mode().as_str(),
             ending: rounding.ending().map(amount),
-        };
-        Self { multiplier, member_discount, currency, exchange_rate, rounding }
+        }
     }
 }
 

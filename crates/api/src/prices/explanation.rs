@@ -1,11 +1,12 @@
 //! The explanation of a price, as clients see it.
 
-use pricing_core::money::{Amount, Currency, ExchangeRate, Money, Ppm};
+use pricing_core::money::{Amount, Currency, ExchangeRate, Ppm};
 use pricing_core::price::{Bound, Market, Product};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::reader::Explained;
+use crate::catalogue::shape::RoundingAnswer;
 use crate::identifier::Identifier;
 
 /// Why a price is what it is: the product and the market that it was made of, and what each step has made.
@@ -93,21 +94,7 @@ struct ExplainedMarket {
     /// Share of the price that members save.
     #[schema(value_type = f64, minimum = 0, maximum = 1, example = 0.05)]
     member_discount: Ppm,
-    rounding: ExplainedRounding,
-}
-
-/// The prices that the market allows, in major units of its currency.
-#[derive(Debug, PartialEq, Serialize, ToSchema)]
-struct ExplainedRounding {
-    /// Distance of two neighbouring prices.
-    #[schema(value_type = f64, exclusive_minimum = 0, example = 1.0)]
-    increment: Amount,
-    /// Where a price between two of them goes: `half-even`, `up` or `down`.
-    #[schema(example = "half-even")]
-    mode: &'static str,
-    /// The least price, such as 0.99; null means 0.
-    #[schema(value_type = Option<f64>, minimum = 0, required = true, example = 0.99)]
-    ending: Option<Amount>,
+    rounding: RoundingAnswer,
 }
 
 /// What a ceiling or floor did to the price.
@@ -166,10 +153,6 @@ impl ExplainedProduct {
 
 impl ExplainedMarket {
     fn new(market: &Market, location: &str, exchange_rate: ExchangeRate) -> Self {
-        let amount = |minor: u32| Amount {
-            money: Money::base(minor.into()).expect("invariant: an increment is an amount"),
-            currency: market.currency,
-        };
         Self {
             location: location.to_owned(),
             version: market.version,
@@ -177,11 +160,7 @@ impl ExplainedMarket {
             multiplier: market.multiplier,
             exchange_rate,
             member_discount: market.member_discount,
-            rounding: ExplainedRounding {
-                increment: amount(market.rounding.increment()),
-                mode: market.rounding.mode().as_str(),
-                ending: market.rounding.ending().map(amount),
-            },
+            rounding: RoundingAnswer::new(market.rounding, market.currency),
         }
     }
 }
