@@ -393,8 +393,8 @@ pub(crate) async fn prices(
 mod tests {
     use std::time::Duration;
 
-    use pricing_core::money::Money;
-    use pricing_core::price::{Market, Product, price};
+    use pricing_core::money::{ExchangeRate, Money};
+    use pricing_core::price::{Market, Product, Rounding, RoundingMode, explain, price};
 
     use super::*;
 
@@ -458,5 +458,36 @@ mod tests {
                 r#"{{{fields},"source":"database","currency":"USD","version":7,"age_ms":1234,"stale":true}}"#
             )
         );
+    }
+
+    /// The example of docs/pricing.md.
+    #[test]
+    fn an_explanation_is_what_the_page_says() {
+        const PAGE: &str = include_str!("../../../../docs/pricing.md");
+        let example = PAGE.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let example: serde_json::Value = serde_json::from_str(example).unwrap();
+
+        let money = |minor| Money::base(minor).unwrap();
+        let product = Product {
+            ceiling: Some(money(6_000)),
+            floor: Some(money(4_500)),
+            ..Product::new(money(5_499), Currency::USD, 907)
+        };
+        let market = Market {
+            exchange_rate: ExchangeRate::from_e12(920_000_000_000),
+            rounding: Rounding::new(100, RoundingMode::Up, Some(99)).unwrap(),
+            ..Market::new(Ppm::multiplier(950_000).unwrap(), Currency::parse("EUR").unwrap(), 909)
+        };
+        let explanation = explain(&product, &market, Membership::Prime).unwrap();
+        let priced = Priced {
+            detail: explanation.detail,
+            explanation: Explained { explanation, location: Location::parse("Paris").unwrap() },
+            is_cached: true,
+            is_stale: false,
+            age: Duration::from_millis(412),
+        };
+        let tea = ProductId::parse("tea").unwrap();
+        let answer = sonic_rs::to_string(&PriceAnswer::explained(&tea, &priced)).unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&answer).unwrap(), example, "{answer}");
     }
 }
