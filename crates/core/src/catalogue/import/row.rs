@@ -98,3 +98,66 @@ fn refuse_revision(revision: Option<u64>) -> Result<(), Vec<FieldError>> {
     let message = || "is not checked by an import: leave it out".to_owned();
     revision.map_or(Ok(()), |_| Err(vec![FieldError { field: "revision", message: message() }]))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::super::Number;
+    use super::*;
+
+    #[test]
+    fn a_row_needs_a_key_and_no_revision() {
+        let fields = |json| serde_json::from_str::<ProductFields>(json).unwrap();
+        let refused = |json| ImportRow::product(1, fields(json), Currency::USD).unwrap_err()[0].field;
+        assert_eq!(refused(r#"{"base_price":1}"#), "product_id");
+        assert_eq!(refused(r#"{"product_id":"a b"}"#), "product_id");
+        assert_eq!(refused(r#"{"product_id":"P-1","revision":1}"#), "revision");
+        assert_eq!(refused(r#"{"product_id":"P-1","base_price":null}"#), "base_price");
+        assert_eq!(refused(r#"{"product_id":"P-1","floor":2,"ceiling":1}"#), "floor");
+    }
+
+    fn number() -> impl Strategy<Value = Option<Option<Number>>> {
+        let text = prop_oneof![
+            "[0-9]{1,12}(\\.[0-9]{1,4})?",
+            "[0-9]{1,38}",
+            "0\\.[0-9]{1,37}",
+            "[0-9]{1,4}e-?[0-9]{1,2}"
+        ];
+        proptest::option::of(proptest::option::of(text.prop_map(|text| Number::parse(&text))))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_staged_is_what_was_read(
+            base_price in number(), cost in number(), category in ".{0,8}", tags in prop::collection::vec(".{0,8}", 0..4),
+            multiplier in number(), exchange_rate in number(), mode in ".{0,8}",
+        ) {
+            let fields = ProductFields {
+                product_id: Some("P-1".to_owned()),
+                base_price,
+                cost,
+                category: Some(Some(category)),
+                tags: Some(Some(tags)),
+                ..ProductFields::default()
+            };
+            if let Ok(row) = ImportRow::product(1, fields.clone(), Currency::USD) {
+                prop_assert_eq!(serde_json::from_str::<ProductFields>(&row.fields).unwrap(), fields);
+                prop_assert!(row.fields.chars().all(|c| c >= ' '), "COPY takes it as one line");
+            }
+            let rounding = super::super::super::RoundingFields { mode: Some(Some(mode.clone())), ..Default::default() };
+            let fields = MarketFields {
+                location: Some("NY".to_owned()),
+                multiplier,
+                exchange_rate,
+                currency: Some(Some(mode)),
+                rounding: Some(Some(rounding)),
+                ..MarketFields::default()
+            };
+            if let Ok(row) = ImportRow::market(1, fields.clone()) {
+                prop_assert_eq!(serde_json::from_str::<MarketFields>(&row.fields).unwrap(), fields);
+                prop_assert!(row.fields.chars().all(|c| c >= ' '), "COPY takes it as one line");
+            }
+        }
+    }
+}
