@@ -1,13 +1,15 @@
 //! `cargo xtask up`: the whole engine on a machine that has only Rust.
 
 use std::fs::{self, File};
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 use pricing_harness::api_key;
+use pricing_harness::databases::TestDatabase;
 use pricing_harness::packages;
 use pricing_harness::ports::Port;
-use pricing_harness::service::Environment;
+use pricing_harness::service::{Binary, Environment};
 use pricing_harness::stack::Stack;
 
 use crate::{interrupt, workspace};
@@ -18,6 +20,9 @@ use crate::{interrupt, workspace};
 /// Builds the services, starts everything on loopback ports, waits until all are ready, fetches one price and
 /// prints the addresses. Ctrl-C stops all of it. When one service ends on its own, the others are stopped and
 /// the exit code is 1.
+///
+/// With --catalogue the products of a file take the place of the demo catalogue: CSV or JSON Lines, as `pricing-worker
+/// import --help` says.
 ///
 /// Data and logs are in target/up. The environment is passed on, so that this shows an automatic retry:
 ///
@@ -34,7 +39,16 @@ pub(crate) struct Args {
     /// Go on with the database, cache and queue of the last run instead of starting afresh.
     #[arg(long)]
     keep_data: bool,
+    /// A file of products to load instead of the demo catalogue, such as products.csv.
+    #[arg(long, value_name = "FILE")]
+    catalogue: Option<PathBuf>,
+    /// A file of markets beside it; without one, a new database has the market `default`, whose prices are base prices.
+    #[arg(long, value_name = "FILE", requires = "catalogue")]
+    markets: Option<PathBuf>,
 }
+
+/// The markets of a catalogue that comes without any.
+const DEFAULT_MARKETS: &str = "location,multiplier\ndefault,1\n";
 
 /// What the first price is asked for with, and what the printed example says.
 const FIRST_REQUEST: &str = r#"{"product_id":"P-100","user_location":"NY","is_prime_member":true}"#;
@@ -53,6 +67,9 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
     }
     fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
 
+    if let Some(catalogue) = &args.catalogue {
+        import(&home, &programs, catalogue, args.markets.as_deref())?;
+    }
     let key = api_key::of_environment()?;
     ensure!(
         key.is_some() || std::env::var_os("API_KEYS_FILE").is_none(),
@@ -60,13 +77,39 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
         api_key::VARIABLE
     );
     let mut stack = Stack::stand(&home, &programs, port, &Environment::new(), key.as_deref()).await?;
-    welcome(&stack, args.api_port).await?;
+    welcome(&stack, args).await?;
     tokio::select! {
         (name, status, log) = stack.first_to_end() => bail!("{name} ended on its own ({status}): {log}"),
         interrupted = interrupt::wait() => interrupted?,
     }
     println!("\nStopping.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Imports files into the database of the stack, which does not run yet.
+fn import(home: &Path, programs: &Path, catalogue: &Path, markets: Option<&Path>) -> Result<()> {
+    let path = home.join("prices.db");
+    let is_new = !path.exists();
+    let database = TestDatabase::sqlite_at(&path);
+    let run = |file: &Path, arguments: &[&str]| {
+        let mut command = Command::new(programs.join(Binary::Worker.name()));
+        command.env_remove("DATABASE_URL_FILE").env("DATABASE_URL", database.url());
+        println!("Importing {}", file.display());
+        let status = command.arg("import").arg(file).args(arguments).status()?;
+        // 3: bad rows were named and skipped.
+        ensure!(matches!(status.code(), Some(0 | 3)), "{} was not imported", file.display());
+        Ok(())
+    };
+    run(catalogue, &[])?;
+    match markets {
+        Some(markets) => run(markets, &["--markets"]),
+        None if is_new => {
+            let markets = home.join("markets.csv");
+            fs::write(&markets, DEFAULT_MARKETS)?;
+            run(&markets, &["--markets"])
+        }
+        None => Ok(()),
+    }
 }
 
 /// Keeps a second `up` from emptying the directory under the first one; dropping the file unlocks it.
@@ -78,11 +121,15 @@ fn lock() -> Result<File> {
 }
 
 /// Proves that a price is served, and says where everything is.
-async fn welcome(stack: &Stack, api_port: u16) -> Result<()> {
-    let (status, price) = stack.post("/api/v1/price", &serde_json::from_str(FIRST_REQUEST)?).await;
+async fn welcome(stack: &Stack, args: &Args) -> Result<()> {
+    let request = match args.catalogue {
+        Some(_) => first_of_catalogue(stack).await?,
+        None => FIRST_REQUEST.to_owned(),
+    };
+    let (status, price) = stack.post("/api/v1/price", &serde_json::from_str(&request)?).await;
     ensure!(status == 200, "the first price failed: status {status}: {price}");
 
-    let api = format!("http://localhost:{api_port}");
+    let api = format!("http://localhost:{}", args.api_port);
     println!("\nThe pricing engine is ready. Its first price: {price}\n");
     println!("  API      {api}");
     println!("  Docs     {api}/docs");
@@ -94,9 +141,17 @@ async fn welcome(stack: &Stack, api_port: u16) -> Result<()> {
         println!("  Log      {}  ({})", service.log_file().display(), service.name());
     }
     println!("\nTry:\n");
-    println!("  curl -s {api}/api/v1/price -H 'content-type: application/json' \\\n    -d '{FIRST_REQUEST}'");
+    println!("  curl -s {api}/api/v1/price -H 'content-type: application/json' \\\n    -d '{request}'");
     println!("  curl -s -X POST {api}/api/v1/publish-market-event");
     println!("  cargo xtask validate --api {api}\n");
     println!("Ctrl-C stops all of it.");
     Ok(())
+}
+
+/// A request for the price of the catalogue's first product.
+async fn first_of_catalogue(stack: &Stack) -> Result<String> {
+    let (status, page) = stack.get("/api/v1/products?limit=1").await;
+    let id = page["products"][0]["product_id"].as_str();
+    let id = id.with_context(|| format!("the first product cannot be read: status {status}: {page}"))?;
+    Ok(format!(r#"{{"product_id":"{id}","user_location":"default","is_prime_member":false}}"#))
 }
