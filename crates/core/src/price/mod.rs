@@ -1,7 +1,7 @@
 //! The price function: pure, and the same in every process. docs/pricing.md explains it with examples.
 //!
-//! In reading order: [`inputs`] of a price; its [`steps`], in [`exact`] amounts, with the [`rounding`] of the market;
-//! and the [`explanation`], which tells what each step has made.
+//! In reading order: `inputs`; the `steps` of a price, in `exact` amounts and with the `rounding` of a market; and the
+//! `explanation` of a price, which keeps what each step has made.
 
 mod exact;
 mod explanation;
