@@ -96,7 +96,7 @@ impl MarketFields {
             multiplier: Some(Some(Number::of(multiplier))),
             member_discount: Some(Some(Number::of(member_discount))),
             currency: Some(Some(currency.to_string())),
-            exchange_rate: Some(exchange_rate.as_ref().map(|rate| Number::of(rate))),
+            exchange_rate: Some(exchange_rate.as_ref().map(Number::of)),
             rounding: Some(Some(RoundingFields {
                 increment: Some(amount(rounding.increment())),
                 mode: Some(Some(rounding.mode().as_str().to_owned())),
