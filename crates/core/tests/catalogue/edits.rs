@@ -215,4 +215,10 @@ async fn concurrent_edits_under_one_revision_succeed_once(database: &TestDatabas
         outcome.unwrap();
     }
     assert_eq!(catalogue.count_products().await.unwrap(), 901);
+    let first = (1..=16).map(|price| {
+        let action = Action::Put(fields(&format!(r#"{{"base_price":{price}}}"#)));
+        edit(&catalogue, "newer", action, Precondition::Absent)
+    });
+    let outcomes = futures_util::future::join_all(first).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "one has created it");
 }

@@ -6,7 +6,7 @@ use super::super::database::{Connection, Dialects, Transaction, retried, stateme
 use super::super::origin::{Change, ChangeOrigin, ListPrices};
 use super::super::rows::{MarketColumns, select_markets};
 use super::super::{Catalogue, CatalogueError, MarketFields, MarketTerms};
-use super::{Action, Decision, EditRefusal, Edited, Precondition, decide};
+use super::{Action, Decision, EditRefusal, Edited, Precondition, decide, lock_creations};
 use crate::ids::Location;
 use crate::money::Currency;
 use crate::price::Market;
@@ -109,10 +109,16 @@ async fn edit_one(
     let mut change = Change::begin(connection, origin, ListPrices::Edited).await?;
     let transaction = &mut change.0;
     let lock = transaction.dialect(LOCK);
-    let stored = match read(transaction, lock, location, currency).await? {
+    let mut stored = match read(transaction, lock, location, currency).await? {
         Ok(stored) => stored,
         Err(error) => return Ok(Err(error)),
     };
+    if stored.is_none() && lock_creations(transaction, "market", [location.as_str()].into_iter()).await? {
+        stored = match read(transaction, lock, location, currency).await? {
+            Ok(stored) => stored,
+            Err(error) => return Ok(Err(error)),
+        };
+    }
     let before = stored.as_ref().map(|stored| (MarketTerms::from(&stored.market), stored.revision));
     let decision = decide(
         before.as_ref().map(|(terms, revision)| (terms, *revision)),

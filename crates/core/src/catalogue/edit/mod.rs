@@ -3,6 +3,9 @@
 pub(super) mod markets;
 pub(super) mod products;
 
+use sqlx::query;
+
+use super::database::{Connection, List, Transaction};
 use super::{FieldError, SuspiciousChange};
 
 pub use markets::{CatalogueMarket, MarketEdit};
@@ -127,4 +130,28 @@ where
         Action::Patch(fields) | Action::Upsert(fields) => (existing, fields),
     };
     parse(before, fields.clone()).map(Decision::Write).map_err(EditRefusal::Fields)
+}
+
+/// Lets one transaction at a time create entries with keys like these, until its end: a key that does not exist has no row
+/// to lock, and of two creations the second must find what the first has made. Returns whether others may have created them
+/// meanwhile: SQLite has one writer at a time.
+async fn lock_creations(
+    transaction: &mut Transaction<'_>,
+    kind: &str,
+    keys: impl Iterator<Item = &str>,
+) -> sqlx::Result<bool> {
+    let keys: List<'_> = keys.collect();
+    transaction
+        .run(async |connection| match connection {
+            Connection::Sqlite(_) => Ok(false),
+            Connection::Postgres(connection) => {
+                // A bounded number of locks, whatever the number of keys; all take them in the same order.
+                let lock = "SELECT pg_advisory_xact_lock(hashtext('pricing create ' || $1), bucket) \
+                            FROM (SELECT DISTINCT hashtext(key) & 63 AS bucket FROM UNNEST($2) AS keys (key) ORDER BY 1) \
+                            AS buckets";
+                query(lock).bind(kind).bind(keys).execute(connection).await?;
+                Ok(true)
+            }
+        })
+        .await
 }

@@ -7,7 +7,7 @@ use sqlx::{query, query_as};
 use super::super::database::{Connection, Dialects, List, Transaction, retried, rows, statement};
 use super::super::origin::{Change, ChangeOrigin, ListPrices};
 use super::super::{Catalogue, CatalogueError, Label, ProductFields, ProductTerms, Tags};
-use super::{Action, Decision, EditRefusal, Edited, Precondition, decide};
+use super::{Action, Decision, EditRefusal, Edited, Precondition, decide, lock_creations};
 use crate::ids::ProductId;
 use crate::money::{Currency, Money};
 use crate::price::Product;
@@ -184,10 +184,19 @@ async fn edit(
 ) -> sqlx::Result<Result<Outcomes, CatalogueError>> {
     let mut change = Change::begin(connection, origin, ListPrices::Edited).await?;
     let transaction = &mut change.0;
-    let stored = match read(transaction, LOCK, edits.iter().map(|edit| &edit.id)).await? {
+    let mut stored = match read(transaction, LOCK, edits.iter().map(|edit| &edit.id)).await? {
         Ok(stored) => stored,
         Err(error) => return Ok(Err(error)),
     };
+    let ids = edits.iter().map(|edit| edit.id.as_str());
+    if stored.len() < edits.len()
+        && lock_creations(transaction, "product", ids.filter(|id| !stored.contains_key(*id))).await?
+    {
+        stored = match read(transaction, LOCK, edits.iter().map(|edit| &edit.id)).await? {
+            Ok(stored) => stored,
+            Err(error) => return Ok(Err(error)),
+        };
+    }
     // In the order of their ids, as everybody else locks them.
     let (mut written, mut deleted) = (BTreeMap::new(), Vec::new());
     let mut decisions = Vec::with_capacity(edits.len());
