@@ -94,6 +94,14 @@ fn valid_edits(edits: &[BatchEdit]) -> Result<(), ValidationError> {
         if !seen.insert(&edit.product_id) {
             return refuse(index, &"is of a product that an earlier one is of");
         }
+        let named = edit.fields.as_ref().and_then(|fields| fields.product_id.as_ref());
+        if named.is_some_and(|named| *named != edit.product_id) {
+            return refuse(index, &"has fields of another product");
+        }
+        let based_on = edit.fields.as_ref().and_then(|fields| fields.revision);
+        if based_on.is_some() && edit.revision.is_some() && based_on != edit.revision {
+            return refuse(index, &"names two revisions");
+        }
         match (edit.action, &edit.fields) {
             (BatchAction::Delete, Some(_)) => return refuse(index, &"deletes, and has fields"),
             (BatchAction::Put | BatchAction::Patch | BatchAction::Upsert, None) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use pricing_core::audit::AuditAction;
 use pricing_core::cache::Entry;
@@ -14,9 +14,9 @@ use utoipa::{IntoParams, ToSchema};
 use validator::Validate;
 
 use super::edits::{Audited, EDIT_UNITS, failed, refused};
-use super::precondition::{EditPrecondition, tag};
+use super::precondition::EditPrecondition;
 use super::products::page;
-use super::shape::{MarketAnswer, MarketBody, MarketEditBody, with_tag};
+use super::shape::{MarketAnswer, MarketBody, MarketEditBody, unless_known, with_tag};
 use crate::auth::{Caller, Manage};
 use crate::identifier::{Identifier, invalid_id, valid_id};
 use crate::json::{ValidatedJson, json};
@@ -94,11 +94,7 @@ pub(crate) async fn market(
 ) -> Result<Response, Problem> {
     let market = state.catalogue.catalogue_market(&path.location()?).await.map_err(failed)?;
     let market = market.ok_or_else(|| Problem::not_found("The market does not exist."))?;
-    let current = tag(market.revision);
-    if headers.get(header::IF_NONE_MATCH) == Some(&current) {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, current)]).into_response());
-    }
-    Ok(with_tag(StatusCode::OK, market.revision, &MarketAnswer::new(&market)))
+    Ok(unless_known(&headers, market.revision, &MarketAnswer::new(&market)))
 }
 
 /// List markets

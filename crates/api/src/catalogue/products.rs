@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use pricing_core::audit::AuditAction;
 use pricing_core::cache::Entry;
@@ -14,8 +14,8 @@ use utoipa::{IntoParams, ToSchema};
 use validator::Validate;
 
 use super::edits::{Audited, EDIT_UNITS, failed, refused};
-use super::precondition::{EditPrecondition, tag};
-use super::shape::{ProductAnswer, ProductBody, ProductEditBody, with_tag};
+use super::precondition::EditPrecondition;
+use super::shape::{ProductAnswer, ProductBody, ProductEditBody, unless_known, with_tag};
 use crate::auth::{Caller, Manage};
 use crate::identifier::{Identifier, invalid_id, valid_id};
 use crate::json::{ValidatedJson, json};
@@ -91,12 +91,8 @@ pub(crate) async fn product(
     let id = path.id()?;
     let product = state.catalogue.catalogue_product(&id).await.map_err(failed)?;
     let product = product.ok_or_else(|| Problem::not_found("The product does not exist."))?;
-    let current = tag(product.revision);
-    if headers.get(header::IF_NONE_MATCH) == Some(&current) {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, current)]).into_response());
-    }
     let currency = state.catalogue.currency().map_err(failed)?;
-    Ok(with_tag(StatusCode::OK, product.revision, &ProductAnswer::new(&product, currency)))
+    Ok(unless_known(&headers, product.revision, &ProductAnswer::new(&product, currency)))
 }
 
 /// List products

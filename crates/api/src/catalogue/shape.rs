@@ -1,6 +1,6 @@
 //! Products and markets in JSON.
 
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pricing_core::catalogue::{CatalogueMarket, CatalogueProduct, MarketFields, MarketTerms, ProductFields};
 use pricing_core::money::{Amount, Currency, ExchangeRate, Money, Ppm};
@@ -152,6 +152,15 @@ impl RoundingAnswer {
             ending: rounding.ending().map(amount),
         }
     }
+}
+
+/// An entry of the catalogue that was asked for, or 304 if the caller has it under its revision already.
+pub(super) fn unless_known(headers: &HeaderMap, revision: u64, answer: &impl Serialize) -> Response {
+    let current = tag(revision);
+    if headers.get(header::IF_NONE_MATCH) == Some(&current) {
+        return (StatusCode::NOT_MODIFIED, [(header::ETAG, current)]).into_response();
+    }
+    with_tag(StatusCode::OK, revision, answer)
 }
 
 /// An entry of the catalogue, with its revision as `ETag`.
