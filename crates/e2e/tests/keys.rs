@@ -85,6 +85,13 @@ async fn call(client: &Client, stack: &Stack, row: &Row, task: &str) -> StatusCo
     request.send().await.expect("an answer").status()
 }
 
+/// Publishes an event, and returns the id of its task.
+async fn publish(stack: &Stack) -> String {
+    let request = client_with(Some(&key("publish"))).post(stack.api.url("/api/v1/publish-market-event"));
+    let event: Value = request.send().await.expect("an answer").json().await.expect("JSON");
+    event["task_id"].as_str().expect("a task").to_owned()
+}
+
 #[tokio::test]
 async fn every_call_takes_exactly_the_keys_of_the_table() {
     let mut lines = keys_of_roles();
@@ -123,13 +130,9 @@ async fn every_call_takes_exactly_the_keys_of_the_table() {
     for row in &rows {
         for (column, key) in &columns {
             let client = client_with(key.as_deref());
-            let publisher = client_with(Some(&crate::key("publish")));
-            let event: Value = {
-                let request = publisher.post(stack.api.url("/api/v1/publish-market-event"));
-                request.send().await.unwrap().json().await.unwrap()
-            };
-            let task = event["task_id"].as_str().unwrap();
-            let status = call(&client, &stack, row, task).await.as_u16();
+            // An event is dear: with one for each call, the publisher would exceed its limit.
+            let task = if row.path.contains("{task_id}") { publish(&stack).await } else { String::new() };
+            let status = call(&client, &stack, row, &task).await.as_u16();
             let (said, what) = (&row.columns[*column], format!("{} {} with {key:?}", row.method, row.path));
             match said.as_str() {
                 "yes" => assert!(!matches!(status, 401 | 403 | 429 | 500..), "{what}: {status}"),
