@@ -191,6 +191,8 @@ async fn many_edits_in_one_call_each_have_a_result() {
     for wrong in [
         json!({"edits": []}),
         json!({"edits": [{"product_id": "a", "action": "put"}]}),
+        json!({"edits": [{"product_id": "a", "action": "put", "fields": ["a", null, 1]}]}),
+        json!({"edits": [["a", "delete"]]}),
         json!({"edits": [{"product_id": "a", "action": "put", "fields": {"product_id": "b", "base_price": 1}}]}),
         json!({"edits": [{"product_id": "a", "action": "delete"}, {"product_id": "a", "action": "delete"}]}),
     ] {

@@ -19,7 +19,9 @@ const REQUIREMENTS: &str = include_str!("../schemathesis.txt");
 const KEY: &str = "prc_contract";
 
 /// What schemathesis reads in its directory. A cursor is text that only a page before it gives, so any other is
-/// refused. `If-None-Match: *` is true of every price.
+/// refused. `If-None-Match: *` is true of every price. An edit is refused for what a schema cannot say: its floor is
+/// above its ceiling, its revision is not the stored one, its currency is none, its id is not that of the path. A
+/// category is refused for a character that cannot be seen.
 const CONFIGURATION: &str = r#"
 headers = { Authorization = "Bearer ${PRICING_API_KEY}" }
 
@@ -30,6 +32,30 @@ checks.positive_data_acceptance.expected-statuses = [200, 422]
 [[operations]]
 include-name = "GET /api/v1/price/{product_id}"
 checks.positive_data_acceptance.expected-statuses = [200, 304, 404]
+
+[[operations]]
+include-name = "GET /api/v1/products"
+checks.positive_data_acceptance.expected-statuses = [200, 422]
+
+[[operations]]
+include-name = "POST /api/v1/products/batch"
+checks.positive_data_acceptance.expected-statuses = [200, 422]
+
+[[operations]]
+include-name = "PUT /api/v1/products/{product_id}"
+checks.positive_data_acceptance.expected-statuses = [200, 201, 404, 409, 412, 422]
+
+[[operations]]
+include-name = "PATCH /api/v1/products/{product_id}"
+checks.positive_data_acceptance.expected-statuses = [200, 201, 404, 409, 412, 422]
+
+[[operations]]
+include-name = "PUT /api/v1/markets/{location}"
+checks.positive_data_acceptance.expected-statuses = [200, 201, 404, 409, 412, 422]
+
+[[operations]]
+include-name = "PATCH /api/v1/markets/{location}"
+checks.positive_data_acceptance.expected-statuses = [200, 201, 404, 409, 412, 422]
 "#;
 
 /// Check that the api keeps to its OpenAPI document, with requests that are made from it, valid and invalid ones.

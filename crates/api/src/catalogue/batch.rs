@@ -9,7 +9,7 @@ use axum::response::Response;
 use pricing_core::audit::AuditAction;
 use pricing_core::cache::Entry;
 use pricing_core::catalogue::{
-    Action, CatalogueProduct, EditRefusal, Edited, Precondition, ProductEdit, ProductFields,
+    Action, CatalogueProduct, EditRefusal, Edited, Object, Precondition, ProductEdit, ProductFields,
 };
 use pricing_core::ids::ProductId;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 use validator::{Validate, ValidationError, ValidationErrors};
 
 use super::edits::{Audited, EDIT_UNITS, failed, refused};
+use super::precondition::{NO_REVISION, is_revision};
 use super::shape::ProductEditBody;
 use crate::auth::{Caller, Manage};
 use crate::identifier::{Identifier, invalid_id, valid_id};
@@ -33,8 +34,8 @@ const MAX_EDITS: usize = 500;
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct BatchRequest {
     /// The edits: of different products, made together; one that is refused does not hinder the others.
-    #[schema(min_items = 1, max_items = 500)]
-    edits: Vec<BatchEdit>,
+    #[schema(value_type = Vec<BatchEdit>, min_items = 1, max_items = 500)]
+    edits: Vec<Object<BatchEdit>>,
 }
 
 /// One edit.
@@ -49,9 +50,10 @@ pub(crate) struct BatchEdit {
     /// Its fields, unless it is deleted.
     #[serde(default)]
     #[schema(value_type = Option<ProductEditBody>)]
-    fields: Option<ProductFields>,
+    fields: Option<Object<ProductFields>>,
     /// The revision that the edit is based on; another one is refused with 412.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_992_u64)]
     revision: Option<u64>,
 }
 
@@ -79,7 +81,7 @@ impl Validate for BatchRequest {
     }
 }
 
-fn valid_edits(edits: &[BatchEdit]) -> Result<(), ValidationError> {
+fn valid_edits(edits: &[Object<BatchEdit>]) -> Result<(), ValidationError> {
     if !(1..=MAX_EDITS).contains(&edits.len()) {
         return Err(ValidationError::new("length").with_message("must hold 1 to 500 items".into()));
     }
@@ -87,18 +89,21 @@ fn valid_edits(edits: &[BatchEdit]) -> Result<(), ValidationError> {
     let refuse = |index: usize, message: &dyn std::fmt::Display| {
         Err(ValidationError::new("edits").with_message(format!("item {index} {message}").into()))
     };
-    for (index, edit) in edits.iter().enumerate() {
+    for (index, Object(edit)) in edits.iter().enumerate() {
         if let Err(error) = valid_id(&edit.product_id) {
             return refuse(index, &error.message.unwrap_or(error.code));
         }
         if !seen.insert(&edit.product_id) {
             return refuse(index, &"is of a product that an earlier one is of");
         }
-        let named = edit.fields.as_ref().and_then(|fields| fields.product_id.as_ref());
+        let named = edit.fields.as_ref().and_then(|Object(fields)| fields.product_id.as_ref());
         if named.is_some_and(|named| *named != edit.product_id) {
             return refuse(index, &"has fields of another product");
         }
-        let based_on = edit.fields.as_ref().and_then(|fields| fields.revision);
+        let based_on = edit.fields.as_ref().and_then(|Object(fields)| fields.revision);
+        if ![based_on, edit.revision].into_iter().flatten().all(is_revision) {
+            return refuse(index, &NO_REVISION);
+        }
         if based_on.is_some() && edit.revision.is_some() && based_on != edit.revision {
             return refuse(index, &"names two revisions");
         }
@@ -115,7 +120,7 @@ fn valid_edits(edits: &[BatchEdit]) -> Result<(), ValidationError> {
 
 impl BatchEdit {
     fn edit(self) -> Result<ProductEdit, Problem> {
-        let fields = self.fields.unwrap_or_default();
+        let fields = self.fields.map(|Object(fields)| fields).unwrap_or_default();
         let revision = self.revision.or(fields.revision);
         let action = match self.action {
             BatchAction::Put => Action::Put(fields),
@@ -169,7 +174,7 @@ pub(crate) async fn edit_products(
     State(state): State<Arc<AppState>>,
     ValidatedJson(request): ValidatedJson<BatchRequest>,
 ) -> Result<Response, Problem> {
-    let edits = request.edits.into_iter().map(BatchEdit::edit).collect::<Result<Vec<_>, _>>()?;
+    let edits = request.edits.into_iter().map(|Object(edit)| edit.edit()).collect::<Result<Vec<_>, _>>()?;
     let units = EDIT_UNITS.max(UNITS * u32::try_from(edits.len()).unwrap_or(u32::MAX));
     let _permits = state.permits.acquire_for_batch(edits.len())?;
     let ids = edits.iter().map(|edit| edit.id.as_str()).collect::<Vec<_>>().join(" ");

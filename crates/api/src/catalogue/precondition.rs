@@ -7,6 +7,16 @@ use pricing_core::catalogue::Precondition;
 
 use crate::problem::Problem;
 
+/// The largest revision: versions are exact in a double up to here.
+const MAX_REVISION: u64 = 1 << 53;
+/// What is wrong with a number that is no revision.
+pub(super) const NO_REVISION: &str = "must be a revision: 1 to 9007199254740992";
+
+/// Whether a number can be a revision.
+pub(super) fn is_revision(number: u64) -> bool {
+    (1..=MAX_REVISION).contains(&number)
+}
+
 /// `If-Match` or `If-None-Match` of an edit.
 pub(crate) struct EditPrecondition(Precondition);
 
@@ -37,8 +47,11 @@ impl EditPrecondition {
     ///
     /// # Errors
     ///
-    /// 400 when they differ.
+    /// 400 when they differ, 422 when the body names no revision.
     pub(crate) fn or_revision(self, revision: Option<u64>) -> Result<Precondition, Problem> {
+        if !revision.is_none_or(is_revision) {
+            return Err(Problem::invalid_field("revision", NO_REVISION));
+        }
         match (self.0, revision) {
             (Precondition::None, Some(revision)) => Ok(Precondition::Revision(revision)),
             (Precondition::Revision(one), Some(other)) if one != other => {
@@ -113,6 +126,7 @@ mod tests {
         assert_eq!(based_on(Precondition::None), Ok(Precondition::Revision(3)));
         assert_eq!(based_on(Precondition::Revision(3)), Ok(Precondition::Revision(3)));
         assert!(based_on(Precondition::Revision(4)).is_err());
+        assert!(EditPrecondition(Precondition::None).or_revision(Some(0)).is_err());
         assert_eq!(tag(17), "\"17\"");
     }
 }

@@ -220,6 +220,7 @@ pub(crate) struct ProductEditBody {
     /// Its id, to have it checked.
     product_id: Option<String>,
     /// The revision that the edit is based on, in place of `If-Match`.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_992_u64)]
     revision: Option<u64>,
 }
 
@@ -245,6 +246,7 @@ pub(crate) struct MarketEditBody {
     /// Its location, to have it checked.
     location: Option<String>,
     /// The revision that the edit is based on, in place of `If-Match`.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_992_u64)]
     revision: Option<u64>,
 }
 

@@ -52,8 +52,8 @@ pub use origin::ChangeOrigin;
 use rows::{MarketColumns, ProductColumns, select_markets, select_products};
 pub use rows::{Page, ProductRow};
 pub use terms::{
-    Field, FieldError, InvalidLabel, Label, MarketFields, MarketTerms, Number, ProductFields, ProductTerms,
-    RoundingFields, SuspiciousChange, Tags,
+    Field, FieldError, InvalidLabel, Label, MarketFields, MarketTerms, Number, Object, ProductFields,
+    ProductTerms, RoundingFields, SuspiciousChange, Tags,
 };
 
 /// Maximum number of invalid rows that one process names in its log.

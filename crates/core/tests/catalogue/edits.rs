@@ -104,6 +104,12 @@ async fn a_stale_revision_changes_nothing(database: &TestDatabase) {
             assert_eq!(edit(&catalogue, "P-1", action, precondition).await, Err(refused.clone()));
         }
     }
+    let wrong = Action::Put(fields(r#"{"base_price":-1}"#));
+    let wrong = edit(&catalogue, "P-1", wrong, Precondition::Revision(first.revision)).await;
+    assert!(
+        matches!(wrong, Err(EditRefusal::Fields(_))),
+        "what is wrong whatever the revision is said first"
+    );
     let missing = edit(&catalogue, "P-2", put(3), Precondition::Exists).await;
     assert_eq!(missing, Err(EditRefusal::Precondition { revision: None }));
     assert_eq!(catalogue.catalogue_product(&first.id).await.unwrap(), Some(second.clone()));

@@ -123,13 +123,20 @@ where
     if matches!(action, Action::Patch(_) | Action::Delete) && existing.is_none() {
         return Err(EditRefusal::NotFound);
     }
-    precondition.check(stored.map(|(_, revision)| revision))?;
-    let (before, fields) = match action {
-        Action::Delete => return Ok(Decision::Delete),
-        Action::Put(fields) => (None, fields),
-        Action::Patch(fields) | Action::Upsert(fields) => (existing, fields),
+    let written = match action {
+        Action::Delete => None,
+        Action::Put(fields) => Some((None, fields)),
+        Action::Patch(fields) | Action::Upsert(fields) => Some((existing, fields)),
     };
-    parse(before, fields.clone()).map(Decision::Write).map_err(EditRefusal::Fields)
+    // What is wrong whatever the revision is said first (RFC 9110, section 13.2.1).
+    let decision = match written {
+        None => Decision::Delete,
+        Some((before, fields)) => {
+            Decision::Write(parse(before, fields.clone()).map_err(EditRefusal::Fields)?)
+        }
+    };
+    precondition.check(stored.map(|(_, revision)| revision))?;
+    Ok(decision)
 }
 
 /// Lets one transaction at a time create entries with keys like these, until its end: a key that does not exist has no row

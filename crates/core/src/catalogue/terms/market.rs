@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Errors, Field, FieldError, Number, present};
+use super::{Errors, Field, FieldError, Number, present, present_object};
 use crate::ids::Location;
 use crate::money::{Amount, Currency, Decimal, ExchangeRate, Money, Ppm};
 use crate::price::{Market, Rounding, RoundingMode};
@@ -35,7 +35,7 @@ pub struct MarketFields {
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub exchange_rate: Field<Number>,
     /// The prices that it allows.
-    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "present_object", skip_serializing_if = "Option::is_none")]
     pub rounding: Field<RoundingFields>,
 }
 
@@ -300,6 +300,14 @@ mod tests {
         assert_eq!((dinars.rounding.increment(), dinars.rounding.ending()), (1_000, Some(990)));
         let back = before.patched(fields(r#"{"currency":null}"#), Currency::USD).unwrap_err();
         assert_eq!(back[0].to_string(), "exchange_rate must be 1, for USD is the catalogue's currency too");
+    }
+
+    #[test]
+    fn fields_have_names_and_no_order() {
+        for json in [r#"{"multiplier":1,"rounding":[1,"up",0]}"#, r#"{"multiplier":1,"rounding":"up"}"#] {
+            let error = serde_json::from_str::<MarketFields>(json).unwrap_err();
+            assert!(error.to_string().contains("expected an object"), "{error}");
+        }
     }
 
     #[test]

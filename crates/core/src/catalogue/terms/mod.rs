@@ -2,6 +2,7 @@
 
 mod label;
 mod market;
+mod object;
 mod product;
 
 use std::fmt::Display;
@@ -13,6 +14,7 @@ use crate::money::{Amount, Currency, Decimal, DecimalError, Money};
 
 pub use label::{InvalidLabel, Label, Tags};
 pub use market::{MarketFields, MarketTerms, RoundingFields, SuspiciousChange};
+pub use object::Object;
 pub use product::{ProductFields, ProductTerms};
 
 /// A field that is refused, and why.
@@ -80,6 +82,13 @@ impl Serialize for Number {
 /// Deserializes a field that is there, also as `null`.
 fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Field<T>, D::Error> {
     Option::deserialize(deserializer).map(Some)
+}
+
+/// Deserializes a field that is there and holds an object, or `null`.
+fn present_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Field<T>, D::Error> {
+    Ok(present::<Object<T>, D>(deserializer)?.map(|object| object.map(|Object(fields)| fields)))
 }
 
 /// Collects what is wrong, field by field.
