@@ -184,3 +184,56 @@ async fn what_is_exported_is_imported_as_it_was() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_export_names_the_rows_that_it_leaves_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let products = file(&folder, "p.csv", "product_id,base_price\nP-1,1\nP-2,2\n");
+    let database = TestDatabase::sqlite();
+    assert!(run(&database, &["import", name(&products)]).status.success());
+    let damage = "UPDATE products SET tags = 'none' WHERE id = 'P-1'";
+    database.execute(&["PRAGMA ignore_check_constraints = ON", damage]).await;
+    let exported = run(&database, &["export"]);
+    assert_eq!(exported.status.code(), Some(3), "{}", text(&exported));
+    assert_eq!(String::from_utf8_lossy(&exported.stdout).lines().count(), 2, "{}", text(&exported));
+    let errors = String::from_utf8_lossy(&exported.stderr);
+    assert!(errors.contains("invalid tags for P-1") && errors.contains("1 left out"), "{errors}");
+}
+
+#[tokio::test]
+async fn the_history_tells_who_made_what_of_which_value() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let import = |kind: &[&str], database: &TestDatabase, content: &str| {
+        let path = file(&folder, "in.csv", content);
+        let imported = run(database, &[&["import", name(&path)], kind].concat());
+        assert!(imported.status.success(), "{}", text(&imported));
+    };
+    for database in [TestDatabase::sqlite(), TestDatabase::postgres().await] {
+        import(&[], &database, "product_id,base_price,floor\nP-1,1,\nP-2,2,\n");
+        import(&[], &database, "product_id,base_price,floor\nP-1,1.50,0.90\n");
+        database.execute(&["DELETE FROM products WHERE id = 'P-1'"]).await;
+        let lines = |arguments: &[&str]| {
+            let printed = run(&database, arguments);
+            assert!(printed.status.success(), "{}", text(&printed));
+            text(&printed).lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let history = lines(&["history", "P-1"]);
+        for (line, (change, values)) in history.iter().zip([
+            ("deleted  sql", "base_price 1.50 -> -, floor 0.90 -> -"),
+            ("edited  cli:", "base_price 1.00 -> 1.50, floor - -> 0.90"),
+            ("created  cli:", "base_price - -> 1.00"),
+        ]) {
+            assert!(line.contains(change) && line.ends_with(values), "{line}");
+        }
+        assert_eq!(history.len(), 3, "{history:?}");
+        let first = lines(&["history", "P-1", "--limit", "2"]);
+        let more = first[2].strip_prefix("more: --after ").expect("there is more");
+        assert_eq!(lines(&["history", "P-1", "--after", more]), history[2..]);
+        assert_eq!(lines(&["history", "P-none"]), ["no change is known of P-none"]);
+
+        import(&["--markets"], &database, "location,multiplier,increment\nPAR,1,\n");
+        import(&["--markets"], &database, "location,multiplier,increment\nPAR,1.1,0.05\n");
+        let line = &lines(&["history", "--market", "PAR"])[0];
+        assert!(line.ends_with("multiplier 1 -> 1.1, increment 0.01 -> 0.05"), "{line}");
+    }
+}

@@ -33,7 +33,7 @@ pub struct AuditArgs {
     subject: Option<String>,
 }
 
-fn parse_time(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
+pub(crate) fn parse_time(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
     OffsetDateTime::parse(text, &Rfc3339)
 }
 

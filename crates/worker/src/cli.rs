@@ -11,7 +11,7 @@ use pricing_queue::{ListedState, QueueError, TaskRecord};
 use pricing_service::admin;
 
 use crate::audit::{AuditArgs, replaying};
-use crate::catalogue::{ExportArgs, ImportArgs};
+use crate::catalogue::{ExportArgs, HistoryArgs, ImportArgs};
 use crate::config::Config;
 use crate::secrets::SecretsArgs;
 
@@ -37,6 +37,7 @@ pub enum Command {
     Audit(AuditArgs),
     Import(ImportArgs),
     Export(ExportArgs),
+    History(HistoryArgs),
     /// Make the passwords of a composed system that are missing, and write the files that its services read
     Secrets(SecretsArgs),
 }
@@ -77,6 +78,7 @@ impl Command {
             Self::Audit(arguments) => arguments.run(&config.audit()?).await?,
             Self::Import(arguments) => return arguments.run(&config.database).await,
             Self::Export(arguments) => return arguments.run(&config.database).await,
+            Self::History(arguments) => arguments.run(&config.database).await?,
             Self::Secrets(arguments) => arguments.run(&config.redis.redis_prefix)?,
         }
         Ok(ExitCode::SUCCESS)

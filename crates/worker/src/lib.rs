@@ -23,7 +23,7 @@ mod run;
 mod secrets;
 
 pub use audit::AuditArgs;
-pub use catalogue::{ExportArgs, Format, ImportArgs};
+pub use catalogue::{ExportArgs, Format, HistoryArgs, ImportArgs};
 pub use cli::{Cli, Command, TasksCommand};
 pub use config::Config;
 pub use metrics::install as install_metrics;

@@ -156,7 +156,7 @@ impl Scanner {
             if last.is_none() {
                 return Ok(scanned);
             }
-            scanned.invalid_count += page.invalid;
+            scanned.invalid_count += page.invalid.len() as u64;
             let entries: Vec<_> =
                 page.rows.iter().map(|(location, market)| Entry::Market(location, market)).collect();
             let refused = self.store(&entries, server.read_at).await?;
@@ -182,7 +182,7 @@ impl Scanner {
     async fn write(&self, batch: Batch, origin: &ChangeOrigin) -> Result<Scanned, ScanError> {
         let Batch { page, server } = batch;
         let mut scanned = Scanned { updated_count: page.rows.len() as u64, ..Scanned::default() };
-        scanned.invalid_count = page.invalid;
+        scanned.invalid_count = page.invalid.len() as u64;
         let refused = self.write_products(page.rows, &server, origin, &mut scanned).await?;
         if !refused.is_empty() {
             let server = self.server().await?;

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use pricing_core::audit::AuditAction;
 use pricing_core::cache::Entry;
-use pricing_core::catalogue::{Action, Edited, MarketEdit};
+use pricing_core::catalogue::{Action, Edited, MarketEdit, Page};
 use pricing_core::ids::Location;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -111,9 +111,9 @@ pub(crate) async fn markets(
 ) -> Result<Response, Problem> {
     caller.charge(query.limit.into())?;
     let page = state.catalogue.catalogue_markets(query.after.as_deref(), query.limit.into());
-    let (markets, next) = page.await.map_err(failed)?;
-    let markets = markets.iter().map(MarketAnswer::new).collect();
-    Ok(json(&MarketsAnswer { markets, next: next.as_deref() }))
+    let Page { rows, last, .. } = page.await.map_err(failed)?;
+    let markets = rows.iter().map(MarketAnswer::new).collect();
+    Ok(json(&MarketsAnswer { markets, next: last.as_deref() }))
 }
 
 /// Create or replace a market

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use pricing_core::audit::AuditAction;
 use pricing_core::cache::Entry;
-use pricing_core::catalogue::{Action, Edited, Label, Precondition, ProductEdit, ProductFields};
+use pricing_core::catalogue::{Action, Edited, Label, Page, Precondition, ProductEdit, ProductFields};
 use pricing_core::ids::ProductId;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -113,10 +113,10 @@ pub(crate) async fn products(
     let category = query.category.map(Label::parse).transpose().map_err(invalid)?;
     let page =
         state.catalogue.catalogue_products(category.as_ref(), query.after.as_deref(), query.limit.into());
-    let (products, next) = page.await.map_err(failed)?;
+    let Page { rows, last, .. } = page.await.map_err(failed)?;
     let currency = state.catalogue.currency().map_err(failed)?;
-    let products = products.iter().map(|product| ProductAnswer::new(product, currency)).collect();
-    Ok(json(&ProductsAnswer { products, next: next.as_deref() }))
+    let products = rows.iter().map(|product| ProductAnswer::new(product, currency)).collect();
+    Ok(json(&ProductsAnswer { products, next: last.as_deref() }))
 }
 
 /// Create or replace a product

@@ -234,27 +234,35 @@ impl Catalogue {
         Ok(self.page(rows.into_iter().map(|row| row.decode(currency)), last))
     }
 
+    /// The part with these rows; an invalid one is named in the log, once.
     fn page<T>(
         &self,
         decoded: impl ExactSizeIterator<Item = Result<T, CatalogueError>>,
         last: Option<String>,
     ) -> Page<T> {
-        let read = decoded.len();
-        let rows: Vec<T> = decoded.filter_map(|row| self.valid(row)).collect();
-        Page { invalid: (read - rows.len()) as u64, rows, last }
+        let (mut rows, mut invalid) = (Vec::with_capacity(decoded.len()), Vec::new());
+        for row in decoded {
+            match row {
+                Ok(row) => rows.push(row),
+                Err(error) => {
+                    self.log(&error);
+                    invalid.push(error);
+                }
+            }
+        }
+        Page { rows, invalid, last }
     }
 
     /// The row, if it is valid; an invalid one is named in the log, once.
     fn valid<T>(&self, row: Result<T, CatalogueError>) -> Option<T> {
-        let error = match row {
-            Ok(row) => return Some(row),
-            Err(error) => error,
-        };
+        row.inspect_err(|error| self.log(error)).ok()
+    }
+
+    fn log(&self, error: &CatalogueError) {
         let mut logged = self.invalid.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.len() < MAX_LOGGED && logged.insert(error.to_string()) {
             tracing::error!(%error, "row skipped: no price can be made of it");
         }
-        None
     }
 }
 

@@ -17,12 +17,12 @@ pub struct ProductRow {
 }
 
 /// A part of a scan.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Page<T> {
     /// The valid rows.
     pub rows: Vec<T>,
-    /// Number of the invalid rows, which are skipped.
-    pub invalid: u64,
+    /// What is wrong with the invalid ones, which are skipped.
+    pub invalid: Vec<CatalogueError>,
     /// The key of the last row, where the next part starts; `None` at the end.
     pub last: Option<String>,
 }

@@ -3,7 +3,7 @@
 use pricing_core::audit::AuditCaller;
 use pricing_core::catalogue::{
     Applied, Catalogue, ChangeOrigin, Extent, ImportError, ImportKind, ImportOptions, ImportRow,
-    MarketFields, ProductFields, RowRefusal, Tally,
+    MarketFields, Page, ProductFields, RowRefusal, Tally,
 };
 use pricing_core::money::{Currency, Money};
 use pricing_harness::databases::TestDatabase;
@@ -205,7 +205,7 @@ async fn what_is_exported_changes_nothing_when_it_is_imported(database: &TestDat
     let catalogue = database.open_demo().await;
     let full = r#"{"product_id":"P-1","base_price":10.5,"cost":0,"floor":0.01,"ceiling":9999999999.99,"category":"s","tags":["a"]}"#;
     import(&catalogue, &[full], ROWS).await;
-    let (rows, last) = catalogue.catalogue_products(None, None, 1_000).await.unwrap();
+    let Page { rows, last, .. } = catalogue.catalogue_products(None, None, 1_000).await.unwrap();
     assert_eq!((rows.len(), last), (901, None));
     let row = |product: &pricing_core::catalogue::CatalogueProduct| {
         ImportRow::product(1, ProductFields::of(&product.id, &product.terms, Currency::USD), Currency::USD)
@@ -219,7 +219,7 @@ async fn what_is_exported_changes_nothing_when_it_is_imported(database: &TestDat
     let yen = ImportRow::market(1, serde_json::from_str(yen).unwrap()).unwrap();
     let (applied, _) = apply(&catalogue, ImportKind::Markets, &[yen], ROWS).await;
     assert_eq!(applied.unwrap().created, 1);
-    let (markets, _) = catalogue.catalogue_markets(None, 100).await.unwrap();
+    let markets = catalogue.catalogue_markets(None, 100).await.unwrap().rows;
     let row = |market: &pricing_core::catalogue::CatalogueMarket| {
         ImportRow::market(1, MarketFields::of(&market.location, &(&market.market).into())).unwrap()
     };

@@ -86,7 +86,7 @@ async fn write(catalogue: &Catalogue, round: i64) {
     let edits = [edit("new", Action::Delete)];
     catalogue.edit_products(&edits, &origin).await.unwrap();
     let shoes = Label::parse(format!("shoes {round}")).unwrap();
-    assert_eq!(catalogue.catalogue_products(Some(&shoes), None, 10).await.unwrap().0.len(), 1);
+    assert_eq!(catalogue.catalogue_products(Some(&shoes), None, 10).await.unwrap().rows.len(), 1);
     assert!(catalogue.prune_history(i64::MAX).await.unwrap() >= 1_000);
 }
 

@@ -19,7 +19,7 @@ async fn scan(catalogue: &Catalogue, limit: u32) -> Vec<ProductId> {
     let (mut visited, mut last) = (Vec::new(), None);
     loop {
         let page = catalogue.products_after(last.as_deref(), limit).await.unwrap();
-        assert!(page.rows.len() <= limit as usize && page.invalid == 0);
+        assert!(page.rows.len() <= limit as usize && page.invalid.is_empty());
         visited.extend(page.rows.into_iter().map(|row| row.id));
         last = page.last;
         if last.is_none() {

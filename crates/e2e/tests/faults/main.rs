@@ -10,6 +10,7 @@ mod backlog;
 mod changes;
 #[cfg(target_os = "linux")]
 mod clocks;
+mod edits;
 mod failover;
 mod frozen;
 mod full;

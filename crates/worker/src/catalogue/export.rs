@@ -8,17 +8,20 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use indicatif::HumanCount;
 use pricing_core::catalogue::{
-    Catalogue, DatabaseSettings, Field, MarketFields, MarketTerms, Number, ProductFields,
+    Catalogue, DatabaseSettings, Field, MarketFields, MarketTerms, Number, Page, ProductFields,
 };
 use serde::Serialize;
 
+use super::SKIPPED;
 use super::csv_columns::{MARKET, PRODUCT, tags_cell};
 use super::format::Format;
+use super::progress::Progress;
 
 /// Rows that are read at a time.
 const PAGE: u32 = 1_000;
 
-/// Export products or markets, in the order of their ids, as `import` reads them.
+/// Export products or markets, in the order of their ids, as `import` reads them. Exits with 3 if rows were left out
+/// because no price can be made of them: each is named.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ExportArgs {
     /// File to write, which is replaced; - is standard output
@@ -52,45 +55,70 @@ impl ExportArgs {
         };
         let columns = if self.markets { MARKET } else { PRODUCT };
         let mut output = Output::new(output, format, columns)?;
-        let rows = match self.markets {
+        let Exported { rows, invalid } = match self.markets {
             true => markets(&catalogue, &mut output).await?,
             false => products(&catalogue, &mut output).await?,
         };
         output.finish()?;
         catalogue.close().await;
         eprintln!("{} rows exported", HumanCount(rows));
-        Ok(ExitCode::SUCCESS)
+        if invalid == 0 {
+            return Ok(ExitCode::SUCCESS);
+        }
+        eprintln!("{} left out, which no price can be made of", HumanCount(invalid));
+        Ok(ExitCode::from(SKIPPED))
     }
 }
 
-async fn products(catalogue: &Catalogue, output: &mut Output) -> Result<u64> {
-    let (currency, mut after, mut rows) = (catalogue.currency()?, None::<String>, 0);
+/// What was exported.
+#[derive(Default)]
+struct Exported {
+    rows: u64,
+    /// Rows that were left out.
+    invalid: u64,
+}
+
+impl Exported {
+    fn count<T>(&mut self, page: &Page<T>, progress: &mut Progress) {
+        let (rows, invalid) = (page.rows.len() as u64, page.invalid.len() as u64);
+        (self.rows, self.invalid) = (self.rows + rows, self.invalid + invalid);
+        progress.bad(invalid, &page.invalid);
+        progress.advance(rows, rows);
+    }
+}
+
+async fn products(catalogue: &Catalogue, output: &mut Output) -> Result<Exported> {
+    let (mut exported, mut after) = (Exported::default(), None::<String>);
+    let (currency, mut progress) = (catalogue.currency()?, Progress::begin("exporting", None));
     loop {
-        let (page, last) = catalogue.catalogue_products(None, after.as_deref(), PAGE).await?;
-        for product in &page {
+        let page = catalogue.catalogue_products(None, after.as_deref(), PAGE).await?;
+        for product in &page.rows {
             let fields = ProductFields::of(&product.id, &product.terms, currency);
             output.write(&fields, product_cells)?;
         }
-        rows += page.len() as u64;
-        after = last;
+        exported.count(&page, &mut progress);
+        after = page.last;
         if after.is_none() {
-            return Ok(rows);
+            progress.finish();
+            return Ok(exported);
         }
     }
 }
 
-async fn markets(catalogue: &Catalogue, output: &mut Output) -> Result<u64> {
-    let (mut after, mut rows) = (None::<String>, 0);
+async fn markets(catalogue: &Catalogue, output: &mut Output) -> Result<Exported> {
+    let (mut exported, mut after) = (Exported::default(), None::<String>);
+    let mut progress = Progress::begin("exporting", None);
     loop {
-        let (page, last) = catalogue.catalogue_markets(after.as_deref(), PAGE).await?;
-        for market in &page {
+        let page = catalogue.catalogue_markets(after.as_deref(), PAGE).await?;
+        for market in &page.rows {
             let fields = MarketFields::of(&market.location, &MarketTerms::from(&market.market));
             output.write(&fields, market_cells)?;
         }
-        rows += page.len() as u64;
-        after = last;
+        exported.count(&page, &mut progress);
+        after = page.last;
         if after.is_none() {
-            return Ok(rows);
+            progress.finish();
+            return Ok(exported);
         }
     }
 }
@@ -155,7 +183,7 @@ fn product_cells(fields: &ProductFields) -> [String; 8] {
 }
 
 /// The cells of the columns of markets, in their order.
-fn market_cells(fields: &MarketFields) -> [String; 8] {
+pub(super) fn market_cells(fields: &MarketFields) -> [String; 8] {
     let rounding = fields.rounding.clone().flatten().unwrap_or_default();
     [
         fields.location.clone().unwrap_or_default(),

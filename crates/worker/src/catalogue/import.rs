@@ -16,13 +16,12 @@ use pricing_core::catalogue::{
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use super::SKIPPED;
 use super::format::Format;
 use super::progress::Progress;
 use super::rows::{BadRow, Chunk, Rows, reason};
 use crate::audit::user;
 
-/// Exit code when rows were skipped.
-const SKIPPED: u8 = 3;
 /// Chunks that are read ahead.
 const CHUNKS_AHEAD: usize = 4;
 /// Buffer of the file, in bytes.
@@ -193,7 +192,7 @@ async fn stage(
         import.stage(&chunk.rows).await?;
         staged.rows += chunk.rows.len() as u64;
         staged.bad += chunk.bad;
-        progress.bad(chunk.bad, &chunk.named);
+        progress.bad(chunk.bad, chunk.named);
         progress.advance(chunk.rows.len() as u64, chunk.bytes);
     }
     Ok(staged)
@@ -209,8 +208,9 @@ fn report(progress: &mut Progress, tally: &Tally) {
         BadRow::new(refused.line, &reason)
     };
     let named: Vec<_> = tally.refused.iter().map(bad).collect();
-    progress.bad(named.len() as u64, &named);
-    let rows = tally.created + tally.changed + tally.unchanged + named.len() as u64;
+    let bad = named.len() as u64;
+    progress.bad(bad, named);
+    let rows = tally.created + tally.changed + tally.unchanged + bad;
     progress.advance(rows, rows);
 }
 

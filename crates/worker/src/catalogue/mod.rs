@@ -2,10 +2,12 @@
 //!
 //! `import` reads lines (`lines`), makes rows of them (`rows`, with `csv_columns` for CSV), and hands them to
 //! `pricing_core::catalogue::Import`. `export` writes what `import` reads.
+//! `history` prints what was changed.
 
 mod csv_columns;
 mod export;
 mod format;
+mod history;
 mod import;
 mod lines;
 mod progress;
@@ -18,8 +20,11 @@ use pricing_core::catalogue::{Catalogue, DatabaseSettings};
 
 pub use export::ExportArgs;
 pub use format::Format;
+pub use history::HistoryArgs;
 pub use import::ImportArgs;
 
+/// Exit code when rows were left out.
+const SKIPPED: u8 = 3;
 /// Time after which PostgreSQL ends a statement.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 

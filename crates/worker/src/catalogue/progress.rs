@@ -1,11 +1,10 @@
-//! Progress of an import on standard error: a bar on a terminal, else a line every few seconds.
+//! Progress of an import or export on standard error: a bar on a terminal, else a line every few seconds.
 
+use std::fmt::Display;
 use std::io::{IsTerminal as _, stderr};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-
-use super::rows::BadRow;
 
 /// Time between two lines.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -88,12 +87,12 @@ impl Progress {
 
     /// Counts bad rows, and names the first of all.
     #[expect(clippy::print_stderr, reason = "the errors of a command line")]
-    pub(super) fn bad(&mut self, rows: u64, named: &[BadRow]) {
+    pub(super) fn bad(&mut self, rows: u64, named: impl IntoIterator<Item = impl Display>) {
         self.bad += rows;
-        for BadRow { line, reason } in named {
+        for row in named {
             if self.named < MAX_NAMED {
                 self.named += 1;
-                self.bar.suspend(|| eprintln!("line {line}: {reason}"));
+                self.bar.suspend(|| eprintln!("{row}"));
             }
         }
         if self.named == MAX_NAMED && self.bad > MAX_NAMED {

@@ -1,5 +1,6 @@
 //! Rows of a file.
 
+use std::fmt;
 use std::io::BufRead;
 
 use anyhow::{Context as _, Result, bail};
@@ -30,6 +31,12 @@ impl BadRow {
     pub(super) fn new(line: u64, reason: &str) -> Self {
         let reason = printable(&reason.chars().take(MAX_REASON).collect::<String>());
         Self { line, reason }
+    }
+}
+
+impl fmt::Display for BadRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.reason)
     }
 }
 

@@ -5,7 +5,7 @@ use sqlx::{query, query_as, query_scalar};
 use super::super::database::{Connection, Dialects, Transaction, retried, statement};
 use super::super::origin::{Change, ChangeOrigin, ListPrices};
 use super::super::rows::{MarketColumns, select_markets};
-use super::super::{Catalogue, CatalogueError, MarketFields, MarketTerms};
+use super::super::{Catalogue, CatalogueError, MarketFields, MarketTerms, Page};
 use super::{Action, Decision, EditRefusal, Edited, Precondition, decide, lock_creations};
 use crate::ids::Location;
 use crate::money::Currency;
@@ -54,9 +54,8 @@ impl Catalogue {
         row.map(|row| row.decode_for_shop(currency)).transpose()
     }
 
-    /// Reads at most `limit` markets as the shop has them, in the order of their locations, starting behind `after`. An
-    /// invalid row is skipped, and named in the log once. Returns the key of the last row that was read as well, `None` at
-    /// the end.
+    /// Reads at most `limit` markets as the shop has them, in the order of their locations, starting behind `after`.
+    /// There is no next part when fewer were read.
     ///
     /// # Errors
     ///
@@ -65,7 +64,7 @@ impl Catalogue {
         &self,
         after: Option<&str>,
         limit: u32,
-    ) -> Result<(Vec<CatalogueMarket>, Option<String>), CatalogueError> {
+    ) -> Result<Page<CatalogueMarket>, CatalogueError> {
         let select = select_markets!("WHERE location > $1 ORDER BY location LIMIT $2");
         let select = statement!(
             fetch_all,
@@ -75,8 +74,7 @@ impl Catalogue {
         let currency = self.currency()?;
         let last =
             (rows.len() == limit as usize).then(|| rows.last().map(|row| row.location.clone())).flatten();
-        let markets = rows.into_iter().filter_map(|row| self.valid(row.decode_for_shop(currency)));
-        Ok((markets.collect(), last))
+        Ok(self.page(rows.into_iter().map(|row| row.decode_for_shop(currency)), last))
     }
 
     /// Edits a market, as [`Catalogue::edit_products`] edits products.

@@ -6,7 +6,7 @@ use sqlx::{query, query_as};
 
 use super::super::database::{Connection, Dialects, List, Transaction, retried, rows, statement};
 use super::super::origin::{Change, ChangeOrigin, ListPrices};
-use super::super::{Catalogue, CatalogueError, Label, ProductFields, ProductTerms, Tags};
+use super::super::{Catalogue, CatalogueError, Label, Page, ProductFields, ProductTerms, Tags};
 use super::{Action, Decision, EditRefusal, Edited, Precondition, decide, lock_creations};
 use crate::ids::ProductId;
 use crate::money::{Currency, Money};
@@ -118,8 +118,7 @@ impl Catalogue {
     }
 
     /// Reads at most `limit` products as the shop has them, of one category or all, in the order of their ids, starting
-    /// behind `after`. An invalid row is skipped, and named in the log once. Returns the key of the last row that was read
-    /// as well, `None` at the end.
+    /// behind `after`. There is no next part when fewer were read.
     ///
     /// # Errors
     ///
@@ -129,7 +128,7 @@ impl Catalogue {
         category: Option<&Label>,
         after: Option<&str>,
         limit: u32,
-    ) -> Result<(Vec<CatalogueProduct>, Option<String>), CatalogueError> {
+    ) -> Result<Page<CatalogueProduct>, CatalogueError> {
         let after = after.unwrap_or_default();
         let rows = match category {
             Some(category) => {
@@ -148,7 +147,7 @@ impl Catalogue {
             }
         };
         let last = (rows.len() == limit as usize).then(|| rows.last().map(|row| row.id.clone())).flatten();
-        Ok((rows.into_iter().filter_map(|row| self.valid(row.decode())).collect(), last))
+        Ok(self.page(rows.into_iter().map(Columns::decode), last))
     }
 
     /// Makes edits of products in one transaction; one that is refused does not hinder the others. No two may be of the same
