@@ -42,18 +42,32 @@ pub struct Recorded {
     pub pending: Option<PendingChange>,
 }
 
-/// Locks the rows of a batch that have the versions that were read, in the order of their ids, and writes their list
-/// prices; each takes its version when its row is locked.
+/// Locks the rows of a batch that have the versions that were read, in the order of their ids, writes their list prices,
+/// and their history; each takes its version when its row is locked.
 macro_rules! update_postgres {
     ($locked:literal) => {
         concat!(
             "WITH computed (id, version, price) AS (SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[])), \
              locked AS MATERIALIZED ( \
-                 SELECT products.id, computed.price FROM computed JOIN products ON products.id = computed.id \
+                 SELECT products.id, computed.price, products.list_price_minor AS old_price, \
+                     base_price_minor, floor_minor, ceiling_minor \
+                 FROM computed JOIN products ON products.id = computed.id \
                  WHERE products.version = computed.version ORDER BY products.id FOR NO KEY UPDATE OF products ",
             $locked,
-            ") UPDATE products SET list_price_minor = locked.price, version = nextval('catalogue_version') \
-             FROM locked WHERE products.id = locked.id RETURNING products.id, products.version"
+            "), written AS ( \
+                 UPDATE products SET list_price_minor = locked.price, version = nextval('catalogue_version') \
+                 FROM locked WHERE products.id = locked.id RETURNING locked.*, products.version), \
+             author AS MATERIALIZED ( \
+                 SELECT changed_now() AS changed_at_ms, changed_by() AS changed_by, changed_in_trace() AS trace_id), \
+             history AS ( \
+                 INSERT INTO product_history (product_id, version, change, changed_at_ms, changed_by, trace_id, \
+                     old_base_price_minor, base_price_minor, old_list_price_minor, list_price_minor, \
+                     old_floor_minor, floor_minor, old_ceiling_minor, ceiling_minor) \
+                 SELECT id, version, 'recalculated', changed_at_ms, changed_by, trace_id, \
+                     base_price_minor, base_price_minor, old_price, price, \
+                     floor_minor, floor_minor, ceiling_minor, ceiling_minor \
+                 FROM written, author) \
+             SELECT id, version FROM written"
         )
     };
 }
