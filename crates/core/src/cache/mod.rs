@@ -3,6 +3,8 @@
 //! An entry holds an input of prices, a product or a market, under its own key, never the price of one customer.
 //! So there are as many entries as products and markets, and no discount leaks from one customer to another.
 
+#[doc(hidden)]
+pub mod codec;
 mod data;
 mod entry;
 
