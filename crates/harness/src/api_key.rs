@@ -67,7 +67,12 @@ pub fn client_with(key: Option<&str>) -> Client {
 
 /// The header line of a request made by hand, with its end; empty without a key.
 pub fn header_line() -> String {
-    get().map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default()
+    header_line_of(get())
+}
+
+/// The header line of a request made by hand that shows `key`, if there is one.
+pub fn header_line_of(key: Option<&str>) -> String {
+    key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default()
 }
 
 /// The line of a file of keys.

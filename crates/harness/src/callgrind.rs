@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::http_load::{Client, Products};
 use crate::side::Side;
-use crate::throughput::Client;
 
 /// Reads before those that are counted: valgrind translates the code when it first runs.
 const WARM_UP: u32 = 900;
@@ -34,7 +34,7 @@ async fn count(valgrind: &Path, side: &Side, reads: u32) -> Result<u64> {
         let mut callgrind = Command::new(valgrind);
         callgrind.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", file.display()));
         let mut service = side.serve_by(callgrind).await?;
-        let mut client = Client::connect(service.address(), 0)?;
+        let mut client = Client::connect(service.address(), side.requests(&Products::demo()))?;
         let read_all = move || -> Result<u32> {
             (0..WARM_UP).try_for_each(|_| client.read().map(drop))?;
             (0..reads).try_fold(0, |misses, _| Ok(misses + u32::from(!client.read()?)))

@@ -9,8 +9,8 @@
 //! - one [`service`], and the whole [`stack`];
 //! - faults: a [`clock`] that jumps, and a [`proxy`] that breaks connections;
 //! - [`load`], clients that remember what was acknowledged to them;
-//! - measurements of the api: [`throughput`] of cached reads, [`side`], one of two binaries that are compared, and
-//!   [`callgrind`], which counts its instructions;
+//! - measurements of the api: [`http_load`], closed loops and open ones; [`measurement`] of servers in turns; [`side`],
+//!   an api that is measured beside others; and [`callgrind`], which counts instructions;
 //! - with the feature `engine`: `replicated`, a primary and its replica; `queue_bench`, a queue with workers in the
 //!   test's process, and `settled`, which finds what a fault left behind.
 //!
@@ -36,7 +36,8 @@ pub mod stack;
 
 pub mod load;
 
-pub mod throughput;
+pub mod http_load;
+pub mod measurement;
 
 pub mod side;
 

@@ -28,6 +28,9 @@ const POLL: Duration = Duration::from_millis(50);
 const PACKAGE_DIRECTORIES: [&str; 3] =
     ["/usr/lib/postgresql", "/opt/homebrew/opt/postgresql@17", "/usr/local/opt/postgresql@17"];
 
+/// The data is thrown away: nothing needs to survive the death of the host.
+const VOLATILE: [&str; 3] = ["-F", "-c", "full_page_writes=off"];
+
 /// How long the server may take to accept connections.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
@@ -50,16 +53,22 @@ pub fn programs() -> Result<PathBuf> {
 
 impl Cluster {
     /// Creates a cluster in a temporary directory and starts it, never as root: PostgreSQL refuses that.
+    /// What it holds may be lost when the host dies.
     pub async fn start(programs: &Path) -> Result<Self> {
-        Self::start_with(programs, None).await
+        Self::start_with(programs, None, &VOLATILE).await
+    }
+
+    /// Like [`Cluster::start`], with the server's defaults: a commit is on disk. For measurements.
+    pub async fn start_durable(programs: &Path) -> Result<Self> {
+        Self::start_with(programs, None, &[]).await
     }
 
     /// Starts a cluster that takes connections with TLS, and without it from its superuser.
     pub async fn start_with_tls(programs: &Path, tls: &ServerTls) -> Result<Self> {
-        Self::start_with(programs, Some(tls)).await
+        Self::start_with(programs, Some(tls), &VOLATILE).await
     }
 
-    async fn start_with(programs: &Path, tls: Option<&ServerTls>) -> Result<Self> {
+    async fn start_with(programs: &Path, tls: Option<&ServerTls>, durability: &[&str]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("postgres-").tempdir()?;
         let user = unprivileged_user()?;
         if let Some(user) = &user {
@@ -73,10 +82,10 @@ impl Cluster {
             "initdb failed: {}",
             String::from_utf8_lossy(&output.stderr).trim_end()
         );
-        let options = match tls {
-            Some(tls) => tls_options(directory.path(), user.as_ref(), tls)?,
-            None => Vec::new(),
-        };
+        let mut options: Vec<String> = durability.iter().map(|&option| option.to_owned()).collect();
+        if let Some(tls) = tls {
+            options.extend(tls_options(directory.path(), user.as_ref(), tls)?);
+        }
         let port = Port::reserve();
         let server = launch(programs, user.as_ref(), directory.path(), &port, &options).await?;
         Ok(Self { programs: programs.to_owned(), user, server, directory, port, options })
@@ -166,8 +175,7 @@ async fn launch(
     let mut server = program(programs, "postgres", directory, user);
     server.args(["-D", "data", "-k", "", "-p", &number]);
     server.args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300"]);
-    // The data is thrown away: nothing needs to survive the death of the host.
-    server.args(["-F", "-c", "full_page_writes=off"]).args(options);
+    server.args(options);
     log_to(&mut server, &log)?;
     // Its fast shutdown is SIGINT; SIGTERM would wait for every client to leave.
     let mut server = Process::spawn_group("postgres", server, Signal::SIGINT)?;

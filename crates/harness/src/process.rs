@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::waiting::pause;
 
@@ -113,6 +113,35 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// CPU time that all threads of a process have used, in user and kernel mode.
+///
+/// # Errors
+///
+/// When it has ended, or the system does not say so in `/proc`.
+pub fn cpu_time(process: u32) -> Result<Duration> {
+    let stat =
+        std::fs::read_to_string(format!("/proc/{process}/stat")).context("CPU time is read from /proc")?;
+    // After the name, which may hold anything in its parentheses, utime and stime are fields 12 and 13.
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace());
+    let ticks = fields.context("/proc/PID/stat has no name")?.skip(11).take(2).map(str::parse::<u32>);
+    let ticks: u32 = ticks.sum::<Result<_, _>>()?;
+    let per_second = sysconf(SysconfVar::CLK_TCK)?.context("the clock tick is unknown")?;
+    Ok(Duration::from_secs(1) * ticks / u32::try_from(per_second)?)
+}
+
+/// Most bytes of memory that a process has held so far, `None` if the system does not say so in `/proc`.
+pub fn peak_memory(process: u32) -> Option<u64> {
+    memory(process, "VmHWM:")
+}
+
+/// A line of `/proc/PID/status` that is in kB, in bytes.
+pub(crate) fn memory(process: u32, name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1_024)
 }
 
 /// Sends both output streams of `command` to the new file `log`.

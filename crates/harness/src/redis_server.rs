@@ -180,6 +180,17 @@ impl RedisServer {
         }
     }
 
+    /// Removes all keys.
+    ///
+    /// # Errors
+    ///
+    /// When it does not say that it has.
+    pub fn flush(&self) -> Result<()> {
+        let answer = self.ask("FLUSHALL").context("redis-server does not answer")?;
+        anyhow::ensure!(answer == "+OK", "FLUSHALL: {answer}");
+        Ok(())
+    }
+
     /// How it ended, `None` while it runs.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.process.exit_status()
@@ -188,6 +199,11 @@ impl RedisServer {
     /// The file that it logs to.
     pub fn log(&self) -> PathBuf {
         self.directory.join("log")
+    }
+
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Where it listens.

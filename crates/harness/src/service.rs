@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
-use nix::unistd::{SysconfVar, sysconf};
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::api_key;
 use crate::ports::Port;
-use crate::process::{Process, end_of_log, log_to};
+use crate::process::{Process, end_of_log, log_to, memory};
 use crate::waiting::{pause, poll};
 
 /// Longest a service may take to become ready.
@@ -62,8 +61,8 @@ impl Binary {
         in_environment(Command::new(path), environment)
     }
 
-    /// Tests are in `target/debug/deps`, the binaries of the same build in `target/debug`, as xtask is.
-    fn path(self) -> PathBuf {
+    /// The file: tests are in `target/debug/deps`, the binaries of the same build in `target/debug`, as xtask is.
+    pub fn path(self) -> PathBuf {
         let program = std::env::current_exe().expect("a program knows its own path");
         let folder = program.parent().expect("a program is in a folder");
         let folder =
@@ -159,22 +158,7 @@ impl Service {
 
     /// Bytes of memory that it holds, `None` on systems that do not say so in `/proc`.
     pub fn resident_memory(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-        Some(kibibytes * 1_024)
-    }
-
-    /// CPU time that all its threads have used, in user and kernel mode.
-    pub fn cpu_time(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()))
-            .context("CPU time is read from /proc")?;
-        // After the name, which may hold anything in its parentheses, utime and stime are fields 12 and 13.
-        let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace());
-        let ticks = fields.context("/proc/PID/stat has no name")?.skip(11).take(2).map(str::parse::<u32>);
-        let ticks: u32 = ticks.sum::<Result<_, _>>()?;
-        let per_second = sysconf(SysconfVar::CLK_TCK)?.context("the clock tick is unknown")?;
-        Ok(Duration::from_secs(1) * ticks / u32::try_from(per_second)?)
+        memory(self.id(), "VmRSS:")
     }
 
     /// The file that it logs to.

@@ -3,18 +3,25 @@
 mod build;
 mod table;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
-use pricing_harness::side::Side;
-use pricing_harness::throughput::{self, Reads};
+use anyhow::{Result, ensure};
+use pricing_harness::http_load::{Pace, Products};
+use pricing_harness::measurement::{self, Figures, Load};
+use pricing_harness::service::Service;
+use pricing_harness::side::{Setup, Side};
 use pricing_harness::{callgrind, packages};
 
-use crate::compare::table::{Column, Turn};
+use crate::compare::table::Turn;
+
+pub(crate) use build::working_tree as build_working_tree;
 
 /// Load before each measurement that is not counted.
 const WARM_UP: Duration = Duration::from_secs(1);
+/// Share of reads that may miss the cache: a time-out of the api on a busy machine.
+const MAX_MISSES: f64 = 0.001;
 
 /// Measure the api of another revision against the one of the working tree, in turns and in one run.
 ///
@@ -57,7 +64,7 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
     let valgrind = if args.no_instructions { None } else { Some(packages::valgrind()?) };
     let old = build::revision(&args.revision).await?;
     let new = build::working_tree().await?;
-    let sides = [Side::start("old", old).await?, Side::start("new", new).await?];
+    let sides = [filled("old", old).await?, filled("new", new).await?];
     println!("old: {}\nnew: the working tree", args.revision);
     if !args.instructions {
         measure(args, &sides).await?;
@@ -79,9 +86,17 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
 pub(crate) async fn instructions() -> Result<ExitCode> {
     packages::redis_server()?;
     let valgrind = packages::valgrind()?;
-    let side = Side::start("new", build::working_tree().await?).await?;
+    let side = filled("new", build::working_tree().await?).await?;
     println!("instructions per cached read: {}", callgrind::per_read(&valgrind, &side).await?);
     Ok(ExitCode::SUCCESS)
+}
+
+/// A side whose cache holds the whole demo catalogue.
+async fn filled(name: &str, binary: PathBuf) -> Result<Side> {
+    let side = Side::start(Setup::demo(name, binary)).await?;
+    let service = side.serve().await?;
+    side.fill(&service, &Products::demo()).await?;
+    Ok(side)
 }
 
 /// Loads both sides in turns; prints a line for each turn, and the medians.
@@ -93,23 +108,36 @@ async fn measure(args: &Args, sides: &[Side; 2]) -> Result<()> {
     println!("{}", table::HEAD);
     let services = [sides[0].serve().await?, sides[1].serve().await?];
     let mut turns: Vec<Turn> = Vec::new();
-    for number in 1..=args.turns {
-        let mut turn = [Column::default(), Column::default()];
-        let order = if number % 2 == 1 { [0, 1] } else { [1, 0] };
-        for side in order {
-            let service = &services[side];
-            let load = async |time| {
-                let (api, connections) = (service.address(), args.connections);
-                tokio::task::spawn_blocking(move || throughput::run(api, connections, time)).await?
-            };
-            load(WARM_UP).await?;
-            let cpu = service.cpu_time()?;
-            let reads: Reads = load(Duration::from_secs(args.seconds)).await?;
-            turn[side] = Column::new(&reads, service.cpu_time()? - cpu);
+    let load = Load {
+        connections: args.connections,
+        pace: Pace::Closed,
+        warm_up: WARM_UP,
+        time: Duration::from_secs(args.seconds),
+    };
+    for number in 0..args.turns {
+        let mut turn = Turn::default();
+        for place in measurement::order(number as usize, sides.len()) {
+            turn[place] = figures(&sides[place], &services[place], load).await?;
         }
-        println!("{}", table::line(&number.to_string(), &turn));
+        println!("{}", table::line(&(number + 1).to_string(), &turn));
         turns.push(turn);
     }
     println!("{}\n", table::medians(&turns));
     Ok(())
+}
+
+/// Measures one side.
+async fn figures(side: &Side, service: &Service, load: Load) -> Result<Figures> {
+    let (address, process, mut requests) =
+        (service.address(), service.id(), side.requests(&Products::demo()));
+    let measure = move || measurement::measure(address, &[process], &load, &mut requests);
+    let measured = tokio::task::spawn_blocking(measure).await??;
+    let misses = measured.answers.database_share();
+    ensure!(
+        misses <= MAX_MISSES,
+        "{}: {:.1} % of the reads were not from the cache",
+        side.name(),
+        misses * 100.0
+    );
+    Ok(Figures::new(&measured.answers, measured.cpu[0]))
 }

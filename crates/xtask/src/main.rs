@@ -1,5 +1,7 @@
-//! The workspace's own commands: `cargo xtask up`, `test`, `faults`, `ci`, `compare`, `contract` and `validate`.
+//! The workspace's own commands: `cargo xtask up`, `test`, `faults`, `ci`, `bench`, `compare`, `contract` and
+//! `validate`.
 
+mod bench;
 mod ci;
 mod compare;
 mod contract;
@@ -25,6 +27,7 @@ enum Command {
     Test(test::Args),
     Faults(faults::Args),
     Ci(ci::Args),
+    Bench(pricing_bench::args::Args),
     Compare(compare::Args),
     Contract(contract::Args),
     Validate(validate::Args),
@@ -47,6 +50,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Test(args) => test::run(&args).await,
         Command::Faults(args) => faults::run(&args).await,
         Command::Ci(args) => ci::run(&args).await,
+        Command::Bench(args) => bench::run(&args).await,
         Command::Compare(args) => compare::run(&args).await,
         Command::Contract(args) => contract::run(&args).await,
         Command::Validate(args) => validate::run(&args).await,

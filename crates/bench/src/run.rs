@@ -1,0 +1,52 @@
+//! Runs the parts, one after the other.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum as _;
+use pricing_harness::packages;
+
+use crate::args::{Args, Part};
+use crate::catalogue::Databases;
+use crate::machine::Machine;
+use crate::report::Report;
+use crate::{changes, contention, events, imports, reads, recalculation};
+
+/// Measures what `args` ask for, and prints each table as soon as it is complete.
+///
+/// # Errors
+///
+/// When a program is missing, a server does not start, or something was not measured that should have been.
+pub async fn run(args: &Args) -> Result<()> {
+    packages::redis_server()?;
+    let (parts, plan) = (args.parts(), args.plan());
+    let mut report = Report::begin(Machine::here(), plan.clone(), args.json.clone())?;
+    let mut databases = Databases::new();
+    for part in parts {
+        let name = part.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let started = Instant::now();
+        progress(&format!("{name}: begun"));
+        let sections = match part {
+            Part::Reads => reads::cached(&plan).await,
+            Part::Features => reads::features(&plan).await,
+            Part::Workloads => reads::workloads(&plan, &mut databases).await,
+            Part::OpenLoop => reads::open_loop(&plan).await,
+            Part::Instructions => reads::instructions(args.callgrind_api.as_deref()).await,
+            Part::Imports => imports::measure(&plan, &mut databases).await,
+            Part::Recalculation => recalculation::measure(&plan, &mut databases).await,
+            Part::Contention => contention::measure(&plan, &mut databases).await,
+            Part::Changes => changes::measure(&plan, &mut databases).await,
+            Part::Events => events::measure(&plan, &mut databases).await,
+        };
+        for section in sections.with_context(|| format!("{name} was not measured"))? {
+            report.add(part, &section)?;
+        }
+        progress(&format!("{name}: done in {:.0} s", started.elapsed().as_secs_f64()));
+    }
+    Ok(())
+}
+
+/// Says how far the measurements are.
+pub(crate) fn progress(text: &str) {
+    eprintln!("bench: {text}");
+}
