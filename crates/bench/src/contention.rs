@@ -52,7 +52,7 @@ pub(crate) async fn measure(plan: &Plan, databases: &mut Databases) -> Result<Ve
     let mut table = Table::new(&head);
     for Hits { api, turns } in &measured {
         let figure = |figure: fn(&Figures) -> f64| number(median(turns.iter().map(figure)));
-        let p99 = median(turns.iter().zip(&measured[0].turns).map(|(own, first)| own.p99_us / first.p99_us));
+        let [.., p99, _] = measurement::ratios(turns, &measured[0].turns);
         table.row([
             (*api).to_owned(),
             figure(|all| all.per_second),

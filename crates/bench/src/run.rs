@@ -1,5 +1,6 @@
 //! Runs the parts, one after the other.
 
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -46,7 +47,9 @@ pub async fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Says how far the measurements are.
+/// Says how far the measurements are, and how long they have taken.
 pub(crate) fn progress(text: &str) {
-    eprintln!("bench: {text}");
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let seconds = BEGAN.elapsed().as_secs();
+    eprintln!("[{:02}:{:02}] {text}", seconds / 60, seconds % 60);
 }

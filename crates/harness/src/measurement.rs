@@ -95,6 +95,16 @@ impl Figures {
     }
 }
 
+/// The median over all turns of each figure's ratio to that of another server in the same turn.
+pub fn ratios<'f>(
+    own: impl IntoIterator<Item = &'f Figures>,
+    other: impl IntoIterator<Item = &'f Figures>,
+) -> [f64; 6] {
+    let pairs = own.into_iter().zip(other);
+    let turns: Vec<([f64; 6], [f64; 6])> = pairs.map(|(own, other)| (own.values(), other.values())).collect();
+    std::array::from_fn(|figure| median(turns.iter().map(|(own, other)| own[figure] / other[figure])))
+}
+
 /// The median; not a number if there are no figures.
 pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     quantile(figures, 0.5)
@@ -122,6 +132,13 @@ mod tests {
         assert_eq!(median([4.0, 1.0, 2.0, 3.0]), 2.5);
         assert_eq!(quantile([1.0, 2.0, 3.0], 1.0), 3.0);
         assert!(median([]).is_nan());
+    }
+
+    #[test]
+    fn a_ratio_is_the_median_of_the_turns_ratios() {
+        let turn = |per_second| Figures { per_second, ..Figures::default() };
+        let (own, other) = ([turn(5.0), turn(20.0), turn(40.0)], [turn(10.0), turn(10.0), turn(40.0)]);
+        assert_eq!(ratios(&own, &other)[0], 1.0); // of 0.5, 2 and 1; the ratio of the medians is 2
     }
 
     #[test]

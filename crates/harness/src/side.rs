@@ -1,5 +1,6 @@
 //! One of several apis that are measured side by side, each with its own Redis.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -104,9 +105,9 @@ impl Side {
     /// # Errors
     ///
     /// When they are not cached within a minute.
-    pub async fn fill(&self, service: &Service, products: &Products) -> Result<()> {
+    pub async fn fill(&self, api: SocketAddr, products: &Products) -> Result<()> {
         let (name, count) = (self.setup.name.clone(), products.count());
-        let mut client = Client::connect(service.address(), self.requests(products))?;
+        let mut client = Client::connect(api, self.requests(products))?;
         let fill = move || {
             let (mut cached_in_a_row, deadline) = (0, Instant::now() + CACHED_WITHIN);
             while cached_in_a_row < count {

@@ -95,7 +95,7 @@ pub(crate) async fn instructions() -> Result<ExitCode> {
 async fn filled(name: &str, binary: PathBuf) -> Result<Side> {
     let side = Side::start(Setup::demo(name, binary)).await?;
     let service = side.serve().await?;
-    side.fill(&service, &Products::demo()).await?;
+    side.fill(service.address(), &Products::demo()).await?;
     Ok(side)
 }
 

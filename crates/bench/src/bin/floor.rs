@@ -1,12 +1,14 @@
 //! The floor: what a price costs that is only parsed for and answered. A bare axum handler on the allocator and the
-//! runtime of the api: it parses the same body and answers a constant of the same shape. It serves on `API_ADDR`.
+//! runtime of the api: it parses the same body and answers a constant of the same shape. It serves on `API_ADDR`, says that
+//! it is ready, and ends with SIGTERM.
 
 use std::hint::black_box;
 
 use axum::http::{HeaderName, HeaderValue, header};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -34,6 +36,10 @@ async fn price(Json(request): Json<PriceRequest>) -> ([(HeaderName, HeaderValue)
 async fn main() -> anyhow::Result<()> {
     let address = std::env::var("API_ADDR")?;
     let listener = tokio::net::TcpListener::bind(&address).await?;
-    let router = Router::new().route("/api/v1/price", post(price));
-    Ok(axum::serve(listener, router).await?)
+    let mut terminate = signal(SignalKind::terminate())?;
+    let router = Router::new().route("/api/v1/price", post(price)).route("/health/ready", get(async || ()));
+    tokio::select! {
+        served = axum::serve(listener, router) => Ok(served?),
+        _ = terminate.recv() => Ok(()),
+    }
 }

@@ -85,12 +85,9 @@ impl Group {
         }
         let first = samples[0].clone();
         let rows = self.servers.iter().zip(samples).map(|(server, turns)| {
-            let ratios = std::array::from_fn(|figure| {
-                let pairs = turns.iter().zip(&first);
-                median(
-                    pairs.map(|(own, first)| own.figures.values()[figure] / first.figures.values()[figure]),
-                )
-            });
+            let figures =
+                |samples: &'_ [Sample]| samples.iter().map(|sample| sample.figures).collect::<Vec<_>>();
+            let ratios = measurement::ratios(&figures(&turns), &figures(&first));
             let rate = match rate {
                 Rate::Maximum => None,
                 Rate::Steady(rate) => Some(rate),

@@ -10,15 +10,15 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::collector::Collector;
-use super::server::{ApiVariant, Tracing};
+use super::server::{ApiVariant, Tracing, floor};
 use crate::report::Section;
 use crate::run::progress;
 use crate::table::{Table, number, ratio};
 
-/// The instructions of one variant.
+/// The instructions of one server.
 #[derive(Debug, Serialize)]
 struct Counted {
-    api: String,
+    server: String,
     per_read: u64,
 }
 
@@ -28,8 +28,16 @@ pub(crate) async fn instructions(api: Option<&Path>) -> Result<Vec<Section>> {
         api.context("no api was built for valgrind: run `cargo xtask bench instructions`, which builds it")?;
     let valgrind = packages::valgrind()?;
     let collector = Collector::start().await?;
-    let mut counted: Vec<Counted> = Vec::new();
-    let mut table = Table::new(&["api", "instructions per cached read", "ratio to plain"]);
+    progress("instructions: floor");
+    let floor = count(&valgrind, floor("floor")?).await?;
+    let mut counted = vec![Counted { server: "floor".to_owned(), per_read: floor }];
+    let mut table =
+        Table::new(&["server", "instructions per cached read", "ratio to floor", "ratio to plain"]);
+    let mut row = |server: &str, per_read: u64, plain: f64| {
+        let count = per_read as f64;
+        table.row([server.to_owned(), number(count), ratio(count / floor as f64), ratio(count / plain)]);
+    };
+    row("floor", floor, f64::NAN);
     for (cache, near_cache) in [("near-cache", true), ("Redis", false)] {
         let plain = ApiVariant { near_cache, ..ApiVariant::default() };
         let mut first = None;
@@ -39,18 +47,12 @@ pub(crate) async fn instructions(api: Option<&Path>) -> Result<Vec<Section>> {
             ("1 % of reads traced", ApiVariant { tracing: Tracing::Share(0.01), ..plain }),
             ("all reads traced", ApiVariant { tracing: Tracing::Share(1.0), ..plain }),
         ] {
-            progress(&format!("instructions: {cache}, {name}"));
-            let setup = Setup { binary: api.to_owned(), ..variant.setup(name, None, &collector) };
-            let side = Side::start(setup).await?;
-            {
-                let service = side.serve().await?;
-                side.fill(&service, &Products::demo()).await?;
-            }
-            let per_read = callgrind::per_read(&valgrind, &side).await?;
-            let plain = *first.get_or_insert(per_read);
-            let api = format!("{cache}, {name}");
-            table.row([api.clone(), number(per_read as f64), ratio(per_read as f64 / plain as f64)]);
-            counted.push(Counted { api, per_read });
+            let server = format!("{cache}, {name}");
+            progress(&format!("instructions: {server}"));
+            let setup = Setup { binary: api.to_owned(), ..variant.setup(&server, None, &collector) };
+            let per_read = count(&valgrind, setup).await?;
+            row(&server, per_read, *first.get_or_insert(per_read) as f64);
+            counted.push(Counted { server, per_read });
         }
     }
     Ok(vec![Section {
@@ -61,4 +63,13 @@ pub(crate) async fn instructions(api: Option<&Path>) -> Result<Vec<Section>> {
         table,
         figures: json!(counted),
     }])
+}
+
+/// Counts the instructions of one server, with all that is asked for in its cache.
+async fn count(valgrind: &Path, setup: Setup) -> Result<u64> {
+    let side = Side::start(setup).await?;
+    let service = side.serve().await?;
+    side.fill(service.address(), &Products::demo()).await?;
+    drop(service);
+    callgrind::per_read(valgrind, &side).await
 }

@@ -4,7 +4,6 @@
 //! [`group`] of servers that are loaded in turns; the parts, each of one or two groups.
 
 mod collector;
-mod floor;
 mod group;
 mod instructions;
 mod order;

@@ -10,11 +10,12 @@ use pricing_harness::service::{Binary, Environment, Service};
 use pricing_harness::side::{Setup, Side};
 
 use super::collector::Collector;
-use super::floor::Floor;
 use super::order;
 use crate::args::Plan;
 use crate::run::progress;
 
+/// The program of the floor, which is beside this one.
+const FLOOR: &str = "pricing-floor";
 /// The key of a variant with keys on.
 const KEY: &str = "bench_0123456789abcdef0123456789abcdef";
 /// Share of hits that may be misses, and of misses that may be hits: a time-out on a busy machine.
@@ -77,6 +78,13 @@ impl Variant {
     }
 }
 
+/// The floor as a side. It takes the environment of an api, and ignores all but its address.
+pub(super) fn floor(name: &str) -> Result<Setup> {
+    let binary = std::env::current_exe()?.with_file_name(FLOOR);
+    ensure!(binary.exists(), "{} is missing: `cargo xtask bench` builds it", binary.display());
+    Ok(Setup { name: name.to_owned(), binary, settings: Environment::new(), key: None, database: None })
+}
+
 impl ApiVariant {
     /// The side that runs it.
     pub(super) fn setup(&self, name: &str, database: Option<&str>, collector: &Collector) -> Setup {
@@ -117,54 +125,44 @@ impl ApiVariant {
 pub(super) struct Server {
     pub(super) name: &'static str,
     address: SocketAddr,
-    /// The server's process, and that of its Redis.
+    /// The server's process, and that of the Redis that it uses.
     processes: Vec<u32>,
     requests: Requests,
     workload: Workload,
-    kind: Kind,
-}
-
-/// What dropping a server ends.
-enum Kind {
-    Floor(#[expect(dead_code, reason = "dropping it ends it")] Floor),
     // The api ends before its Redis.
-    Api(Service, Box<Side>),
+    _service: Service,
+    side: Side,
 }
 
 impl Server {
     /// Starts it, and fills its cache if it is to serve hits.
     pub(super) async fn start(variant: &Variant, collector: &Collector, plan: &Plan) -> Result<Self> {
         progress(&format!("starting {}", variant.name));
-        let Some((api, database)) = &variant.api else {
-            let floor = Floor::start().await?;
-            return Ok(Self {
-                name: variant.name,
-                address: floor.address(),
-                processes: vec![floor.process()],
-                requests: Requests::prices(order::hot(plan.hot_products), None),
-                workload: Workload::Hit,
-                kind: Kind::Floor(floor),
-            });
+        let (is_floor, api, setup) = match &variant.api {
+            None => (true, ApiVariant::default(), floor(variant.name)?),
+            Some((api, database)) => (false, *api, api.setup(variant.name, database.as_deref(), collector)),
         };
-        let side = Side::start(api.setup(variant.name, database.as_deref(), collector)).await?;
+        let side = Side::start(setup).await?;
         let service = side.serve().await?;
+        let redis = (!is_floor).then(|| side.redis().id());
         let mut server = Self {
             name: variant.name,
             address: service.address(),
-            processes: vec![service.id(), side.redis().id()],
+            processes: [service.id()].into_iter().chain(redis).collect(),
             requests: api.requests(plan)?,
             workload: api.workload,
-            kind: Kind::Api(service, Box::new(side)),
+            _service: service,
+            side,
         };
-        match (api.workload, &server.kind) {
-            (Workload::Hit | Workload::Batch { .. }, Kind::Api(service, side)) => {
-                side.fill(service, &order::hot(plan.hot_products)).await?;
+        match api.workload {
+            Workload::Hit | Workload::Batch { .. } => {
+                server.side.fill(server.address, &order::hot(plan.hot_products)).await?;
             }
-            (Workload::Mixed { .. }, _) => {
+            Workload::Mixed { .. } => {
                 let (connections, time) = (plan.many_connections, plan.mixed_warm_up);
                 server.load(Load { connections, pace: Pace::Closed, warm_up: Duration::ZERO, time }).await?;
             }
-            _ => {}
+            Workload::Miss { .. } => {}
         }
         Ok(server)
     }
@@ -176,8 +174,8 @@ impl Server {
 
     /// Loads it; an error if its answers do not come from where they should.
     pub(super) async fn measure(&mut self, load: Load) -> Result<Measured> {
-        if let (Workload::Miss { .. }, Kind::Api(_, side)) = (self.workload, &self.kind) {
-            side.redis().flush()?;
+        if let Workload::Miss { .. } = self.workload {
+            self.side.redis().flush()?;
         }
         let measured = self.load(load).await?;
         let (share, name) = (measured.answers.database_share(), self.name);

@@ -1,6 +1,6 @@
 //! What the load measured, as lines of a table.
 
-use pricing_harness::measurement::{Figures, median};
+use pricing_harness::measurement::{Figures, median, ratios};
 
 /// Both sides, the old one first.
 pub(crate) type Turn = [Figures; 2];
@@ -18,9 +18,10 @@ pub(crate) fn line(title: &str, [old, new]: &Turn) -> String {
 
 /// The last line: the median of each figure, and of each turn's ratio.
 pub(crate) fn medians(turns: &[Turn]) -> String {
-    let columns = (0..Figures::default().values().len()).map(|place| {
-        let of = |side: usize| turns.iter().map(move |turn| turn[side].values()[place]);
-        [median(of(0)), median(of(1)), median(of(1).zip(of(0)).map(|(new, old)| new / old))]
+    let side = |side: usize| turns.iter().map(move |turn| &turn[side]);
+    let columns = ratios(side(1), side(0)).into_iter().enumerate().map(|(place, ratio)| {
+        let of = |number: usize| median(side(number).map(|figures| figures.values()[place]));
+        [of(0), of(1), ratio]
     });
     cells("median", columns)
 }
