@@ -12,7 +12,7 @@
 //! - measurements of the api: [`http_load`], closed loops and open ones; [`measurement`] of servers in turns; [`side`],
 //!   an api that is measured beside others; and [`callgrind`], which counts instructions;
 //! - with the feature `engine`: `replicated`, a primary and its replica; `queue_bench`, a queue with workers in the
-//!   test's process, and `settled`, which finds what a fault left behind.
+//!   test's process, and `queue_throughput`, how fast it is; `settled`, which finds what a fault left behind.
 //!
 //! A server or process belongs to the test or command that started it and ends with it, so all tests can run at once.
 
@@ -50,5 +50,7 @@ pub mod replicated;
 pub mod edits;
 #[cfg(feature = "engine")]
 pub mod queue_bench;
+#[cfg(feature = "engine")]
+pub mod queue_throughput;
 #[cfg(feature = "engine")]
 pub mod settled;

@@ -53,6 +53,13 @@ impl RedisServer {
         Self::start_durable_in(Environment::new()).await
     }
 
+    /// Starts a server that writes to disk once a second (`appendfsync everysec`), as Redis does by default with an
+    /// append-only file.
+    pub async fn start_everysec() -> Self {
+        let options = ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"];
+        Self::start_with(&options, None, Environment::new()).await
+    }
+
     /// Like [`RedisServer::start_durable`], with more in its environment.
     pub async fn start_durable_in(environment: Environment) -> Self {
         let options = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"];
@@ -288,6 +295,7 @@ fn spawn(
 #[cfg(feature = "engine")]
 mod engine {
     use std::net::SocketAddr;
+    use std::process::Command;
     use std::time::Duration;
 
     use pricing_core::redis::{Redis, RedisSettings};
@@ -400,6 +408,15 @@ mod engine {
         pub fn client(&self) -> Client {
             let url = self.url_as("redis", users::ADMIN, &self.port);
             Client::open(url).expect("the address is good")
+        }
+
+        /// `redis-benchmark` for this server, logged in as its administrator.
+        pub fn benchmark(&self) -> Command {
+            let (address, password) = (self.port.address(), users::password(users::ADMIN));
+            let mut command = Command::new("redis-benchmark");
+            command.args(["-h", &address.ip().to_string(), "-p", &address.port().to_string()]);
+            command.args(["--user", users::ADMIN, "-a", &password]);
+            command
         }
 
         /// Lets its users also work below another prefix and on another channel.
