@@ -9,6 +9,8 @@ use apalis::prelude::{AbortError, BoxDynError, Data, DeferredError, WorkerBuilde
 use futures_util::FutureExt as _;
 use pricing_core::redis::{Redis, RedisSettings};
 use pricing_queue::{DeferFor, Hooks, Lease, NewTask, OnDead, Queue, QueueOptions, TaskRecord, TaskState};
+use redis::streams::{StreamReadOptions, StreamReadReply};
+use redis::{AsyncCommands as _, InfoDict, RedisResult};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,8 @@ use crate::replicated::ReplicatedRedis;
 use crate::waiting::eventually;
 
 const DEADLINE: Duration = Duration::from_secs(30);
+const STREAM: &str = "queue:{bench}:stream";
+const GROUP: &str = "workers";
 
 /// Options for tests: waits are short, everything else as usual.
 pub fn quick() -> QueueOptions {
@@ -107,6 +111,47 @@ impl QueueBench {
     pub fn over(redis: RedisServer, options: QueueOptions) -> Self {
         let settings = redis.settings();
         Self::reached_by(redis, settings, options)
+    }
+}
+
+/// What happened to a queue before the test, or behind its back.
+impl QueueBench {
+    /// Has a consumer fetch `count` entries and vanish. Returns the entries.
+    pub async fn fetch_as(&self, consumer: &str, count: usize) -> Vec<String> {
+        let (mut redis, stream) = (self.redis.connection().await, self.redis.key(STREAM));
+        let _: Result<(), _> = redis.xgroup_create_mkstream(&stream, GROUP, "0").await; // it may exist
+        let options = StreamReadOptions::default().group(GROUP, consumer).count(count);
+        let read: RedisResult<StreamReadReply> = redis.xread_options(&[stream], &[">"], &options).await;
+        let entries = read.expect("Redis reads").keys.into_iter().flat_map(|key| key.ids);
+        entries.map(|entry| entry.id).collect()
+    }
+
+    /// Makes a task look as if it had ended so many workers, each in the middle of a run.
+    pub async fn make_suspect(&self, id: &str, workers: u32) {
+        let lease = format!("gone:0123@{}", self.redis_id().await);
+        let workers = workers.to_string();
+        let begun =
+            [("state", "running"), ("lease", &lease), ("deliveries", &workers), ("attempts", &workers)];
+        let mut redis = self.redis.connection().await;
+        let () = redis.hset_multiple(self.record_key(id), &begun).await.expect("Redis writes");
+    }
+
+    /// The name of the Redis, as leases have it.
+    pub async fn redis_id(&self) -> String {
+        let mut info = redis::cmd("INFO");
+        let info: RedisResult<InfoDict> =
+            info.arg("replication").query_async(&mut self.redis.connection().await).await;
+        info.expect("Redis answers").get("master_replid").expect("it has an id")
+    }
+
+    /// The key of a task's record.
+    pub fn record_key(&self, id: &str) -> String {
+        self.redis.key(&format!("queue:{{bench}}:task:{id}"))
+    }
+
+    /// The key of the stream.
+    pub fn stream_key(&self) -> String {
+        self.redis.key(STREAM)
     }
 }
 

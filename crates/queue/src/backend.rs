@@ -20,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span};
 
+use crate::acks::Acks;
 use crate::backoff::Backoff;
 use crate::consumer::Consumer;
+use crate::entries::Entries;
 use crate::error::{QueueError, causes};
 use crate::hooks::Hooks;
 use crate::lease::Lease;
@@ -40,6 +42,8 @@ pub struct RedisBackend {
     layer: AckLayer,
     closing: CancellationToken,
     source: Source,
+    /// Sends the acknowledgements.
+    _acks: AbortOnDrop,
 }
 
 /// The state of the consumer.
@@ -65,10 +69,10 @@ impl Queue {
     pub fn backend(&self, name: &str, closing: CancellationToken, hooks: Hooks) -> RedisBackend {
         let options = self.options().clone();
         let running = Running::default();
+        let (acks, send_acks) = Acks::new(self.store.clone());
         let (sender, deliveries) = mpsc::channel(options.concurrency.max(1));
         let consumer = Consumer {
-            store: self.store.clone(),
-            name: name.to_owned(),
+            entries: Entries { store: self.store.clone(), name: name.to_owned() },
             running: running.clone(),
             deliveries: sender,
             closing: closing.clone(),
@@ -76,9 +80,10 @@ impl Queue {
         };
         RedisBackend {
             options,
-            layer: AckLayer { running, abort_runs: CancellationToken::new(), hooks },
+            layer: AckLayer { running, acks, abort_runs: CancellationToken::new(), hooks },
             closing,
             source: Source::Open { deliveries, consumer: AbortOnDrop(tokio::spawn(consumer.run())) },
+            _acks: AbortOnDrop(tokio::spawn(send_acks)),
         }
     }
 }
@@ -182,6 +187,7 @@ fn task(lease: Lease) -> Task<String> {
 #[derive(Clone)]
 pub struct AckLayer {
     running: Running,
+    acks: Acks,
     abort_runs: CancellationToken,
     hooks: Hooks,
 }
@@ -279,6 +285,6 @@ impl AckLayer {
         if let (Outcome::DeadLetter { error }, Some(on_dead)) = (outcome, &self.hooks.on_dead) {
             on_dead(lease.clone(), error.clone()).await?;
         }
-        Ok(lease.ack(outcome).await?)
+        Ok(self.acks.ack(lease, outcome).await?)
     }
 }

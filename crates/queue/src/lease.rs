@@ -10,14 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::QueueError;
 use crate::options::QueueOptions;
-use crate::outcome::Outcome;
 use crate::record::{Progress, TaskRecord};
-use crate::scripts::{SCRIPTS, essential, millis};
+use crate::scripts::{SCRIPTS, essential};
 use crate::span::client_span;
-use crate::store::{GROUP, Keys, Store};
-
-/// Maximum length of an error in a record, in bytes.
-const MAX_ERROR: usize = 2_048;
+use crate::store::{Keys, Store};
 
 /// The right to run a task.
 ///
@@ -124,24 +120,8 @@ impl Lease {
         client_span("EVALSHA record progress", self.invoke(&call)).await
     }
 
-    /// Ends the run with an outcome. Returns whether the lease was still current; nothing is changed if not.
-    pub(crate) async fn ack(&self, outcome: &Outcome) -> Result<bool, QueueError> {
-        let Store { keys, options, .. } = &self.inner.store;
-        let mut call = SCRIPTS.ack.key(self.record_key());
-        call.key(&keys.stream).key(&keys.delayed).key(&keys.dead).key(&keys.bytes);
-        call.arg(GROUP).arg(self.token()).arg(&self.inner.record.id).arg(outcome.as_str());
-        match outcome {
-            Outcome::Succeeded { result } => call.arg(result).arg(millis(options.retention)),
-            Outcome::Retry { error, delay } | Outcome::Defer { error, delay } => {
-                call.arg(shortened(error)).arg(millis(*delay))
-            }
-            Outcome::Requeue => &mut call,
-            Outcome::DeadLetter { error } => {
-                call.arg(shortened(error)).arg(millis(options.retention));
-                call.arg(options.dead_capacity).arg(options.dead_capacity_bytes).arg(&keys.record_prefix)
-            }
-        };
-        client_span("EVALSHA ack task", self.invoke(&call)).await
+    pub(crate) fn store(&self) -> &Store {
+        &self.inner.store
     }
 
     pub(crate) fn options(&self) -> &QueueOptions {
@@ -257,22 +237,5 @@ impl Fence {
     /// The number of the attempt, from 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
-    }
-}
-
-fn shortened(error: &str) -> &str {
-    let end = (0..=MAX_ERROR.min(error.len())).rev().find(|end| error.is_char_boundary(*end));
-    &error[..end.unwrap_or(0)]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_error_is_shortened_at_a_character() {
-        let error = "é".repeat(MAX_ERROR);
-        assert_eq!(shortened(&error), "é".repeat(MAX_ERROR / 2));
-        assert_eq!(shortened("short"), "short");
     }
 }

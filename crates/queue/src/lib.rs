@@ -6,8 +6,11 @@ mod queue;
 mod record;
 
 mod backend;
+mod begin;
 mod consumer;
+mod entries;
 
+mod acks;
 mod outcome;
 
 mod lease;

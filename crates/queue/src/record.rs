@@ -1,5 +1,6 @@
 //! The record that a queue keeps of a task.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::str::FromStr;
 
@@ -54,6 +55,19 @@ pub struct Progress {
 /// The fields of a record as Redis holds them. Anybody may have written bytes that are not UTF-8.
 pub(crate) type Fields = HashMap<Vec<u8>, Vec<u8>>;
 
+/// The fields that `begin.lua` returns, in its order.
+const BEGUN: [&str; 9] = [
+    "number",
+    "attempts",
+    "retries",
+    "payload",
+    "error",
+    "traceparent",
+    "created_at",
+    "ready_at",
+    "started_at",
+];
+
 /// The record of a task. Times are milliseconds since 1970 by the clock of Redis.
 ///
 /// A record is kept while its task is alive or dead, and for
@@ -98,10 +112,25 @@ impl TaskRecord {
     ///
     /// When a field is missing that every record has, or does not parse.
     pub(crate) fn parse(id: &str, fields: Fields) -> Result<Self, QueueError> {
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let fields: HashMap<String, String> =
-            fields.into_iter().map(|(name, value)| (text(name), text(value))).collect();
-        let record = Parser { id, fields };
+        Self::read(id, fields.into_iter().map(|(name, value)| (text(name).into(), value)))
+    }
+
+    /// Parses the record of a run that begins, as `begin.lua` returns it for task `id`.
+    ///
+    /// # Errors
+    ///
+    /// As [`TaskRecord::parse`].
+    pub(crate) fn begun(id: &str, fields: Vec<Option<Vec<u8>>>) -> Result<Self, QueueError> {
+        let fields = BEGUN.into_iter().zip(fields).filter_map(|(name, value)| Some((name.into(), value?)));
+        let running = TaskState::Running.as_str().as_bytes().to_vec();
+        Self::read(id, fields.chain([("state".into(), running)]))
+    }
+
+    fn read(
+        id: &str,
+        fields: impl Iterator<Item = (Cow<'static, str>, Vec<u8>)>,
+    ) -> Result<Self, QueueError> {
+        let record = Parser { id, fields: fields.map(|(name, value)| (name, text(value))).collect() };
         let done: Option<u64> = record.optional("done")?;
         let total = record.optional("total")?;
         Ok(Self {
@@ -128,9 +157,14 @@ impl TaskRecord {
     }
 }
 
+/// Bytes as text; those that are not UTF-8 are replaced.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
 struct Parser<'a> {
     id: &'a str,
-    fields: HashMap<String, String>,
+    fields: HashMap<Cow<'static, str>, String>,
 }
 
 impl Parser<'_> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::acks;
 use crate::error::{QueueError, causes};
 use crate::lease::Lease;
 use crate::outcome::Outcome;
@@ -50,7 +51,7 @@ impl Running {
 
     /// Requeues a task that was begun and whose job is not called, so that another worker can run it at once.
     pub(crate) async fn requeue(&self, lease: Lease) {
-        if let Err(error) = lease.ack(&Outcome::Requeue).await {
+        if let Err(error) = acks::ack(&lease, &Outcome::Requeue).await {
             let error = causes(&error);
             tracing::warn!(error, "task not requeued: it is taken over after the visibility timeout");
         }

@@ -221,7 +221,7 @@ async fn what_was_read_on_a_connection_that_broke_is_begun_at_once() {
     assert_eq!(read.keys[0].ids.len(), 1);
     // Perhaps it was begun even, and the answer was lost: that must not count as a run that ended its worker.
     let record = bench.redis.key("queue:{bench}:task:read");
-    let lease = format!("w:0123@{}", redis_id(&bench).await);
+    let lease = format!("w:0123@{}", bench.redis_id().await);
     let begun = [("state", "running"), ("lease", &lease), ("deliveries", "1")];
     let _: () = redis.hset_multiple(&record, &begun).await.unwrap();
     let kill = ["KILL", "TYPE", "normal", "SKIPME", "yes"];
@@ -238,39 +238,12 @@ async fn what_was_read_on_a_connection_that_broke_is_begun_at_once() {
     worker.stop().await;
 }
 
-/// Has a consumer fetch `count` entries and vanish.
-async fn fetch_as(bench: &QueueBench, consumer: &str, count: usize) -> Vec<String> {
-    let mut redis = bench.redis.connection().await;
-    let stream = bench.redis.key("queue:{bench}:stream");
-    let _: Result<(), _> = redis.xgroup_create_mkstream(&stream, "workers", "0").await;
-    let options = redis::streams::StreamReadOptions::default().group("workers", consumer).count(count);
-    let read: redis::streams::StreamReadReply =
-        redis.xread_options(&[stream], &[">"], &options).await.unwrap();
-    read.keys.into_iter().flat_map(|key| key.ids).map(|entry| entry.id).collect()
-}
-
 /// Makes the entries look as if their consumer had been silent for an hour.
 async fn age(bench: &QueueBench, consumer: &str, entries: &[String]) {
     let mut xclaim = redis::cmd("XCLAIM");
     xclaim.arg(bench.redis.key("queue:{bench}:stream")).arg(&["workers", consumer, "0"]).arg(entries);
     xclaim.arg(&["IDLE", "3600000", "JUSTID"]);
     let _: redis::Value = xclaim.query_async(&mut bench.redis.connection().await).await.unwrap();
-}
-
-/// The name of the Redis, as leases have it.
-async fn redis_id(bench: &QueueBench) -> String {
-    let mut info = redis::cmd("INFO");
-    let info: redis::InfoDict =
-        info.arg("replication").query_async(&mut bench.redis.connection().await).await.unwrap();
-    info.get("master_replid").unwrap()
-}
-
-/// Makes a task look as if it had ended two workers, each in the middle of a run.
-async fn suspect(bench: &QueueBench, id: &str) {
-    let record = bench.redis.key(&format!("queue:{{bench}}:task:{id}"));
-    let lease = format!("gone:0123@{}", redis_id(bench).await);
-    let begun = [("state", "running"), ("lease", &lease), ("deliveries", "2"), ("attempts", "2")];
-    let _: () = bench.redis.connection().await.hset_multiple(record, &begun).await.unwrap();
 }
 
 #[tokio::test]
@@ -281,9 +254,9 @@ async fn suspects_run_alone_also_when_they_are_read_again_after_a_reconnect() {
         bench.enqueue(id, "wait").await;
     }
     // As if this worker had read them, and its connection had broken before it began them.
-    fetch_as(&bench, "w", 2).await;
+    bench.fetch_as("w", 2).await;
     for id in ["a", "b"] {
-        suspect(&bench, id).await;
+        bench.make_suspect(id, 2).await;
     }
     let worker = bench.worker("w");
     eventually(Duration::from_secs(20), "a run", async || {
@@ -307,8 +280,8 @@ async fn a_claimed_entry_that_is_not_begun_at_shutdown_is_released_at_once() {
     let bench =
         QueueBench::start(QueueOptions { visibility_timeout: Duration::from_secs(60), ..quick() }).await;
     bench.enqueue("suspect", "ok").await;
-    let entries = fetch_as(&bench, "dead", 1).await;
-    suspect(&bench, "suspect").await;
+    let entries = bench.fetch_as("dead", 1).await;
+    bench.make_suspect("suspect", 2).await;
     let first = bench.worker("first");
     bench.enqueue("under way", "wait").await;
     bench.wait_for_runs("under way", 1).await;
@@ -340,7 +313,7 @@ async fn a_silent_worker_is_found_at_once_however_many_entries_are_pending() {
     for n in 0..2_500 {
         bench.enqueue(&format!("t{n}"), "ok").await;
     }
-    let entries = fetch_as(&bench, "busy", 2_500).await;
+    let entries = bench.fetch_as("busy", 2_500).await;
     age(&bench, "silent", &entries[2_499..]).await;
     let worker = bench.worker("w");
     eventually(Duration::from_secs(5), "the entry of the silent worker to be run", async || {

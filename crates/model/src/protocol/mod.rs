@@ -3,6 +3,9 @@
 //! A change of the catalogue and the request for it are one action. The later a change, the fewer scans see it, so
 //! this is the worst case of a request that is made some time after its change.
 //!
+//! A script that begins or ends several tasks treats each as if it were the only one: it is the actions of its tasks in a
+//! row, and every other order of them is explored as well.
+//!
 //! A run that lost its lease or the lock may notice at any moment, or never: only the scripts limit what it can
 //! still do.
 

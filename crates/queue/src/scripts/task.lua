@@ -29,9 +29,20 @@ local function is_given_here(value)
     return string.match(value, '@(%x+)$') == this_redis()
 end
 
+-- Reads a record; nil if its key holds something else. One key that somebody overwrote fails no other task's script.
+local function read(command, record, ...)
+    local reply = redis.pcall(command, record, ...)
+    local problem = type(reply) == 'table' and reply.err
+    if not problem then
+        return reply
+    elseif string.sub(problem, 1, 9) ~= 'WRONGTYPE' then
+        error(reply)
+    end
+end
+
 -- Whether the run with this lease is the current run of its task.
 local function is_current(record, lease)
-    return redis.call('HGET', record, 'lease') == given_here(lease)
+    return read('HGET', record, 'lease') == given_here(lease)
 end
 
 -- The bytes that a task takes in Redis: its payload, traceparent and error, and what its record and entry cost beside
