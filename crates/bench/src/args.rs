@@ -73,6 +73,8 @@ pub enum Part {
     Changes,
     /// From a market event to the recalculated price.
     Events,
+    /// Tasks enqueued and ended, and their start on an idle worker, beside what Redis takes.
+    Queue,
 }
 
 /// How much is measured.
@@ -100,8 +102,10 @@ pub struct Plan {
     pub recalculations: u32,
     /// Prices a second that are read while recalculations run.
     pub rate_during_recalculation: f64,
-    /// Changes and events that are followed.
+    /// Changes, events and starts of tasks that are followed.
     pub samples: u32,
+    /// Tasks that the queue is measured with.
+    pub tasks: usize,
 }
 
 impl Args {
@@ -130,6 +134,7 @@ impl Args {
                 recalculations: 1,
                 rate_during_recalculation: 500.0,
                 samples: 3,
+                tasks: 500,
             };
         }
         let mut catalogues: Vec<u32> = vec![10_000, 100_000, 300_000];
@@ -148,6 +153,7 @@ impl Args {
             recalculations: self.turns.min(3),
             rate_during_recalculation: 5_000.0,
             samples: 200,
+            tasks: 50_000,
         }
     }
 }

@@ -3,10 +3,10 @@
 //! In reading order:
 //!
 //! - [`args`]: what is measured, and how much. `cargo xtask bench` has the same arguments and runs this program.
-//! - [`report`] of sections, each a [`table`] and its figures; the [`machine`] that they are from.
-//! - [`reads`]: the api under load beside the floor, a bare axum handler.
-//! - Parts that measure the write path on the [`catalogue`] of either database: [`imports`], [`recalculation`], hits in
-//!   [`contention`] with it, [`changes`] and [`events`].
+//! - `report`: sections, each a `table` and its figures; `machine`, that they are from.
+//! - `reads`: the api under load beside the floor, a bare axum handler.
+//! - Parts that measure the write path on the `catalogue` of either database: `imports`, `recalculation`, hits in
+//!   `contention` with it, `changes` and `events`; and the `queue` alone.
 //!
 //! Servers, processes and the load come from `pricing-harness`.
 
@@ -24,6 +24,8 @@ mod events;
 mod imports;
 #[cfg(feature = "measure")]
 mod machine;
+#[cfg(feature = "measure")]
+mod queue;
 #[cfg(feature = "measure")]
 mod reads;
 #[cfg(feature = "measure")]

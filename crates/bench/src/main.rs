@@ -12,7 +12,8 @@ struct Cli {
     args: Args,
 }
 
-#[tokio::main(flavor = "current_thread")]
+// The workers of the queue run in this process, on all cores.
+#[tokio::main]
 async fn main() -> ExitCode {
     let args = Cli::parse().args;
     // Whatever was started ends with the future that is dropped here.

@@ -11,7 +11,7 @@ use crate::args::{Args, Part};
 use crate::catalogue::Databases;
 use crate::machine::Machine;
 use crate::report::Report;
-use crate::{changes, contention, events, imports, reads, recalculation};
+use crate::{changes, contention, events, imports, queue, reads, recalculation};
 
 /// Measures what `args` ask for, and prints each table as soon as it is complete.
 ///
@@ -38,6 +38,7 @@ pub async fn run(args: &Args) -> Result<()> {
             Part::Contention => contention::measure(&plan, &mut databases).await,
             Part::Changes => changes::measure(&plan, &mut databases).await,
             Part::Events => events::measure(&plan, &mut databases).await,
+            Part::Queue => queue::measure(&plan).await,
         };
         for section in sections.with_context(|| format!("{name} was not measured"))? {
             report.add(part, &section)?;
