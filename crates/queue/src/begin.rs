@@ -18,6 +18,7 @@ pub(crate) enum Beside {
 }
 
 /// What became of a delivery.
+#[expect(clippy::large_enum_variant, reason = "most deliveries begin a run")]
 pub(crate) enum Begun {
     /// The run has begun. If it is poisoned, its job is not to be called.
     Run { record: TaskRecord, token: LeaseToken, is_poisoned: bool },
