@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use pricing_core::cache::CacheSettings;
+use pricing_core::cache::{CacheSettings, NearCacheSettings};
 use pricing_core::catalogue::DatabaseSettings;
 use pricing_core::events::EventSettings;
 use pricing_core::recalculation::QueueSettings;
@@ -56,6 +56,8 @@ pub struct Config {
     pub database: DatabaseSettings,
     #[command(flatten)]
     pub cache: CacheSettings,
+    #[command(flatten)]
+    pub near_cache: NearCacheSettings,
     #[command(flatten)]
     pub simulation: Simulation,
     #[command(subcommand)]

@@ -7,7 +7,7 @@ use axum::http::Method;
 use metrics::{Counter, Gauge, Histogram, SharedString, Unit};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::BuildError;
-use pricing_core::cache::Cached;
+use pricing_core::cache::{Cached, NEAR_AGE};
 use pricing_core::events::LOG_CAPACITY;
 use pricing_core::price::{Market, PriceDetail, Product, Unpriced};
 use pricing_service::telemetry::{LATENCY_BUCKETS, Metrics};
@@ -33,6 +33,9 @@ const TASKS_ENQUEUED: &str = "pricing_tasks_enqueued_total";
 /// Buckets for the age of a price, in seconds, up to the fresh and the stale TTL.
 const AGE_BUCKETS: &[f64] = &[1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 70.0, 120.0, 300.0, 500.0, 700.0];
 
+/// Buckets for the time that an entry was kept in the process, in seconds.
+const NEAR_AGE_BUCKETS: &[f64] = &[0.01, 0.1, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0];
+
 /// Installs the recorder and describes the metrics. Once per process, before an [`Api`](crate::Api)
 /// is made.
 ///
@@ -40,7 +43,11 @@ const AGE_BUCKETS: &[f64] = &[1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 70.0, 120.
 ///
 /// When a recorder is installed already.
 pub fn install() -> Result<Metrics, BuildError> {
-    let metrics = Metrics::install(&[(REQUEST_DURATION, LATENCY_BUCKETS), (PRICE_AGE, AGE_BUCKETS)])?;
+    let metrics = Metrics::install(&[
+        (REQUEST_DURATION, LATENCY_BUCKETS),
+        (PRICE_AGE, AGE_BUCKETS),
+        (NEAR_AGE, NEAR_AGE_BUCKETS),
+    ])?;
     describe_histogram!(REQUEST_DURATION, Unit::Seconds, "Time to answer a request, by matched route");
     describe_counter!(CACHE_RESULTS, "Entries that reads asked the cache for, by what it held");
     describe_counter!(FILL_FAILURES, "Misses whose value could not be written to the cache");

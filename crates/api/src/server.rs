@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pricing_core::audit::Audit;
-use pricing_core::cache::PriceCache;
+use pricing_core::cache::{NearCache, PriceCache};
 use pricing_core::catalogue::{Catalogue, CatalogueError, Preparation};
 use pricing_core::causes::causes;
 use pricing_core::events::EventLog;
@@ -58,6 +58,7 @@ pub struct Api {
     drain: DrainPolicy,
     connections: ConnectionSettings,
     redis: Redis,
+    near: Option<NearCache>,
     catalogue: Catalogue,
     /// Left to run if the database was down at the start.
     preparation: Option<Preparation>,
@@ -83,19 +84,20 @@ impl Api {
             Err(error) => return Err(error.into()),
         };
         config.auth.announce(keys.as_deref(), config.api_addr, config.metrics_addr);
-        let cache = PriceCache::new(&redis, config.cache);
+        let near = NearCache::new(&redis.prefix, config.near_cache);
+        let cache = PriceCache::new(&redis, config.cache).with_near(near.clone());
         let replicas = config.wait_for_replicas;
         let permits = Permits::new(config.max_concurrent_requests as usize);
         let state = AppState {
             permits: permits.clone(),
             audit: Audit::new(&catalogue),
             door: Arc::new(config.auth.door(keys.clone(), config.connections.trusted_proxies.clone())),
-            reader: PriceReader::new(
+            reader: Arc::new(PriceReader::new(
                 cache.clone(),
                 cache.clone().patient(&redis),
                 catalogue.clone(),
                 config.simulation,
-            ),
+            )),
             catalogue: catalogue.clone(),
             cache: cache.patient(&redis),
             events: EventLog::new(&redis, &config.events).replicated(replicas),
@@ -110,6 +112,7 @@ impl Api {
             drain: config.drain_policy(),
             connections: config.connections.clone(),
             redis,
+            near,
             catalogue,
             preparation,
         })
@@ -135,6 +138,9 @@ pub async fn run(
     parts.background("the upkeep of metrics", api.metrics.clone().upkeep());
     let connections = [api.redis.plaintext(), catalogue.plaintext(), telemetry::plaintext()];
     parts.background("the check for plaintext connections", warn_of_exposed(connections));
+    if let Some(near) = api.near {
+        parts.background("the near-cache", near.follow(api.redis.clone()));
+    }
     parts.background("the watch over the primary of Redis", api.redis.follow_primary());
     if let Some(preparation) = &api.preparation {
         parts.background("the preparation of the database", prepare(preparation.clone()));

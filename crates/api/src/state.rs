@@ -21,7 +21,7 @@ pub(crate) struct AppState {
     /// Concurrent requests; a batch takes several.
     pub(crate) permits: Permits,
     /// The read path.
-    pub(crate) reader: PriceReader,
+    pub(crate) reader: Arc<PriceReader>,
     /// What the shop sells, and where.
     pub(crate) catalogue: Catalogue,
     /// Takes what edits have made.

@@ -80,6 +80,13 @@ pub(super) struct Loaded {
     pub(super) market: Option<Flight<Read<PricingMarket>>>,
 }
 
+impl Loaded {
+    /// Whether the database answered during this call.
+    pub(super) fn is_new(&self) -> bool {
+        self.products.as_ref().is_some_and(Flight::is_new) || self.market.as_ref().is_some_and(Flight::is_new)
+    }
+}
+
 /// A loaded value, and how it was obtained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Flight<V> {

@@ -4,6 +4,7 @@
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,7 +123,23 @@ impl Loader {
             let mut found: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row.product)).collect();
             Ok(ids.iter().map(|id| found.remove(id)).collect())
         });
-        self.products.get_or_load(ids, read(read_at, self.simulation.product_lookup(lookup))).await
+        let lookup = read(read_at, self.simulation.product_lookup(lookup));
+        let flight = self.products.get_or_load(ids, lookup).await?;
+        if ids.len() > 1 {
+            self.products.forget(ids).await; // who learns of a newer one of them could not find it
+        }
+        Ok(flight)
+    }
+
+    /// Notes that Redis has just told what is current of these products and this market. What lingers may be older, so no
+    /// later read is served it.
+    pub(super) async fn learnt(&self, products: impl Iterator<Item = &ProductId>, market: Option<&Location>) {
+        for id in products {
+            self.products.forget(slice::from_ref(id)).await;
+        }
+        if let Some(location) = market {
+            self.markets.forget(location).await;
+        }
     }
 
     async fn market(
@@ -235,6 +252,17 @@ impl<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> Sin
         let is_ours = entry.is_fresh();
         let value = entry.into_value();
         Ok(if is_ours { Flight::Led(value) } else { Flight::Joined(value) })
+    }
+
+    /// Drops the result of a load that has ended.
+    async fn forget<Q>(&self, key: &Q)
+    where
+        Q: Hash + Eq + ?Sized,
+        K: Borrow<Q>,
+    {
+        if self.results.contains_key(key) {
+            self.results.invalidate(key).await;
+        }
     }
 }
 

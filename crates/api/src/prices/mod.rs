@@ -11,6 +11,7 @@ pub(crate) mod reader;
 
 mod batch_slot;
 mod breaker;
+mod early_refresh;
 mod explanation;
 mod loaded;
 mod loader;

@@ -145,7 +145,9 @@ pub(super) struct Input<T> {
 impl<T: Copy> Input<T> {
     pub(super) fn cached(entry: &Cached<T>) -> Option<Self> {
         match entry {
-            Cached::Fresh { value, age } => Some(Self { value: *value, age: Some(*age), is_stale: false }),
+            Cached::Fresh { value, age, .. } => {
+                Some(Self { value: *value, age: Some(*age), is_stale: false })
+            }
             Cached::Stale { value, age } => Some(Self { value: *value, age: Some(*age), is_stale: true }),
             Cached::Negative | Cached::Absent | Cached::Corrupt => None,
         }

@@ -2,7 +2,7 @@
 
 use std::slice;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pricing_core::cache::{Cached, CachedInputs, Entry, PriceCache, ReadAt, Stored};
 use pricing_core::catalogue::Catalogue;
@@ -14,6 +14,7 @@ use smallvec::smallvec;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::breaker::{Breaker, attempt, skipped};
+use super::early_refresh::EarlyRefreshes;
 use super::loaded::LoadError;
 use super::loader::{LOAD_TIMEOUT, Loader};
 use super::plan::{CachedRead, Coverage, Input, Inputs, Plan, plan};
@@ -102,6 +103,7 @@ pub(crate) struct PriceReader {
     redis: Arc<Breaker>,
     loader: Arc<Loader>,
     batches: Slots,
+    early_refreshes: EarlyRefreshes,
     metrics: ReadMetrics,
 }
 
@@ -121,6 +123,7 @@ impl PriceReader {
             patient_cache,
             redis,
             batches: Slots::for_batches(),
+            early_refreshes: EarlyRefreshes::default(),
             metrics: ReadMetrics::new(),
         }
     }
@@ -130,7 +133,11 @@ impl PriceReader {
     /// # Errors
     ///
     /// When the product does not exist or has no price in the market, or neither the database nor the cache has it now.
-    pub(crate) async fn price(&self, id: &ProductId, customer: &Customer) -> Result<Priced, ReadError> {
+    pub(crate) async fn price(
+        self: &Arc<Self>,
+        id: &ProductId,
+        customer: &Customer,
+    ) -> Result<Priced, ReadError> {
         let inputs = self.inputs(slice::from_ref(id), &customer.location).await?;
         only(self.priced(&inputs, customer), &inputs, customer)
     }
@@ -141,7 +148,7 @@ impl PriceReader {
     ///
     /// When [`price`](Self::price) fails.
     pub(crate) async fn explain(
-        &self,
+        self: &Arc<Self>,
         id: &ProductId,
         customer: &Customer,
     ) -> Result<Priced<Explained>, ReadError> {
@@ -164,7 +171,7 @@ impl PriceReader {
     ///
     /// When neither the database nor the cache has one of them now.
     pub(crate) async fn prices(
-        &self,
+        self: &Arc<Self>,
         ids: &[ProductId],
         customer: &Customer,
     ) -> Result<Vec<Quote>, ReadError> {
@@ -178,7 +185,7 @@ impl PriceReader {
     ///
     /// When [`prices`](Self::prices) fails.
     pub(crate) async fn explain_all(
-        &self,
+        self: &Arc<Self>,
         ids: &[ProductId],
         customer: &Customer,
     ) -> Result<Vec<Quote<Explained>>, ReadError> {
@@ -186,14 +193,21 @@ impl PriceReader {
         Ok(self.explained(&inputs, customer).collect())
     }
 
-    /// The read path: cache → plan → (miss: products ‖ market from the database → fill the cache) → inputs.
-    async fn inputs(&self, ids: &[ProductId], location: &Location) -> Result<Inputs, ReadError> {
+    /// The read path: near-cache → cache → plan → (miss: products ‖ market from the database → fill the cache) → inputs.
+    async fn inputs(self: &Arc<Self>, ids: &[ProductId], location: &Location) -> Result<Inputs, ReadError> {
+        if let Some(near) = self.near(ids, location) {
+            self.refresh_early(ids, &near);
+            return Ok(Inputs::cached(&near));
+        }
         let mut is_patient = self.loader.is_down();
         loop {
             let cached = self.cached(ids, location, is_patient).await;
             let coverage = cached.coverage();
             let error = match plan(coverage, cached.has_answered, || self.loader.admission()) {
-                Plan::Serve => return Ok(Inputs::cached(&cached)),
+                Plan::Serve => {
+                    self.refresh_early(ids, &cached);
+                    return Ok(Inputs::cached(&cached));
+                }
                 Plan::Load => match Box::pin(self.load(ids, &cached)).await {
                     Ok(inputs) => return Ok(inputs),
                     Err(error) => error,
@@ -225,6 +239,19 @@ impl PriceReader {
         }
     }
 
+    /// The entries, if the near-cache has all of them.
+    fn near<'l>(&self, ids: &[ProductId], location: &'l Location) -> Option<CachedRead<'l>> {
+        let CachedInputs { products, market } = self.cache.near(ids, location)?;
+        self.metrics.count(&products, &market);
+        let read = CachedRead { products, market, location, has_answered: true };
+        if read.market != Cached::Negative || !read.needs_market() {
+            return Some(read);
+        }
+        let fallback = Location::fallback();
+        let market = self.cache.near(&[], fallback)?.market;
+        Some(CachedRead { market, location: fallback, ..read })
+    }
+
     /// The cache's entries, in one round trip; in a second one when the location is known to have no market.
     async fn cached<'l>(
         &self,
@@ -238,6 +265,8 @@ impl PriceReader {
             return CachedRead { products, market: Cached::Absent, location, has_answered: false };
         };
         self.metrics.count(&products, &market);
+        let current = ids.iter().zip(&products).filter(|(_, product)| product.is_current()).map(|(id, _)| id);
+        self.loader.learnt(current, market.is_current().then_some(location)).await;
         let mut cached = CachedRead { products, market, location, has_answered: true };
         if cached.market == Cached::Negative && cached.needs_market() {
             let fallback = Location::fallback();
@@ -272,8 +301,11 @@ impl PriceReader {
 
     /// Loads what the cache has not fresh, and fills the cache with it.
     async fn load(&self, ids: &[ProductId], cached: &CachedRead<'_>) -> Result<Inputs, Arc<LoadError>> {
-        let missed = cached.missed(ids);
+        let (missed, began) = (cached.missed(ids), Instant::now());
         let loaded = self.loader.load(&missed, cached.missed_location()).await?;
+        if loaded.is_new() {
+            self.early_refreshes.loaded_within(began.elapsed());
+        }
 
         let products = loaded.products.as_ref().and_then(|flight| flight.to_fill());
         let market = loaded.market.as_ref().and_then(|flight| flight.to_fill());
@@ -308,6 +340,39 @@ impl PriceReader {
             None => (Input::cached(&cached.market), is_fallback),
         };
         Ok(Inputs { products: products.collect(), market, is_fallback, is_loaded: true })
+    }
+
+    /// Loads entries again, in the background, that are about to expire and are read often.
+    fn refresh_early(self: &Arc<Self>, ids: &[ProductId], cached: &CachedRead<'_>) {
+        for (id, product) in ids.iter().zip(&cached.products) {
+            if let Cached::Fresh { left, .. } = product
+                && self.early_refreshes.is_due(*left)
+            {
+                self.refresh(Some(id), cached.market, cached.location);
+            }
+        }
+        if let Cached::Fresh { left, .. } = cached.market
+            && self.early_refreshes.is_due(left)
+        {
+            self.refresh(None, Cached::Absent, cached.location);
+        }
+    }
+
+    /// Loads a product in the background, and the market if it is absent, and fills the cache with them.
+    fn refresh(self: &Arc<Self>, id: Option<&ProductId>, market: Cached<Market>, location: &Location) {
+        if self.loader.is_down() {
+            return;
+        }
+        let key = id.map_or_else(|| format!("market {location}"), ProductId::to_string);
+        let Some(refresh) = self.early_refreshes.begin(&key) else { return };
+        let (reader, ids, location) = (self.clone(), Vec::from_iter(id.cloned()), location.clone());
+        tokio::spawn(async move {
+            let products = smallvec![Cached::Absent; ids.len()];
+            let missed = CachedRead { products, market, location: &location, has_answered: true };
+            // What fails is loaded when it has expired.
+            let _ = reader.load(&ids, &missed).await;
+            drop(refresh);
+        });
     }
 
     /// Writes entries to the cache, unless Redis is down. A failure is counted: the next read loads again.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::{RedisWrite, ToRedisArgs, Value};
 
-use super::data::{CachedValue, decode_value, encode};
+use super::data::{CachedValue, decode_value, decode_version, encode};
 use crate::clock::millis;
 use crate::ids::{Location, ProductId};
 use crate::price::{Market, Product};
@@ -36,6 +36,8 @@ pub enum Cached<T> {
         value: T,
         /// Time since it was written.
         age: Duration,
+        /// Time for which it is fresh.
+        left: Duration,
     },
     /// A value past its time to live, kept for an outage of the database.
     Stale {
@@ -73,6 +75,16 @@ impl<T: Copy> Cached<T> {
     pub fn is_current(&self) -> bool {
         matches!(self, Self::Fresh { .. } | Self::Negative)
     }
+}
+
+/// An entry with what only the cache asks about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Decoded<T> {
+    pub(super) cached: Cached<T>,
+    /// Its version; 0 if it has none.
+    pub(super) version: u64,
+    /// How long it is valid, or fresh.
+    pub(super) left: Duration,
 }
 
 /// What an entry is about.
@@ -196,22 +208,31 @@ impl Ttls {
 
     /// Decodes the reply of `HMGET v d`, for an entry whose remaining TTL is `pttl` as Redis gives it: in
     /// milliseconds, -2 for no key, -1 for one that never expires.
-    pub(super) fn decode<T: CachedValue>(&self, key: &Key<'_>, fields: &Value, pttl: i64) -> Cached<T> {
-        let Value::Array(fields) = fields else { return Cached::Corrupt };
+    pub(super) fn decode<T: CachedValue>(&self, key: &Key<'_>, fields: &Value, pttl: i64) -> Decoded<T> {
+        let nothing = |cached| Decoded { cached, version: 0, left: Duration::ZERO };
+        let Value::Array(fields) = fields else { return nothing(Cached::Corrupt) };
         let (version, data) = match &fields[..] {
-            [Value::Nil, Value::Nil] => return Cached::Absent,
+            [Value::Nil, Value::Nil] => return nothing(Cached::Absent),
             [Value::BulkString(version), Value::BulkString(data)] => (version, data),
-            _ => return Cached::Corrupt,
+            _ => return nothing(Cached::Corrupt),
         };
         let Ok(left) = u64::try_from(pttl).map(Duration::from_millis) else {
-            return if pttl == -2 { Cached::Absent } else { Cached::Corrupt };
+            return nothing(if pttl == -2 { Cached::Absent } else { Cached::Corrupt });
         };
+        let version = decode_version(version);
         if data == NEGATIVE.as_bytes() && left <= MAX_NEGATIVE_TTL {
-            return Cached::Negative;
+            return Decoded { cached: Cached::Negative, version: version.unwrap_or(0), left };
         }
-        let Some(value) = decode_value(version, data) else { return Cached::Corrupt };
+        let Some(value) = version.and_then(|version| decode_value(version, data)) else {
+            return nothing(Cached::Corrupt);
+        };
         let age = self.of(key).saturating_sub(left);
-        if left > self.stale_ttl { Cached::Fresh { value, age } } else { Cached::Stale { value, age } }
+        let left = left.saturating_sub(self.stale_ttl);
+        let cached = match left.is_zero() {
+            false => Cached::Fresh { value, age, left },
+            true => Cached::Stale { value, age },
+        };
+        Decoded { cached, version: version.unwrap_or(0), left }
     }
 }
 
@@ -226,7 +247,7 @@ mod tests {
 
     fn decode(version: &str, data: &[u8], pttl: i64) -> Cached<Product> {
         let fields = [version.as_bytes(), data].map(|bytes| Value::BulkString(bytes.to_vec()));
-        TTLS.decode(&KEY, &Value::Array(fields.to_vec()), pttl)
+        TTLS.decode(&KEY, &Value::Array(fields.to_vec()), pttl).cached
     }
 
     const GOOD: &[u8] = br#"[5499,null,null,null,"USD"]"#;
@@ -248,10 +269,10 @@ mod tests {
     #[test]
     fn a_reply_of_another_shape_is_corrupt() {
         for reply in [Value::Nil, Value::Int(1), Value::Array(vec![Value::Nil])] {
-            assert_eq!(TTLS.decode::<Product>(&KEY, &reply, 650_000), Cached::Corrupt, "{reply:?}");
+            assert_eq!(TTLS.decode::<Product>(&KEY, &reply, 650_000).cached, Cached::Corrupt, "{reply:?}");
         }
         let absent = Value::Array(vec![Value::Nil, Value::Nil]);
-        assert_eq!(TTLS.decode::<Product>(&KEY, &absent, -2), Cached::Absent);
+        assert_eq!(TTLS.decode::<Product>(&KEY, &absent, -2).cached, Cached::Absent);
     }
 
     proptest! {

@@ -7,18 +7,23 @@
 pub mod codec;
 mod data;
 mod entry;
+mod near;
+mod read;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use redis::aio::ConnectionManager;
-use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, Value};
+use redis::{ErrorKind, RedisResult, Script};
 use smallvec::SmallVec;
 
-use data::{CachedValue, MAX_VERSION};
+use data::MAX_VERSION;
 pub use entry::{Cached, Entry, Kind};
-use entry::{Key, MARKET, PRODUCT, Ttls};
+use entry::{MARKET, PRODUCT, Ttls};
+use near::Slot;
+pub use near::{NEAR_AGE, NearCache, NearCacheSettings};
+use read::{Corrupt, Reading};
 
 use crate::clock::millis;
 use crate::ids::{Location, ProductId};
@@ -110,6 +115,9 @@ pub struct PriceCache {
     ttls: Ttls,
     store: Script,
     discard: Script,
+    near: Option<NearCache>,
+    /// Whether its connection is the one for commands.
+    is_patient: bool,
 }
 
 impl PriceCache {
@@ -124,42 +132,53 @@ impl PriceCache {
             },
             store: Script::new(include_str!("store.lua")),
             discard: Script::new(include_str!("discard.lua")),
+            near: None,
+            is_patient: false,
         }
+    }
+
+    /// The same cache, which keeps in the process what it reads.
+    #[must_use]
+    pub fn with_near(self, near: Option<NearCache>) -> Self {
+        Self { near, ..self }
     }
 
     /// The same cache on the connection for commands, whose time-out is 2 s.
     #[must_use]
     pub fn patient(self, redis: &Redis) -> Self {
-        Self { redis: redis.commands.clone(), ..self }
+        Self { redis: redis.commands.clone(), is_patient: true, ..self }
     }
 
-    /// Reads the entries of products and of a location's market, in one round trip.
+    /// The entries of products and of a location's market, if the near-cache has all of them.
+    pub fn near(&self, products: &[ProductId], location: &Location) -> Option<CachedInputs> {
+        let near = self.near.as_ref()?;
+        let now = Instant::now();
+        if !near.is_open(now) {
+            return None;
+        }
+        let Slot::Kept { cached: market, .. } = near.market(location, now) else { return None };
+        let kept = products.iter().map(|id| match near.product(id, now) {
+            Slot::Kept { cached, .. } => Some(cached),
+            Slot::Ask(_) => None,
+        });
+        let kept = kept.collect::<Option<_>>()?;
+        near.count_hits(products.len());
+        Some(CachedInputs { products: kept, market })
+    }
+
+    /// Reads the entries of products and of a location's market, in one round trip for those that the near-cache has not.
     ///
     /// # Errors
     ///
     /// When Redis is away or slow.
     pub async fn get(&self, products: &[ProductId], location: &Location) -> RedisResult<CachedInputs> {
-        let keys = products.iter().map(|id| Key::product(&self.prefix, id));
-        let market_key = Key::market(&self.prefix, location);
-        let commands = 2 * (products.len() + 1);
-        let mut pipe = Pipeline::with_capacity(commands);
-        for key in keys.clone().chain([market_key]) {
-            let mut fields = Cmd::with_capacity(4, 128);
-            fields.arg("HMGET").arg(key).arg("v").arg("d");
-            let mut ttl = Cmd::with_capacity(2, 128);
-            ttl.arg("PTTL").arg(key);
-            pipe.add_command(fields).add_command(ttl);
-        }
-        let replies = self.redis.clone().send_packed_commands(&pipe, 0, commands).await?;
-
-        let mut decoder = Decoder { ttls: &self.ttls, replies: replies.iter(), corrupt: Vec::new() };
-        let products = keys.map(|key| decoder.next(key)).collect::<RedisResult<_>>()?;
-        let market = decoder.next(market_key)?;
-        let corrupt = decoder.corrupt;
+        let mut reading = Reading::begin(self, products, location);
+        let replies = reading.replies().await?;
+        let (inputs, corrupt) = reading.decode(&replies)?;
         if !corrupt.is_empty() {
             Box::pin(self.discard(corrupt)).await;
         }
-        Ok(CachedInputs { products, market })
+        Ok(inputs)
     }
 
     /// After this time nothing is left in Redis of what was read from the database before: reads that may still be
@@ -239,12 +258,30 @@ impl PriceCache {
             let refused: Option<Vec<usize>> = call.invoke_async(&mut self.redis.clone()).await?;
             Ok(refused)
         });
+        let stored = try_join_all(writes).await;
+        // Also after a failure: it may have been written.
+        self.forget(entries);
         let mut refused = Vec::new();
-        for (chunk, positions) in try_join_all(writes).await?.into_iter().enumerate() {
+        for (chunk, positions) in stored?.into_iter().enumerate() {
             let Some(positions) = positions else { return Ok(Stored::Late) };
             refused.extend(positions.into_iter().map(|position| chunk * ENTRIES_PER_SCRIPT + position - 1));
         }
         Ok(Stored::Except(refused))
+    }
+
+    /// Drops entries from the near-cache without waiting for Redis to say so.
+    fn forget(&self, entries: &[Entry<'_>]) {
+        let Some(near) = &self.near else { return };
+        for entry in entries {
+            match entry {
+                Entry::Product(id, _) | Entry::NegativeProduct(id) | Entry::DeletedProduct(id, _) => {
+                    near.forget_product(id);
+                }
+                Entry::Market(location, _)
+                | Entry::NegativeMarket(location)
+                | Entry::DeletedMarket(location, _) => near.forget_market(location),
+            }
+        }
     }
 
     fn highest_key(&self) -> String {
@@ -260,39 +297,5 @@ impl PriceCache {
         if let Err(error) = try_join_all(discards).await {
             tracing::warn!(%error, "cannot remove corrupt cache entries");
         }
-    }
-}
-
-/// An entry that does not decode, with its data.
-struct Corrupt<'k> {
-    key: Key<'k>,
-    data: Vec<u8>,
-}
-
-/// Decodes the replies to a read, two for each entry, and collects the corrupt ones.
-struct Decoder<'r, 'k> {
-    ttls: &'r Ttls,
-    replies: std::slice::Iter<'r, Value>,
-    corrupt: Vec<Corrupt<'k>>,
-}
-
-impl<'k> Decoder<'_, 'k> {
-    fn next<T: CachedValue>(&mut self, key: Key<'k>) -> RedisResult<Cached<T>> {
-        let (Some(fields), Some(pttl)) = (self.replies.next(), self.replies.next()) else {
-            return Err(RedisError::from((ErrorKind::UnexpectedReturnType, "fewer replies than commands")));
-        };
-        let pttl = redis::from_redis_value(pttl.clone().extract_error()?)?; // a number, or why the node refused
-        let cached = self.ttls.decode(&key, fields, pttl);
-        if matches!(cached, Cached::Corrupt) {
-            let data = match fields {
-                Value::Array(fields) => match fields.last() {
-                    Some(Value::BulkString(data)) => data.clone(),
-                    _ => Vec::new(),
-                },
-                _ => Vec::new(),
-            };
-            self.corrupt.push(Corrupt { key, data });
-        }
-        Ok(cached)
     }
 }

@@ -76,7 +76,7 @@ impl RedisUser {
     fn grants(self) -> Grants {
         match self {
             Self::Api => Grants {
-                commands: &[SERVICE, CACHE, PRODUCER, TASKS, &["memory|usage", "publish"]],
+                commands: &[SERVICE, CACHE, PRODUCER, TASKS, &["memory|usage", "publish", "client|tracking"]],
                 keys: &[PRODUCT_KEYS, MARKET_KEYS, HIGHEST_VERSION, QUEUE_KEYS, "events", PRIMARY_KEY],
                 channel: true,
             },

@@ -65,7 +65,7 @@ pub struct Redis {
     pub primary: PrimaryProbe,
     /// Prefix of every key.
     pub prefix: String,
-    /// For subscriptions, which need a connection each.
+    /// For subscriptions and invalidations, which need a connection each.
     subscriber: Client,
     /// Where connections lead to, if they are not encrypted.
     plaintext: Option<Plaintext>,
@@ -127,6 +127,32 @@ impl Redis {
             .set_push_sender(on_push);
         let mut connection = self.subscriber.get_multiplexed_async_connection_with_config(&config).await?;
         connection.subscribe(channel).await?;
+        Ok(connection)
+    }
+
+    /// Has Redis invalidate keys that begin with one of `prefixes`, on a connection of its own, which speaks RESP3, so that
+    /// it takes reads too. The connection calls `on_push` for each invalidation and for its own end. Its time limit is that
+    /// of cache commands.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away, or refuses.
+    pub(crate) async fn track(
+        &self,
+        prefixes: &[String],
+        on_push: impl AsyncPushSender,
+    ) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(CACHE_TIMEOUT))
+            .set_push_sender(on_push);
+        let mut connection = self.subscriber.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut tracking = redis::cmd("CLIENT");
+        tracking.arg("TRACKING").arg("ON").arg("BCAST");
+        for prefix in prefixes {
+            tracking.arg("PREFIX").arg(prefix);
+        }
+        tracking.exec_async(&mut connection).await?;
         Ok(connection)
     }
 

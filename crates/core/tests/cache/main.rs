@@ -4,6 +4,7 @@
 
 mod corruption;
 mod life;
+mod near;
 mod round_trips;
 mod versions;
 

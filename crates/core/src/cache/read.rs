@@ -1,0 +1,160 @@
+//! A read of entries: from the near-cache, and in one round trip from Redis for those that it has not.
+
+use std::slice;
+use std::time::Instant;
+
+use redis::{Cmd, ErrorKind, FromRedisValue as _, Pipeline, RedisError, RedisResult, Value};
+use smallvec::SmallVec;
+
+use super::data::CachedValue;
+use super::entry::{Decoded, Key};
+use super::near::{NearCache, Read, Slot, Ticket, Tracked, run_id};
+use super::{Cached, CachedInputs, PriceCache};
+use crate::ids::{Location, ProductId};
+use crate::price::{Market, Product};
+
+/// An entry that does not decode, with its data.
+pub(super) struct Corrupt<'k> {
+    pub(super) key: Key<'k>,
+    pub(super) data: Vec<u8>,
+}
+
+/// A read under way.
+pub(super) struct Reading<'r> {
+    cache: &'r PriceCache,
+    ids: &'r [ProductId],
+    location: &'r Location,
+    asked: Instant,
+    /// What the near-cache has, or what it keeps the replies with.
+    products: SmallVec<[Slot<Product>; 1]>,
+    market: Slot<Market>,
+    /// The connection whose replies may be kept; `None` if none may.
+    tracked: Option<Tracked>,
+}
+
+impl<'r> Reading<'r> {
+    pub(super) fn begin(cache: &'r PriceCache, ids: &'r [ProductId], location: &'r Location) -> Self {
+        let asked = Instant::now();
+        let near = cache.near.as_ref().filter(|near| near.is_open(asked));
+        let (products, market) = match near {
+            Some(near) => (
+                ids.iter().map(|id| near.counted_product(id, asked)).collect(),
+                near.counted_market(location, asked),
+            ),
+            None => {
+                let nothing = Ticket::default();
+                (ids.iter().map(|_| Slot::Ask(nothing)).collect(), Slot::Ask(nothing))
+            }
+        };
+        // After the tickets: if the near-cache has been closed since, they are void.
+        let tracked = near.and_then(NearCache::tracked);
+        Self { cache, ids, location, asked, products, market, tracked }
+    }
+
+    /// The replies of Redis, two for each entry that is asked for.
+    pub(super) async fn replies(&mut self) -> RedisResult<Vec<Value>> {
+        let asked = self.products.iter().filter(|slot| slot.must_be_asked()).count()
+            + usize::from(self.market.must_be_asked());
+        if asked == 0 {
+            return Ok(Vec::new());
+        }
+        let mut redis = self.cache.redis.clone();
+        let Some(tracked) = &self.tracked else {
+            return redis.send_packed_commands(&self.pipe(asked), 0, 2 * asked).await;
+        };
+        if !self.cache.is_patient {
+            let sent = tracked.connection.clone().send_packed_commands(&self.pipe(asked), 0, 2 * asked).await;
+            return match sent {
+                // It has ended, and says nothing about Redis.
+                Err(error) if error.is_connection_dropped() => {
+                    self.tracked = None;
+                    redis.send_packed_commands(&self.pipe(asked), 0, 2 * asked).await
+                }
+                sent => sent,
+            };
+        }
+        // On a connection of its own, which may lead to another server than the one that invalidates.
+        let mut pipe = self.pipe(asked);
+        pipe.cmd("INFO").arg("server");
+        let mut replies = redis.send_packed_commands(&pipe, 0, 2 * asked + 1).await?;
+        let info = replies.pop().and_then(|info| String::from_redis_value(info).ok());
+        if info.and_then(|info| run_id(&info)) != Some(tracked.run_id.clone()) {
+            self.tracked = None;
+        }
+        Ok(replies)
+    }
+
+    fn pipe(&self, asked: usize) -> Pipeline {
+        let prefix = &self.cache.prefix;
+        let products = self.ids.iter().zip(&self.products).filter(|(_, slot)| slot.must_be_asked());
+        let products = products.map(|(id, _)| Key::product(prefix, id));
+        let market = self.market.must_be_asked().then(|| Key::market(prefix, self.location));
+        let mut pipe = Pipeline::with_capacity(2 * asked + 1);
+        for key in products.chain(market) {
+            let mut fields = Cmd::with_capacity(4, 128);
+            fields.arg("HMGET").arg(key).arg("v").arg("d");
+            let mut ttl = Cmd::with_capacity(2, 128);
+            ttl.arg("PTTL").arg(key);
+            pipe.add_command(fields).add_command(ttl);
+        }
+        pipe
+    }
+
+    /// All entries, and those that must be removed. The near-cache keeps what was read, if it may.
+    pub(super) fn decode(self, replies: &[Value]) -> RedisResult<(CachedInputs, Vec<Corrupt<'r>>)> {
+        let Self { cache, ids, location, asked, products, market, tracked } = self;
+        let mut decoder = Decoder { cache, replies: replies.iter(), corrupt: Vec::new() };
+        let near = cache.near.as_ref();
+        let read_with = |ticket| tracked.is_some().then_some(ticket);
+        let products = ids.iter().zip(products).map(|(id, slot)| match slot {
+            Slot::Kept { cached, .. } => Ok(cached),
+            Slot::Ask(ticket) => {
+                let decoded = decoder.next(Key::product(&cache.prefix, id))?;
+                if let Some(near) = near {
+                    near.keep_product(id, Read { decoded: &decoded, asked, ticket: read_with(ticket) });
+                }
+                Ok(decoded.cached)
+            }
+        });
+        let products = products.collect::<RedisResult<_>>()?;
+        let market = match market {
+            Slot::Kept { cached, .. } => cached,
+            Slot::Ask(ticket) => {
+                let decoded = decoder.next(Key::market(&cache.prefix, location))?;
+                if let Some(near) = near {
+                    near.keep_market(location, Read { decoded: &decoded, asked, ticket: read_with(ticket) });
+                }
+                decoded.cached
+            }
+        };
+        Ok((CachedInputs { products, market }, decoder.corrupt))
+    }
+}
+
+/// Decodes the replies to a read, two for each entry, and collects the corrupt ones.
+struct Decoder<'r, 'k> {
+    cache: &'r PriceCache,
+    replies: slice::Iter<'r, Value>,
+    corrupt: Vec<Corrupt<'k>>,
+}
+
+impl<'k> Decoder<'_, 'k> {
+    fn next<T: CachedValue>(&mut self, key: Key<'k>) -> RedisResult<Decoded<T>> {
+        let (Some(fields), Some(pttl)) = (self.replies.next(), self.replies.next()) else {
+            return Err(RedisError::from((ErrorKind::UnexpectedReturnType, "fewer replies than commands")));
+        };
+        let pttl = redis::from_redis_value(pttl.clone().extract_error()?)?; // a number, or why the node refused
+        let decoded = self.cache.ttls.decode(&key, fields, pttl);
+        if matches!(decoded.cached, Cached::Corrupt) {
+            let data = match fields {
+                Value::Array(fields) => match fields.last() {
+                    Some(Value::BulkString(data)) => data.clone(),
+                    _ => Vec::new(),
+                },
+                _ => Vec::new(),
+            };
+            self.corrupt.push(Corrupt { key, data });
+        }
+        Ok(decoded)
+    }
+}
