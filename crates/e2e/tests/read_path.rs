@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use pricing_harness::databases::TestDatabase;
 use pricing_harness::proxy::Mode;
+use pricing_harness::service::Binary;
 use pricing_harness::stack::Stack;
 use pricing_harness::waiting::eventually;
 use redis::AsyncCommands as _;
@@ -160,7 +161,8 @@ async fn an_unknown_location_is_priced_by_the_default_market_and_remembered() {
 
 #[tokio::test]
 async fn a_corrupt_entry_is_replaced_and_never_served() {
-    let stack = Stack::builder().workers(0).start().await;
+    // An api that keeps entries is told of the damage a moment later.
+    let stack = Stack::builder().workers(0).set_for(Binary::Api, "NEAR_CACHE_MB", 0).start().await;
     let mut redis = stack.redis.connection().await;
     let key = stack.redis.key("product:3:P-100");
     let corrupt = [

@@ -17,6 +17,7 @@ mod full;
 mod limits;
 mod listener;
 mod misses;
+mod near;
 mod outages;
 mod payloads;
 mod poison;
