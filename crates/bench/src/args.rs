@@ -92,8 +92,6 @@ pub struct Plan {
     pub many_connections: u16,
     /// Sizes of catalogues, the largest one last.
     pub catalogues: Vec<u32>,
-    /// Share of hits that may be misses: a time-out now and then.
-    pub tolerance: f64,
     /// Products that are asked for where all reads are hits.
     pub hot_products: u32,
     /// Reads until a mixed load begins anew: more than come within one TTL.
@@ -130,7 +128,6 @@ impl Args {
                 connections: vec![1, 8],
                 many_connections: 8,
                 catalogues: vec![10_000],
-                tolerance: 1.0,
                 hot_products: 50,
                 mixed_reads: 100_000,
                 mixed_warm_up: Duration::from_millis(200),
@@ -150,7 +147,6 @@ impl Args {
             connections: vec![1, 8, 64, 256],
             many_connections: 64,
             catalogues,
-            tolerance: 0.001,
             hot_products: 900,
             mixed_reads: 8_000_000,
             mixed_warm_up: Duration::from_secs(60),

@@ -11,6 +11,7 @@
 //! - [`full_queue`]: messages that are dropped while the queue is full. None is missed.
 //! - [`changes`]: a change of the catalogue, from the row by way of `pending_changes` to the cache. None is missed.
 //! - [`cache`]: scans and reads that write entries and list prices by version. Old data never replaces newer data.
+//! - [`near_cache`]: entries kept in the process, and the invalidations of Redis. No hit goes back.
 //!
 //! Each protection can be taken away; the tests show that the checker then finds the fault.
 
@@ -19,4 +20,5 @@ pub mod changes;
 pub mod event_log;
 pub mod failover;
 pub mod full_queue;
+pub mod near_cache;
 pub mod protocol;

@@ -105,7 +105,7 @@ async fn sample(server: &mut Server, connections: u16, rate: Rate, plan: &Plan) 
         Rate::Steady(prices) => Pace::Open { per_second: prices / size },
     };
     let load = Load { connections, pace, warm_up: plan.warm_up, time: plan.time };
-    let Measured { answers, cpu } = server.measure(load, plan.tolerance).await?;
+    let Measured { answers, cpu } = server.measure(load).await?;
     let figures = Figures::new(&answers, cpu[0]);
     let prices = answers.latencies.len() as f64 * size;
     Ok(Sample {
