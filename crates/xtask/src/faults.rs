@@ -44,6 +44,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
+    workspace::build(false).await?;
     let servers = TestServers::start().await?;
     let seed = match args.seed {
         Some(seed) => seed,

@@ -1,4 +1,4 @@
-//! Servers, libraries and binaries that the tests need.
+//! Servers and libraries that the tests need.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,8 +7,6 @@ use anyhow::Result;
 use pricing_harness::postgres::{self, Cluster};
 use pricing_harness::{clock, packages};
 
-use crate::workspace;
-
 /// Everything that tests need and cannot start themselves. Dropping it stops what was started.
 pub(crate) struct TestServers {
     cluster: Cluster,
@@ -16,11 +14,10 @@ pub(crate) struct TestServers {
 }
 
 impl TestServers {
-    /// Installs what is missing, builds the binaries that the tests run, and starts PostgreSQL.
+    /// Installs what is missing, and starts PostgreSQL.
     pub(crate) async fn start() -> Result<Self> {
         packages::redis_server()?;
         let (postgres, faketime) = (postgres::programs()?, clock::library()?);
-        workspace::build(false).await?;
         Ok(Self { cluster: Cluster::start(&postgres).await?, faketime })
     }
 

@@ -25,6 +25,10 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
+    match args.extra.is_empty() {
+        true => workspace::build_with_tests().await?,
+        false => drop(workspace::build(false).await?),
+    }
     let servers = TestServers::start().await?;
     // Called in the workspace's root, it tests every member unless the arguments choose among them.
     let mut cargo_test = workspace::cargo(&["test", "--locked"]);

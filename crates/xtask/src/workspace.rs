@@ -19,9 +19,18 @@ pub(crate) fn target() -> Result<PathBuf> {
 }
 
 /// A cargo call in the workspace's root, by the cargo that runs xtask or the one in PATH.
+///
+/// It does not see what cargo told xtask of its own package: build scripts of dependencies ask for such variables, and
+/// whatever needs those would be built anew, and again by the next call of cargo itself.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let is_of_xtask = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(is_of_xtask) {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 
@@ -51,6 +60,12 @@ pub(crate) async fn build(release: bool) -> Result<PathBuf> {
     command.args(release.then_some("--release"));
     succeed("cargo", command).await?;
     Ok(target()?.join(if release { "release" } else { "debug" }))
+}
+
+/// Builds all binaries and all tests, together: by themselves the binaries have fewer features of the crates that both
+/// use, which would be built twice.
+pub(crate) async fn build_with_tests() -> Result<()> {
+    succeed("cargo", cargo(&["build", "--workspace", "--bins", "--tests", "--locked"])).await
 }
 
 /// The code to end with after a child that ended so.

@@ -17,7 +17,7 @@ use tempfile::{NamedTempFile, TempPath};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-const SECURITY: &str = include_str!("../../../docs/security.md");
+const SECURITY: &str = include_str!("../../../../docs/security.md");
 const ROLES: [&str; 4] = ["read", "publish", "manage", "operate"];
 /// Longest until a changed file of keys is in use.
 const RELOAD: Duration = Duration::from_secs(10);
