@@ -18,6 +18,7 @@ use crate::{compare, contract, test, workspace};
 ///
 /// and with --long
 ///
+/// models        the explorations that take minutes
 /// contract      as `cargo xtask contract`
 /// instructions  per cached read, counted by valgrind
 #[derive(clap::Args)]
@@ -26,7 +27,7 @@ pub(crate) struct Args {
     /// Leave the tests out.
     #[arg(long)]
     no_test: bool,
-    /// Check the contract and count instructions as well.
+    /// Explore the models further, check the contract and count instructions as well.
     #[arg(long)]
     long: bool,
 }
@@ -56,6 +57,10 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
         step("test", "cargo xtask test", test::run(&test::Args::default())).await?;
     }
     if args.long {
+        let mut models = workspace::cargo(&["test", "--locked", "-p", "pricing-model"]);
+        models.args(["--", "--ignored"]);
+        let explored = async { Ok(workspace::exit_code(workspace::run("cargo test", models).await?)) };
+        step("models", "cargo test -p pricing-model -- --ignored", explored).await?;
         step("contract", "cargo xtask contract", contract::run(&contract::Args::default())).await?;
         step("instructions", "valgrind", compare::instructions()).await?;
     }

@@ -1,31 +1,20 @@
-//! What happens to a request before its body is read.
+//! Who comes in: what is decided about a request before its body is read.
 
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use axum::body::{Body, HttpBody as _};
 use axum::extract::ConnectInfo;
-use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Request, header};
-use axum::response::{IntoResponse, Response};
-use pin_project_lite::pin_project;
 use pricing_service::http::TrustedProxies;
-use tower::{Layer, Service};
 
 use super::keys::{ApiKey, is_key};
 use super::limits::{AddressLimits, Cost, Exhausted};
+use super::origin::{is_foreign, is_sensitive, names_this_host};
 use super::ring::KeyRing;
 use super::role::Role;
 use crate::metrics::{self, Refused};
 use crate::problem::Problem;
-use crate::read_body::ReadBody;
-use crate::request_bounds::closing;
-
-const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// The one place that knows who comes in.
 pub(crate) struct Door {
@@ -118,7 +107,7 @@ impl Door {
 
     /// Decides whether a request may go on to its body: not one that a browser sends for a page of someone else, not
     /// without a key where one is needed, and not beyond the limits.
-    fn admit<B>(&self, request: &Request<B>) -> Result<(), Problem> {
+    pub(super) fn admit<B>(&self, request: &Request<B>) -> Result<(), Problem> {
         let path = request.uri().path();
         if path.starts_with("/health/") {
             return Ok(());
@@ -209,192 +198,10 @@ fn bearer(sent: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
 }
 
-/// Whether a browser makes this call for a page of another site: one that may change something, with
-/// `Sec-Fetch-Site: cross-site` or an `Origin` that is not the host it is sent to. Other clients send neither header.
-fn is_foreign<B>(request: &Request<B>) -> bool {
-    if request.method().is_safe() {
-        return false;
-    }
-    let headers = request.headers();
-    let is_cross_site = headers.get(SEC_FETCH_SITE).is_some_and(|site| site.as_bytes() == b"cross-site");
-    let host = headers.get(header::HOST).map(|host| host.as_bytes());
-    let is_own = |origin: &[u8]| {
-        let rest = [&b"http://"[..], b"https://"].iter().find_map(|scheme| origin.strip_prefix(*scheme));
-        rest.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
-    };
-    is_cross_site || headers.get_all(header::ORIGIN).iter().any(|origin| !is_own(origin.as_bytes()))
-}
-
-/// Whether a call may change something or shows what others asked for: any but reads of prices and of pages.
-fn is_sensitive<B>(request: &Request<B>) -> bool {
-    !request.method().is_safe() || request.uri().path().starts_with("/api/v1/tasks")
-}
-
-/// Whether a request names its host by an address or as `localhost`, or not at all. A page whose name was made to lead
-/// to this host (DNS rebinding) makes a browser send that name.
-fn names_this_host(headers: &HeaderMap) -> bool {
-    headers.get_all(header::HOST).iter().all(|host| {
-        let Ok(authority) = Authority::try_from(host.as_bytes()) else { return false };
-        let host = authority.host();
-        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
-    })
-}
-
-/// Refuses requests at the door.
-#[derive(Clone)]
-pub(crate) struct AdmitLayer(pub(crate) Arc<Door>);
-
-impl<S> Layer<S> for AdmitLayer {
-    type Service = Admit<S>;
-
-    fn layer(&self, inner: S) -> Admit<S> {
-        Admit { inner, door: self.0.clone() }
-    }
-}
-
-/// The service of [`AdmitLayer`].
-#[derive(Clone)]
-pub(crate) struct Admit<S> {
-    inner: S,
-    door: Arc<Door>,
-}
-
-impl<S> Service<Request<Body>> for Admit<S>
-where
-    S: Service<Request<Body>, Response = Response, Error = Infallible>,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = AdmitFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        match self.door.admit(&request) {
-            Ok(()) => AdmitFuture::Admitted { inner: self.inner.call(request) },
-            Err(problem) => AdmitFuture::Refused { refusal: Box::pin(refuse(request, problem)) },
-        }
-    }
-}
-
-/// Answers a request that is refused. A client that is still sending its body when the connection closes may never see
-/// why: the body of a caller with a key is read first, within the bounds of any body.
-async fn refuse(request: Request<Body>, problem: Problem) -> Response {
-    let visitor = request.extensions().get::<Visitor>();
-    let has_key = visitor.is_some_and(|visitor| matches!(visitor.identity, Identity::Key(_)));
-    let body = request.into_body();
-    let is_read = body.is_end_stream() || has_key && ReadBody::draining(body).await.is_ok();
-    if is_read { problem.into_response() } else { closing(problem) }
-}
-
-pin_project! {
-    /// The answer of the inner service, or a refusal.
-    #[project = Projected]
-    pub(crate) enum AdmitFuture<F> {
-        Admitted {
-            #[pin]
-            inner: F,
-        },
-        Refused {
-            refusal: Pin<Box<dyn Future<Output = Response> + Send>>,
-        },
-    }
-}
-
-impl<F: Future<Output = Result<Response, Infallible>>> Future for AdmitFuture<F> {
-    type Output = Result<Response, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            Projected::Admitted { inner } => inner.poll(cx),
-            Projected::Refused { refusal } => refusal.as_mut().poll(cx).map(Ok),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use axum::http::Method;
-
     use super::*;
     use crate::auth::limits::{KeyLimit, Rate};
-
-    fn request(method: &Method, headers: &[(&str, &str)]) -> Request<()> {
-        let request =
-            Request::builder().method(method).uri("/api/v1/recalculate").header("host", "shop.example:8000");
-        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).unwrap()
-    }
-
-    #[test]
-    fn a_page_of_another_site_changes_nothing() {
-        let foreign = |headers: &[(&str, &str)]| is_foreign(&request(&Method::POST, headers));
-        assert!(!foreign(&[]), "no browser");
-        assert!(!foreign(&[("sec-fetch-site", "same-origin"), ("origin", "https://Shop.Example:8000")]));
-        assert!(!foreign(&[("sec-fetch-site", "none")]), "typed by a person");
-        assert!(foreign(&[("sec-fetch-site", "cross-site")]));
-        for origin in [
-            "null",
-            "https://evil.example",
-            "http://shop.example",
-            "http://shop.example:8000.evil.example",
-            "shop.example:8000",
-        ] {
-            assert!(foreign(&[("origin", origin)]), "{origin}");
-        }
-        assert!(foreign(&[("origin", "http://shop.example:8000"), ("origin", "http://evil.example")]));
-        assert!(
-            !is_foreign(&request(&Method::GET, &[("sec-fetch-site", "cross-site")])),
-            "a GET changes nothing"
-        );
-    }
-
-    #[test]
-    fn a_name_that_was_made_to_lead_here_is_no_name_of_this_host() {
-        let names = |hosts: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for host in hosts {
-                headers.append("host", host.parse().unwrap());
-            }
-            names_this_host(&headers)
-        };
-        for hosts in [
-            &[][..],
-            &["localhost"],
-            &["LocalHost:8000"],
-            &["127.0.0.1:8000"],
-            &["[::1]:8000"],
-            &["192.0.2.1"],
-        ] {
-            assert!(names(hosts), "{hosts:?}");
-        }
-        for hosts in [
-            &["evil.example:8000"][..],
-            &["localhost.evil.example"],
-            &["127.0.0.1.evil.example"],
-            &["localhost", "evil.example"],
-            &["localhost@evil.example"],
-            &[""],
-        ] {
-            assert!(!names(hosts), "{hosts:?}");
-        }
-    }
-
-    #[test]
-    fn calls_by_name_read_prices_and_pages_only() {
-        let is_sensitive = |method: &Method, path: &str| {
-            is_sensitive(&Request::builder().method(method).uri(path).body(()).unwrap())
-        };
-        for path in ["/api/v1/price", "/api/v1/recalculate"] {
-            assert!(is_sensitive(&Method::POST, path), "{path}");
-        }
-        assert!(
-            is_sensitive(&Method::GET, "/api/v1/tasks") && is_sensitive(&Method::GET, "/api/v1/tasks/T-1")
-        );
-        assert!(!is_sensitive(&Method::GET, "/api/v1/price/P-1") && !is_sensitive(&Method::GET, "/metrics"));
-    }
 
     #[test]
     fn a_call_is_paid_by_key_and_address_or_by_neither() {

@@ -158,7 +158,7 @@ impl AddressLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prices::handlers::MAX_PRODUCTS;
+    use crate::prices::MAX_PRODUCTS;
 
     fn units(units: u32) -> NonZeroU32 {
         NonZeroU32::new(units).unwrap()

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use pricing_core::ids::MAX_ID_LEN;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::handlers::MAX_PRODUCTS;
+use super::shape::MAX_PRODUCTS;
 use crate::auth::{Caller, Read};
 use crate::problem::Problem;
 use crate::state::AppState;

@@ -5,6 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use pricing_core::cache::Cached;
+use pricing_core::ids::{Location, ProductId};
+use pricing_core::price::Market;
+use smallvec::smallvec;
+
+use super::plan::CachedRead;
+use super::reader::PriceReader;
+
 /// Entries that are refreshed at the same time at most. Others are read again when they have expired.
 const MAX_UNDER_WAY: usize = 64;
 /// The least time that a load is taken to last: it leaves room for Redis, and for another process to see the result.
@@ -55,6 +63,41 @@ pub(super) struct Refresh {
 impl Drop for Refresh {
     fn drop(&mut self) {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+impl PriceReader {
+    /// Loads entries again, in the background, that are about to expire and are read often.
+    pub(super) fn refresh_early(self: &Arc<Self>, ids: &[ProductId], cached: &CachedRead<'_>) {
+        for (id, product) in ids.iter().zip(&cached.products) {
+            if let Cached::Fresh { left, .. } = product
+                && self.early_refreshes.is_due(*left)
+            {
+                self.refresh(Some(id), cached.market, cached.location);
+            }
+        }
+        if let Cached::Fresh { left, .. } = cached.market
+            && self.early_refreshes.is_due(left)
+        {
+            self.refresh(None, Cached::Absent, cached.location);
+        }
+    }
+
+    /// Loads a product in the background, and the market if it is absent, and fills the cache with them.
+    fn refresh(self: &Arc<Self>, id: Option<&ProductId>, market: Cached<Market>, location: &Location) {
+        if self.loader.is_down() {
+            return;
+        }
+        let key = id.map_or_else(|| format!("market {location}"), ProductId::to_string);
+        let Some(refresh) = self.early_refreshes.begin(&key) else { return };
+        let (reader, ids, location) = (self.clone(), Vec::from_iter(id.cloned()), location.clone());
+        tokio::spawn(async move {
+            let products = smallvec![Cached::Absent; ids.len()];
+            let missed = CachedRead { products, market, location: &location, has_answered: true };
+            // What fails is loaded when it has expired.
+            let _ = reader.load(&ids, &missed).await;
+            drop(refresh);
+        });
     }
 }
 

@@ -5,7 +5,7 @@ use pricing_core::price::{Bound, Market, Product};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::reader::Explained;
+use super::quote::Explained;
 use crate::catalogue::shape::RoundingAnswer;
 use crate::identifier::Identifier;
 

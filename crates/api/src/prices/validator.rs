@@ -5,7 +5,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
 use pricing_core::price::{Membership, PriceDetail};
 
-use super::reader::Customer;
+use super::quote::Customer;
 
 /// The weak `ETag` of a price: all that the price depends on. `source` and `age_ms` of the answer are no part of it.
 pub(super) fn tag(detail: &PriceDetail, customer: &Customer, is_explained: bool) -> HeaderValue {

@@ -21,9 +21,9 @@ use smallvec::SmallVec;
 use data::MAX_VERSION;
 pub use entry::{Cached, Entry, Kind};
 use entry::{MARKET, PRODUCT, Ttls};
-use near::Slot;
 pub use near::{NEAR_AGE, NearCache, NearCacheSettings};
-use read::{Corrupt, Reading};
+use read::Corrupt;
+pub use read::Reading;
 
 use crate::clock::millis;
 use crate::ids::{Location, ProductId};
@@ -149,36 +149,18 @@ impl PriceCache {
         Self { redis: redis.commands.clone(), is_patient: true, ..self }
     }
 
-    /// The entries of products and of a location's market, if the near-cache has all of them.
-    pub fn near(&self, products: &[ProductId], location: &Location) -> Option<CachedInputs> {
-        let near = self.near.as_ref()?;
-        let now = Instant::now();
-        if !near.is_open(now) {
-            return None;
-        }
-        let Slot::Kept { cached: market, .. } = near.market(location, now) else { return None };
-        let kept = products.iter().map(|id| match near.product(id, now) {
-            Slot::Kept { cached, .. } => Some(cached),
-            Slot::Ask(_) => None,
-        });
-        let kept = kept.collect::<Option<_>>()?;
-        near.count_hits(products.len());
-        Some(CachedInputs { products: kept, market })
+    /// Begins a read of the entries of products and of a location's market: what the near-cache has is there at once.
+    pub fn begin<'r>(&'r self, products: &'r [ProductId], location: &'r Location) -> Reading<'r> {
+        Reading::begin(self, products, location)
     }
 
-    /// Reads the entries of products and of a location's market, in one round trip for those that the near-cache has not.
+    /// Reads the entries of products and of a location's market, in one round trip at most.
     ///
     /// # Errors
     ///
     /// When Redis is away or slow.
     pub async fn get(&self, products: &[ProductId], location: &Location) -> RedisResult<CachedInputs> {
-        let mut reading = Reading::begin(self, products, location);
-        let replies = reading.replies().await?;
-        let (inputs, corrupt) = reading.decode(&replies)?;
-        if !corrupt.is_empty() {
-            Box::pin(self.discard(corrupt)).await;
-        }
-        Ok(inputs)
+        self.begin(products, location).finish().await
     }
 
     /// After this time nothing is left in Redis of what was read from the database before: reads that may still be

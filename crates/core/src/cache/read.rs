@@ -19,8 +19,8 @@ pub(super) struct Corrupt<'k> {
     pub(super) data: Vec<u8>,
 }
 
-/// A read under way.
-pub(super) struct Reading<'r> {
+/// A read under way: see [`PriceCache::begin`].
+pub struct Reading<'r> {
     cache: &'r PriceCache,
     ids: &'r [ProductId],
     location: &'r Location,
@@ -37,10 +37,9 @@ impl<'r> Reading<'r> {
         let asked = Instant::now();
         let near = cache.near.as_ref().filter(|near| near.is_open(asked));
         let (products, market) = match near {
-            Some(near) => (
-                ids.iter().map(|id| near.counted_product(id, asked)).collect(),
-                near.counted_market(location, asked),
-            ),
+            Some(near) => {
+                (ids.iter().map(|id| near.product(id, asked)).collect(), near.market(location, asked))
+            }
             None => {
                 let nothing = Ticket::default();
                 (ids.iter().map(|_| Slot::Ask(nothing)).collect(), Slot::Ask(nothing))
@@ -51,10 +50,30 @@ impl<'r> Reading<'r> {
         Self { cache, ids, location, asked, products, market, tracked }
     }
 
+    /// All entries, if the near-cache has them.
+    pub fn from_memory(&self) -> Option<CachedInputs> {
+        let products = self.products.iter().map(Slot::kept).collect::<Option<_>>()?;
+        Some(CachedInputs { products, market: self.market.kept()? })
+    }
+
+    /// All entries, in one round trip for those that the near-cache has not.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is away or slow.
+    pub async fn finish(mut self) -> RedisResult<CachedInputs> {
+        let (cache, replies) = (self.cache, self.replies().await?);
+        let (inputs, corrupt) = self.decode(&replies)?;
+        if !corrupt.is_empty() {
+            Box::pin(cache.discard(corrupt)).await;
+        }
+        Ok(inputs)
+    }
+
     /// The replies of Redis, two for each entry that is asked for.
-    pub(super) async fn replies(&mut self) -> RedisResult<Vec<Value>> {
-        let asked = self.products.iter().filter(|slot| slot.must_be_asked()).count()
-            + usize::from(self.market.must_be_asked());
+    async fn replies(&mut self) -> RedisResult<Vec<Value>> {
+        let asked = self.products.iter().filter(|slot| slot.kept().is_none()).count()
+            + usize::from(self.market.kept().is_none());
         if asked == 0 {
             return Ok(Vec::new());
         }
@@ -86,9 +105,9 @@ impl<'r> Reading<'r> {
 
     fn pipe(&self, asked: usize) -> Pipeline {
         let prefix = &self.cache.prefix;
-        let products = self.ids.iter().zip(&self.products).filter(|(_, slot)| slot.must_be_asked());
+        let products = self.ids.iter().zip(&self.products).filter(|(_, slot)| slot.kept().is_none());
         let products = products.map(|(id, _)| Key::product(prefix, id));
-        let market = self.market.must_be_asked().then(|| Key::market(prefix, self.location));
+        let market = self.market.kept().is_none().then(|| Key::market(prefix, self.location));
         let mut pipe = Pipeline::with_capacity(2 * asked + 1);
         for key in products.chain(market) {
             let mut fields = Cmd::with_capacity(4, 128);
@@ -101,13 +120,13 @@ impl<'r> Reading<'r> {
     }
 
     /// All entries, and those that must be removed. The near-cache keeps what was read, if it may.
-    pub(super) fn decode(self, replies: &[Value]) -> RedisResult<(CachedInputs, Vec<Corrupt<'r>>)> {
+    fn decode(self, replies: &[Value]) -> RedisResult<(CachedInputs, Vec<Corrupt<'r>>)> {
         let Self { cache, ids, location, asked, products, market, tracked } = self;
         let mut decoder = Decoder { cache, replies: replies.iter(), corrupt: Vec::new() };
         let near = cache.near.as_ref();
         let read_with = |ticket| tracked.is_some().then_some(ticket);
         let products = ids.iter().zip(products).map(|(id, slot)| match slot {
-            Slot::Kept { cached, .. } => Ok(cached),
+            Slot::Kept(cached) => Ok(cached),
             Slot::Ask(ticket) => {
                 let decoded = decoder.next(Key::product(&cache.prefix, id))?;
                 if let Some(near) = near {
@@ -118,7 +137,7 @@ impl<'r> Reading<'r> {
         });
         let products = products.collect::<RedisResult<_>>()?;
         let market = match market {
-            Slot::Kept { cached, .. } => cached,
+            Slot::Kept(cached) => cached,
             Slot::Ask(ticket) => {
                 let decoded = decoder.next(Key::market(&cache.prefix, location))?;
                 if let Some(near) = near {

@@ -65,7 +65,8 @@ impl Processes {
 
     /// The version that is served from memory, if one is; 0 for a product that does not exist.
     fn served(&self) -> Option<u64> {
-        let CachedInputs { products, .. } = self.near.near(&[product_id("P-1")], &location("NY"))?;
+        let CachedInputs { products, .. } =
+            self.near.begin(&[product_id("P-1")], &location("NY")).from_memory()?;
         match products[0] {
             Cached::Negative => Some(0),
             other => Some(fresh(other).unwrap().version),
@@ -162,7 +163,7 @@ async fn a_large_read_is_kept_as_well() {
     processes.writer.store(&entries, read_at).await.unwrap();
     eventually(DEADLINE, "all of them to be in memory", async || {
         patient.get(&ids, &location("NY")).await.unwrap();
-        processes.near.near(&ids, &location("NY"))
+        processes.near.begin(&ids, &location("NY")).from_memory()
     })
     .await;
 }
@@ -180,5 +181,9 @@ async fn a_large_read_from_another_server_is_not_kept() {
     writer.store(&[Entry::Product(&id, &product)], read_at).await.unwrap();
     let read = patient.get(slice::from_ref(&id), &location("NY")).await.unwrap();
     assert_eq!(fresh(read.products[0]), Some(product));
-    assert_eq!(processes.near.near(&[id], &location("NY")), None, "its server invalidates nothing here");
+    assert_eq!(
+        processes.near.begin(&[id], &location("NY")).from_memory(),
+        None,
+        "its server invalidates nothing here"
+    );
 }

@@ -29,7 +29,7 @@ pub(super) struct NearMetrics {
 
 /// Lookups of one kind.
 pub(super) struct Results {
-    pub(super) hits: Counter,
+    hits: Counter,
     misses: Counter,
 }
 

@@ -8,14 +8,15 @@ mod shards;
 mod tracking;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::Value;
 use redis::aio::MultiplexedConnection;
+use tokio_util::sync::CancellationToken;
 
 pub use metrics::NEAR_AGE;
-use metrics::NearMetrics;
+use metrics::{NearMetrics, Results};
 pub(super) use refusals::Ticket;
 use shards::{Kept, Shards};
 pub(super) use tracking::run_id;
@@ -48,8 +49,8 @@ pub struct NearCacheSettings {
 ///
 /// - Redis invalidates each key that is written, whoever writes it ([`CLIENT TRACKING`] with `BCAST`), on a connection that
 ///   also reads: so a reply comes before what invalidates it. The invalidation is applied where the connection is read.
-/// - The near-cache serves only while that connection was heard of within the last second and a half. It is empty when it
-///   opens.
+/// - The near-cache serves only while that connection has answered something that it was asked within the last second and a
+///   half. It is empty when it opens.
 /// - A reply may be handed to its reader after what invalidates it was applied. So a read takes a ticket before it is sent,
 ///   and its entry is kept only if the key was not invalidated since, and no newer version of it was served.
 /// - What this process writes it drops itself: it does not wait to be told.
@@ -66,8 +67,6 @@ struct Inner {
     products: Shards<Product>,
     markets: Shards<Market>,
     created: Instant,
-    /// Number of openings.
-    epoch: AtomicU64,
     /// Until when the connection counts as alive, in microseconds since `created`.
     alive_until: AtomicU64,
     tracked: Mutex<Option<Tracked>>,
@@ -78,19 +77,15 @@ struct Inner {
 #[derive(Clone)]
 pub(super) struct Tracked {
     pub(super) connection: MultiplexedConnection,
-    /// Which opening it is: the end of a connection closes no other one.
-    pub(super) epoch: u64,
+    /// Which one it is: the end of a connection closes no other one.
+    session: u64,
     /// The run of Redis that it leads to.
     pub(super) run_id: Arc<str>,
 }
 
 /// What the near-cache has for a key: its entry, or what a reply may be kept with.
 pub(super) enum Slot<T> {
-    Kept {
-        cached: Cached<T>,
-        /// Time since it was read from Redis.
-        since_read: Duration,
-    },
+    Kept(Cached<T>),
     Ask(Ticket),
 }
 
@@ -103,9 +98,12 @@ pub(super) struct Read<'r, T> {
     pub(super) ticket: Option<Ticket>,
 }
 
-impl<T> Slot<T> {
-    pub(super) fn must_be_asked(&self) -> bool {
-        matches!(self, Self::Ask(_))
+impl<T: Copy> Slot<T> {
+    pub(super) fn kept(&self) -> Option<Cached<T>> {
+        match self {
+            Self::Kept(cached) => Some(*cached),
+            Self::Ask(_) => None,
+        }
     }
 }
 
@@ -121,7 +119,6 @@ impl NearCache {
             products: Shards::new(bytes - for_markets),
             markets: Shards::new(for_markets),
             created: Instant::now(),
-            epoch: AtomicU64::new(0),
             alive_until: AtomicU64::new(0),
             tracked: Mutex::new(None),
             metrics: NearMetrics::new(),
@@ -140,35 +137,16 @@ impl NearCache {
     }
 
     pub(super) fn product(&self, id: &ProductId, now: Instant) -> Slot<Product> {
-        let slot = looked_up(&self.inner.products, id.as_str(), now);
-        if let Slot::Kept { since_read, .. } = &slot {
-            self.inner.metrics.age.record(*since_read);
+        let NearMetrics { product, age, .. } = &self.inner.metrics;
+        let kept = self.inner.products.get(id.as_str(), now);
+        if let Ok(kept) = &kept {
+            age.record(kept.since_read(now));
         }
-        slot
+        product.slot(kept, now)
     }
 
     pub(super) fn market(&self, location: &Location, now: Instant) -> Slot<Market> {
-        looked_up(&self.inner.markets, location.as_str(), now)
-    }
-
-    /// Counts a read that asked for so many products and one market, and found all of them.
-    pub(super) fn count_hits(&self, products: usize) {
-        self.inner.metrics.product.hits.increment(products as u64);
-        self.inner.metrics.market.hits.increment(1);
-    }
-
-    /// [`NearCache::product`], counted.
-    pub(super) fn counted_product(&self, id: &ProductId, now: Instant) -> Slot<Product> {
-        let slot = self.product(id, now);
-        self.inner.metrics.product.count(!slot.must_be_asked());
-        slot
-    }
-
-    /// [`NearCache::market`], counted.
-    pub(super) fn counted_market(&self, location: &Location, now: Instant) -> Slot<Market> {
-        let slot = self.market(location, now);
-        self.inner.metrics.market.count(!slot.must_be_asked());
-        slot
+        self.inner.metrics.market.slot(self.inner.markets.get(location.as_str(), now), now)
     }
 
     pub(super) fn keep_product(&self, id: &ProductId, read: Read<'_, Product>) {
@@ -188,18 +166,13 @@ impl NearCache {
     }
 }
 
-fn looked_up<T: Copy>(shards: &Shards<T>, key: &str, now: Instant) -> Slot<T> {
-    match shards.get(key, now) {
-        Err(ticket) => Slot::Ask(ticket),
-        Ok(Kept { value, read, age, left, .. }) => {
-            let since_read = now.saturating_duration_since(read);
-            let cached = match value {
-                Some(value) => {
-                    Cached::Fresh { value, age: age + since_read, left: left.saturating_sub(since_read) }
-                }
-                None => Cached::Negative,
-            };
-            Slot::Kept { cached, since_read }
+impl Results {
+    /// What was found, counted.
+    fn slot<T: Copy>(&self, found: Result<Kept<T>, Ticket>, now: Instant) -> Slot<T> {
+        self.count(found.is_ok());
+        match found {
+            Ok(kept) => Slot::Kept(kept.cached(now)),
+            Err(ticket) => Slot::Ask(ticket),
         }
     }
 }
@@ -220,31 +193,36 @@ impl Inner {
         shards.keep(key, kept, ticket);
     }
 
-    /// Opens it for a connection that is alive since `now`.
-    fn open(&self, connection: MultiplexedConnection, run_id: Arc<str>, alive: Instant) -> u64 {
+    /// Opens it for a connection that has answered what it was asked at `asked`, unless the connection has ended.
+    fn open(&self, connection: Tracked, asked: Instant, ended: &CancellationToken) {
         let mut tracked = self.tracked();
-        let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
-        *tracked = Some(Tracked { connection, epoch, run_id });
-        self.extend(alive);
-        self.metrics.open.set(1);
-        epoch
-    }
-
-    /// Serves until so long after `alive`, when the connection was heard of.
-    fn extend(&self, alive: Instant) {
-        self.alive_until.store(self.micros(alive + tracking::ALIVE), Ordering::Release);
-    }
-
-    /// Closes it, and drops all entries, unless it was opened again since `epoch`.
-    fn close(&self, epoch: u64) {
-        let mut tracked = self.tracked();
-        if tracked.as_ref().is_none_or(|tracked| tracked.epoch != epoch) {
-            return;
+        if !ended.is_cancelled() {
+            *tracked = Some(connection);
+            self.serve_after(asked);
+            self.metrics.open.set(1);
         }
-        *tracked = None;
-        self.alive_until.store(0, Ordering::Release);
-        self.clear();
-        self.metrics.open.set(0);
+    }
+
+    /// Goes on serving: its connection has answered what it was asked at `asked`.
+    fn extend(&self, session: u64, asked: Instant) {
+        let tracked = self.tracked();
+        if tracked.as_ref().is_some_and(|tracked| tracked.session == session) {
+            self.serve_after(asked);
+        }
+    }
+
+    fn serve_after(&self, asked: Instant) {
+        self.alive_until.store(self.micros(asked + tracking::ALIVE), Ordering::Release);
+    }
+
+    /// Closes it, and drops all entries, if it is open for this connection.
+    fn close(&self, session: u64) {
+        let mut tracked = self.tracked();
+        if tracked.take_if(|tracked| tracked.session == session).is_some() {
+            self.alive_until.store(0, Ordering::Release);
+            self.clear();
+            self.metrics.open.set(0);
+        }
     }
 
     /// Drops the entries of keys that Redis invalidates; all of them if it names none.
@@ -269,7 +247,7 @@ impl Inner {
         self.metrics.flushes.increment(1);
     }
 
-    fn tracked(&self) -> std::sync::MutexGuard<'_, Option<Tracked>> {
+    fn tracked(&self) -> MutexGuard<'_, Option<Tracked>> {
         self.tracked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

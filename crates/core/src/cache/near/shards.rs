@@ -8,6 +8,7 @@ use quick_cache::unsync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter};
 
 use super::refusals::{Refusals, Ticket};
+use crate::cache::Cached;
 
 /// Number of shards, a power of two: a lock is held for some tens of nanoseconds.
 const SHARDS: usize = 64;
@@ -29,6 +30,25 @@ pub(super) struct Kept<T> {
     pub(super) left: Duration,
     /// When it is dropped.
     pub(super) until: Instant,
+}
+
+impl<T: Copy> Kept<T> {
+    /// Time since it was read from Redis.
+    pub(super) fn since_read(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.read)
+    }
+
+    /// The entry as it is now.
+    pub(super) fn cached(&self, now: Instant) -> Cached<T> {
+        let since_read = self.since_read(now);
+        match self.value {
+            Some(value) => {
+                let (age, left) = (self.age + since_read, self.left.saturating_sub(since_read));
+                Cached::Fresh { value, age, left }
+            }
+            None => Cached::Negative,
+        }
+    }
 }
 
 /// Kept entries.

@@ -2,14 +2,13 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::{ErrorKind, PushInfo, PushKind, RedisError, RedisResult};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::NearCache;
+use super::{NearCache, Tracked};
 use crate::cache::entry::{MARKET, PRODUCT};
 use crate::redis::Redis;
 
@@ -24,13 +23,13 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 impl NearCache {
     /// Keeps it open as long as Redis is there. Never returns.
-    pub async fn follow(self, redis: Redis) -> Infallible {
+    pub async fn follow(self, redis: Redis) {
         let mut was_open = true;
-        loop {
+        for session in 0_u64.. {
             let closed = Instant::now();
-            let session = self.session(&redis, closed).await;
-            let (Ok(error) | Err(error)) = &session;
-            if std::mem::replace(&mut was_open, session.is_ok()) {
+            let ended = self.session(session, &redis, closed).await;
+            let (Ok(error) | Err(error)) = &ended;
+            if std::mem::replace(&mut was_open, ended.is_ok()) {
                 tracing::warn!(%error, "the near-cache is closed: reads go to Redis until it can be opened again");
             }
             sleep(PAUSE).await;
@@ -38,18 +37,16 @@ impl NearCache {
     }
 
     /// Serves on one connection. Returns why it ended, as an error if it never opened.
-    async fn session(&self, redis: &Redis, closed: Instant) -> RedisResult<RedisError> {
-        let inner = self.inner.clone();
+    async fn session(&self, session: u64, redis: &Redis, closed: Instant) -> RedisResult<RedisError> {
+        let inner = &self.inner;
         let ended = CancellationToken::new();
-        // Known when the near-cache opens for this connection.
-        let epoch = Arc::new(AtomicU64::new(0));
-        let (near, end, current) = (inner.clone(), ended.clone(), epoch.clone());
+        let (near, end) = (inner.clone(), ended.clone());
         let on_push = move |push: PushInfo| {
             match push.kind {
                 PushKind::Invalidate => near.invalidate(&push.data),
                 PushKind::Disconnection => {
-                    near.close(current.load(Ordering::Acquire));
-                    end.cancel();
+                    end.cancel(); // it will not open
+                    near.close(session);
                 }
                 _ => {}
             }
@@ -64,8 +61,7 @@ impl NearCache {
         let run_id = run_id.ok_or((ErrorKind::UnexpectedReturnType, "INFO server names no run_id"))?;
 
         inner.metrics.was_closed(closed.elapsed());
-        let opened = inner.open(connection.clone(), run_id, asked);
-        epoch.store(opened, Ordering::Release);
+        inner.open(Tracked { connection: connection.clone(), session, run_id }, asked, &ended);
         tracing::info!("the near-cache is open");
         let error = loop {
             if ended.run_until_cancelled(sleep(PERIOD)).await.is_none() {
@@ -73,13 +69,13 @@ impl NearCache {
             }
             let asked = Instant::now();
             match timeout(TIMEOUT, redis.primary.check(&mut connection)).await {
-                Ok(Ok(())) => inner.extend(asked),
+                Ok(Ok(())) => inner.extend(session, asked),
                 Ok(Err(error)) => break error,
                 Err(_) => break RedisError::from((ErrorKind::Io, "Redis does not answer")),
             }
             inner.metrics.bytes.set((inner.products.bytes() + inner.markets.bytes()) as f64);
         };
-        inner.close(opened);
+        inner.close(session);
         Ok(error)
     }
 }

@@ -1,6 +1,7 @@
 //! Edits of products and markets, each under the revision that its author has seen.
 
 pub(super) mod markets;
+pub(super) mod product_rows;
 pub(super) mod products;
 
 use sqlx::query;

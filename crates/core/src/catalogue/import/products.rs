@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::database::Transaction;
-use super::super::edit::products::{LOCK, READ, read_each, write};
+use super::super::edit::product_rows::{LOCK, READ, read_each, write};
 use super::super::{CatalogueError, ProductFields, ProductTerms};
 use super::staging::StagedRow;
 use super::{Merge, RowRefusal, Tally};

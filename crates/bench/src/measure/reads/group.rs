@@ -9,9 +9,9 @@ use serde_json::json;
 use super::collector::Collector;
 use super::server::{Server, Variant};
 use crate::args::Plan;
-use crate::report::Section;
-use crate::run::progress;
-use crate::table::{Table, number, ratio};
+use crate::measure::progress;
+use crate::measure::report::Section;
+use crate::measure::table::{Table, number, ratio};
 
 /// Share of misses that a table tells.
 const MANY_MISSES: f64 = 0.01;

@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::args::{Part, Plan};
-use crate::machine::Machine;
-use crate::table::Table;
+use crate::measure::machine::Machine;
+use crate::measure::table::Table;
 
 /// One table, with what it shows.
 pub(crate) struct Section {

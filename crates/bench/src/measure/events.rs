@@ -11,11 +11,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::args::Plan;
-use crate::catalogue::{Databases, Kind, spoil_list_prices};
-use crate::changes::price;
-use crate::report::Section;
-use crate::run::progress;
-use crate::table::{Table, number};
+use crate::measure::catalogue::{Databases, Kind, spoil_list_prices};
+use crate::measure::changes::price;
+use crate::measure::progress;
+use crate::measure::report::Section;
+use crate::measure::table::{Table, number};
 
 /// The last product of the demo catalogue, which a recalculation reaches last.
 const LAST_PRODUCT: &str = "P-999";

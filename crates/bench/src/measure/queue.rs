@@ -6,9 +6,9 @@ use pricing_harness::queue_throughput::{Load, QueueThroughput};
 use serde_json::{Value, json};
 
 use crate::args::Plan;
-use crate::report::Section;
-use crate::run::progress;
-use crate::table::{Table, number};
+use crate::measure::progress;
+use crate::measure::report::Section;
+use crate::measure::table::{Table, number};
 
 /// Rows of the table: what a figure is, and its name in the JSON of a measurement.
 const ROWS: [(&str, &str); 8] = [

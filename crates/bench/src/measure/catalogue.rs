@@ -6,7 +6,7 @@ use pricing_harness::postgres::{self, Cluster};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection, raw_sql};
 
-use crate::run::progress;
+use crate::measure::progress;
 
 /// Digits of a product's id after `P-`.
 pub(crate) const DIGITS: usize = 7;

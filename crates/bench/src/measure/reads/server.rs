@@ -12,7 +12,7 @@ use pricing_harness::side::{Setup, Side};
 use super::collector::Collector;
 use super::order;
 use crate::args::Plan;
-use crate::run::progress;
+use crate::measure::progress;
 
 /// The program of the floor, which is beside this one.
 const FLOOR: &str = "pricing-floor";

@@ -12,9 +12,9 @@ mod server;
 use anyhow::Result;
 
 use crate::args::Plan;
-use crate::catalogue::{Databases, Kind};
-use crate::report::Section;
-use crate::run::progress;
+use crate::measure::catalogue::{Databases, Kind};
+use crate::measure::progress;
+use crate::measure::report::Section;
 use group::{Group, Rate, Row};
 use server::{ApiVariant, Tracing, Variant, Workload};
 

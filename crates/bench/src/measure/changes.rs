@@ -15,10 +15,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::args::Plan;
-use crate::catalogue::{Databases, Hand, Kind, new_price, product_id};
-use crate::report::Section;
-use crate::run::progress;
-use crate::table::{Table, number};
+use crate::measure::catalogue::{Databases, Hand, Kind, new_price, product_id};
+use crate::measure::progress;
+use crate::measure::report::Section;
+use crate::measure::table::{Table, number};
 
 /// Longest until a change is served.
 const DEADLINE: Duration = Duration::from_secs(30);

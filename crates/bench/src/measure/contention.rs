@@ -12,11 +12,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::args::Plan;
-use crate::catalogue::{DIGITS, Databases, Kind};
-use crate::recalculation::recalculate;
-use crate::report::Section;
-use crate::run::progress;
-use crate::table::{Table, number, ratio};
+use crate::measure::catalogue::{DIGITS, Databases, Kind};
+use crate::measure::progress;
+use crate::measure::recalculation::recalculate;
+use crate::measure::report::Section;
+use crate::measure::table::{Table, number, ratio};
 
 /// Products that are asked for.
 const READ_PRODUCTS: std::ops::Range<u32> = 0..900;

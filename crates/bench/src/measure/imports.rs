@@ -14,10 +14,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::args::Plan;
-use crate::catalogue::{Databases, Kind, product_id};
-use crate::report::Section;
-use crate::run::progress;
-use crate::table::{Table, mebibytes, number};
+use crate::measure::catalogue::{Databases, Kind, product_id};
+use crate::measure::progress;
+use crate::measure::report::Section;
+use crate::measure::table::{Table, mebibytes, number};
 
 /// Time between two looks at the import.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);

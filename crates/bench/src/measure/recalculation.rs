@@ -13,10 +13,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::args::Plan;
-use crate::catalogue::{Databases, Kind, spoil_list_prices};
-use crate::report::Section;
-use crate::run::progress;
-use crate::table::{Table, mebibytes, number};
+use crate::measure::catalogue::{Databases, Kind, spoil_list_prices};
+use crate::measure::progress;
+use crate::measure::report::Section;
+use crate::measure::table::{Table, mebibytes, number};
 
 /// Longest that one recalculation may take.
 const DEADLINE: Duration = Duration::from_secs(600);

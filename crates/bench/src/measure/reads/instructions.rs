@@ -11,9 +11,9 @@ use serde_json::json;
 
 use super::collector::Collector;
 use super::server::{ApiVariant, Tracing, floor};
-use crate::report::Section;
-use crate::run::progress;
-use crate::table::{Table, number, ratio};
+use crate::measure::progress;
+use crate::measure::report::Section;
+use crate::measure::table::{Table, number, ratio};
 
 /// The instructions of one server.
 #[derive(Debug, Serialize)]

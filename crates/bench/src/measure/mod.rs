@@ -1,4 +1,20 @@
-//! Runs the parts, one after the other.
+//! The parts, run one after the other.
+//!
+//! `report`: sections, each a `table` and its figures; `machine`, that they are from. `reads`: the api under load beside
+//! the floor, a bare axum handler. Parts that measure the write path on the `catalogue` of either database: `imports`,
+//! `recalculation`, hits in `contention` with it, `changes` and `events`; and the `queue` alone.
+
+mod catalogue;
+mod changes;
+mod contention;
+mod events;
+mod imports;
+mod machine;
+mod queue;
+mod reads;
+mod recalculation;
+mod report;
+mod table;
 
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -8,10 +24,10 @@ use clap::ValueEnum as _;
 use pricing_harness::packages;
 
 use crate::args::{Args, Part};
-use crate::catalogue::Databases;
-use crate::machine::Machine;
-use crate::report::Report;
-use crate::{changes, contention, events, imports, queue, reads, recalculation};
+
+use catalogue::Databases;
+use machine::Machine;
+use report::Report;
 
 /// Measures what `args` ask for, and prints each table as soon as it is complete.
 ///

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_distr::Zipf;
 
-use crate::catalogue::DIGITS;
+use crate::measure::catalogue::DIGITS;
 
 /// Spreads products over the catalogue: a prime that is longer than any catalogue is large.
 const STRIDE: u64 = 15_485_863;
