@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use pricing_api::{Api, Command, Config, install_metrics, run};
+use pricing_service::telemetry::Head;
 use pricing_service::{admin, exit, http, open_files, shutdown, telemetry};
 
 #[global_allocator]
@@ -21,11 +22,11 @@ async fn start(config: Config) -> anyhow::Result<()> {
         None => {}
     }
     config.check()?;
-    let telemetry = telemetry::start("pricing-api-service")?;
+    let telemetry = telemetry::start("pricing-api-service", Head::Service)?;
     open_files::allow_connections(config.connections.max_connections);
     let metrics = install_metrics()?;
     let shutdown = shutdown::on_signal()?;
-    let api = Api::connect(&config, metrics, telemetry.is_exporting()).await?;
+    let api = Api::connect(&config, metrics, telemetry.sampling()).await?;
     let listener = http::listen("API_ADDR", config.api_addr).await?;
     let metrics_port = match config.metrics_addr {
         Some(address) => Some(http::listen("METRICS_ADDR", address).await?),

@@ -7,9 +7,11 @@ use std::task::{Context, Poll, ready};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
 use axum::response::Response;
+use opentelemetry::trace::SpanContext;
 use opentelemetry::trace::SpanKind;
 use pin_project_lite::pin_project;
-use pricing_core::trace::continue_trace;
+use pricing_core::trace::{parse_traceparent, set_remote_parent, unrecorded_trace};
+use pricing_service::telemetry::{Sampling, decided};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 use tracing::field::Empty;
@@ -35,16 +37,20 @@ const MAX_ATTRIBUTE: usize = 256;
 
 /// Gives each request an id, the client's own if it is sane, and returns it; measures its duration by matched
 /// route; and draws its server span, which continues the caller's trace.
+///
+/// Which traces are recorded is decided here. A read whose trace is not recorded has no span at all. Any other call has
+/// one, so that log lines and messages of all services name its trace.
 #[derive(Clone)]
 pub(crate) struct ObserveLayer {
     endpoints: Arc<Endpoints>,
-    is_traced: bool,
+    /// `None` if no spans are exported.
+    sampling: Option<Sampling>,
 }
 
 impl ObserveLayer {
     /// Tells requests apart by these routes, in the router's syntax.
-    pub(crate) fn new(routes: impl IntoIterator<Item = String>, is_traced: bool) -> Self {
-        Self { endpoints: Arc::new(Endpoints::new(routes)), is_traced }
+    pub(crate) fn new(routes: impl IntoIterator<Item = String>, sampling: Option<Sampling>) -> Self {
+        Self { endpoints: Arc::new(Endpoints::new(routes)), sampling }
     }
 }
 
@@ -81,9 +87,9 @@ where
         let endpoint = endpoints.index_of(request.uri().path());
         let method = RequestMetrics::method(request.method());
         let request_id = request_id(request.headers());
-        let span = match self.layer.is_traced && is_traced(request.uri().path()) {
-            true => server_span(&request, endpoints.all[endpoint].route(), &request_id),
-            false => Span::none(),
+        let span = match self.layer.sampling.filter(|_| is_traced(request.uri().path())) {
+            Some(sampling) => server_span(&request, endpoints.all[endpoint].route(), &request_id, sampling),
+            None => Span::none(),
         };
         let inner = span.in_scope(|| self.inner.call(request)).instrument(span);
         ObserveFuture { inner, started, endpoints, endpoint, method, request_id: Some(request_id) }
@@ -144,9 +150,26 @@ fn is_traced(path: &str) -> bool {
     path != "/metrics" && !path.starts_with("/health/")
 }
 
-/// The server span of a request, named by OpenTelemetry's semantic conventions. What the client chose is cut, so that
-/// no span is longer than the collector takes.
-fn server_span<B>(request: &Request<B>, route: &str, request_id: &HeaderValue) -> Span {
+/// Whether requests for this route are many, and lead to nothing in other services.
+fn is_read(route: &str) -> bool {
+    route.starts_with("/api/v1/price")
+}
+
+/// The trace that a request continues. A stranger's is not: whether it is sampled, and so what it costs, is theirs to say.
+fn remote_parent<B>(request: &Request<B>) -> Option<SpanContext> {
+    let traceparent = request.headers().get("traceparent")?;
+    let visitor = request.extensions().get::<Visitor>().filter(|visitor| visitor.identity.is_known());
+    parse_traceparent(visitor.and_then(|_| traceparent.to_str().ok())?)
+}
+
+/// The server span of a request, named by OpenTelemetry's semantic conventions; none for a read whose trace is not
+/// recorded. What the client chose is cut, so that no span is longer than the collector takes.
+fn server_span<B>(request: &Request<B>, route: &str, request_id: &HeaderValue, sampling: Sampling) -> Span {
+    let parent = remote_parent(request);
+    let is_recorded = sampling.records(parent.as_ref());
+    if !is_recorded && is_read(route) {
+        return Span::none();
+    }
     let (host, port) = http_host_port(request);
     let method = cut(request.method().as_str());
     let span = otel_trace_span!(
@@ -165,10 +188,11 @@ fn server_span<B>(request: &Request<B>, route: &str, request_id: &HeaderValue) -
         otel.kind = ?SpanKind::Server,
         otel.status_code = Empty,
     );
-    // A stranger's trace is not continued: whether it is sampled, and so what it costs, is theirs to say.
-    let is_known = request.extensions().get::<Visitor>().is_some_and(|visitor| visitor.identity.is_known());
-    let traceparent = request.headers().get("traceparent").filter(|_| is_known);
-    continue_trace(&span, traceparent.and_then(|value| value.to_str().ok()));
+    match parent {
+        Some(parent) => set_remote_parent(&span, decided(&parent, is_recorded)),
+        None if is_recorded => {}
+        None => set_remote_parent(&span, unrecorded_trace()),
+    }
     if let Ok(id) = request_id.to_str() {
         span.set_attribute("pricing.request_id", id.to_owned());
     }
@@ -212,7 +236,7 @@ mod tests {
     use super::*;
 
     async fn echoed(sent: Option<&[u8]>) -> HeaderValue {
-        let service = ObserveLayer::new([], false).layer(Router::new());
+        let service = ObserveLayer::new([], None).layer(Router::new());
         let request = sent.iter().fold(Request::get("/"), |request, id| request.header(&REQUEST_ID, *id));
         let answer = service.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         answer.headers()[&REQUEST_ID].clone()

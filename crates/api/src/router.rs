@@ -11,7 +11,7 @@ use axum::response::Response;
 use axum::routing::get;
 use pricing_service::admin;
 use pricing_service::health::Health;
-use pricing_service::telemetry::Metrics;
+use pricing_service::telemetry::{Metrics, Sampling};
 use tower::util::MapResponseLayer;
 use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -48,7 +48,7 @@ pub(crate) fn service(
     health: Health,
     metrics: Metrics,
     load_shed: LoadShedLayer,
-    is_traced: bool,
+    sampling: Option<Sampling>,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static {
     let door = state.door.clone();
     let (calls, document) = calls(openapi::document());
@@ -58,7 +58,7 @@ pub(crate) fn service(
             let door = door.clone();
             move |request| door.identify(request)
         })
-        .layer(ObserveLayer::new(routes.collect::<Vec<_>>(), is_traced))
+        .layer(ObserveLayer::new(routes.collect::<Vec<_>>(), sampling))
         .map_response(not_sniffed)
         .map_response(problem::complete)
         .layer(CatchPanicLayer::custom(problem::of_panic))

@@ -18,7 +18,7 @@ use pricing_service::health::Health;
 use pricing_service::http::{self, ConnectionSettings, DrainPolicy};
 use pricing_service::shutdown::Shutdown;
 use pricing_service::supervisor::{PartFailed, Supervisor};
-use pricing_service::telemetry::{self, Metrics};
+use pricing_service::telemetry::{self, Metrics, Sampling};
 use tokio::net::TcpListener;
 
 use crate::auth::{AuthError, KeyRing};
@@ -53,7 +53,7 @@ pub struct Api {
     state: Arc<AppState>,
     keys: Option<Arc<KeyRing>>,
     metrics: Metrics,
-    is_traced: bool,
+    sampling: Option<Sampling>,
     load_shed: LoadShedLayer,
     drain: DrainPolicy,
     connections: ConnectionSettings,
@@ -71,7 +71,11 @@ impl Api {
     /// # Errors
     ///
     /// When a setting is wrong or the database refuses the connection.
-    pub async fn connect(config: &Config, metrics: Metrics, is_traced: bool) -> Result<Self, StartError> {
+    pub async fn connect(
+        config: &Config,
+        metrics: Metrics,
+        sampling: Option<Sampling>,
+    ) -> Result<Self, StartError> {
         let keys = config.auth.keys(config.api_addr)?;
         let redis = Redis::new(&config.redis)?;
         let (catalogue, preparation) = Catalogue::lazy(&config.database, STATEMENT_TIMEOUT)?;
@@ -107,7 +111,7 @@ impl Api {
             state: Arc::new(state),
             keys,
             metrics,
-            is_traced,
+            sampling,
             load_shed: LoadShedLayer::new(permits, config.request_timeout()),
             drain: config.drain_policy(),
             connections: config.connections.clone(),
@@ -152,7 +156,7 @@ pub async fn run(
         parts.background("the metrics port", admin::serve(port, health.clone(), api.metrics.clone()));
     }
     let (drain, connections, closing) = (api.drain, api.connections, parts.shutdown());
-    let service = service(api.state, health.clone(), api.metrics, api.load_shed, api.is_traced);
+    let service = service(api.state, health.clone(), api.metrics, api.load_shed, api.sampling);
     parts.part("the server", async move {
         if !http::serve(listener, service, closing, drain, connections).await {
             tracing::warn!("DRAIN_TIMEOUT_SECONDS is over: requests under way are aborted");

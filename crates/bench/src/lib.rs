@@ -2,11 +2,14 @@
 //!
 //! - [`args`]: what is measured, and how much. `cargo xtask bench` has the same arguments and runs this program.
 //! - `measure`: the parts.
+//! - `floor`: what reads are compared with.
 //!
 //! Servers, processes and the load come from `pricing-harness`.
 
 pub mod args;
 
+#[cfg(feature = "measure")]
+pub mod floor;
 #[cfg(feature = "measure")]
 mod measure;
 

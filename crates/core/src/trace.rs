@@ -62,8 +62,12 @@ pub async fn redis_call<T, E: Error + 'static>(
     client_call(redis_span(name), call).await
 }
 
-/// The client span of a call to Redis. `name` starts with the command, such as `HMGET price inputs`.
+/// The client span of a call to Redis. `name` starts with the command, such as `HMGET price inputs`. There is none outside
+/// of a span: a call is no trace of its own.
 pub fn redis_span(name: &'static str) -> Span {
+    if Span::current().is_disabled() {
+        return Span::none();
+    }
     info_span!(
         "redis",
         otel.name = name,
@@ -137,15 +141,26 @@ pub fn current_traceparent() -> Option<String> {
 /// Makes `span` a child of the remote span of `traceparent`. It must be called before the span is entered. An
 /// invalid `traceparent` starts a new trace.
 pub fn continue_trace(span: &Span, traceparent: Option<&str>) {
-    if let Some(parent) = traceparent.and_then(parse) {
-        // Fails only for a span that is not recorded, which has no trace to continue.
-        let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(parent));
+    if let Some(parent) = traceparent.and_then(parse_traceparent) {
+        set_remote_parent(span, parent);
     }
+}
+
+/// Makes `span` a child of a span of another process. It must be called before the span is entered.
+pub fn set_remote_parent(span: &Span, parent: SpanContext) {
+    // Fails only for a span that is not recorded, which has no trace to continue.
+    let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(parent));
+}
+
+/// A context of a trace that nobody records: its spans are not either, and log lines and messages name it.
+pub fn unrecorded_trace() -> SpanContext {
+    let (trace, span) = (TraceId::from(rand::random::<u128>() | 1), SpanId::from(rand::random::<u64>() | 1));
+    SpanContext::new(trace, span, TraceFlags::NOT_SAMPLED, true, TraceState::NONE)
 }
 
 /// Links `span` to the remote span of `traceparent`, which is related but not its parent.
 pub fn link_trace(span: &Span, traceparent: &str) {
-    if let Some(other) = parse(traceparent) {
+    if let Some(other) = parse_traceparent(traceparent) {
         span.add_link(other);
     }
 }
@@ -156,7 +171,7 @@ pub fn current_trace_id() -> Option<String> {
 }
 
 /// Parses a `traceparent` of version 00 (W3C Trace Context, section 3.2); `None` when it is not valid.
-fn parse(traceparent: &str) -> Option<SpanContext> {
+pub fn parse_traceparent(traceparent: &str) -> Option<SpanContext> {
     let mut fields = traceparent.split('-');
     let mut field = |length| {
         let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
@@ -185,8 +200,9 @@ pub(crate) mod tests {
         let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
-        traced.await;
-        exporter.get_finished_spans().unwrap()
+        traced.instrument(info_span!("test")).await;
+        let spans = exporter.get_finished_spans().unwrap();
+        spans.into_iter().filter(|span| span.name != "test").collect()
     }
 
     pub(crate) fn attribute(span: &SpanData, key: &str) -> Option<String> {
@@ -231,10 +247,14 @@ pub(crate) mod tests {
 
     #[test]
     fn only_a_w3c_traceparent_is_a_remote_parent() {
-        let parent = parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+        let parent = parse_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
         assert!(parent.is_sampled() && parent.is_remote());
         assert_eq!(parent.trace_id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        assert!(!parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00").unwrap().is_sampled());
+        assert!(
+            !parse_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
+                .unwrap()
+                .is_sampled()
+        );
         for bad in [
             "",
             "x",
@@ -245,7 +265,7 @@ pub(crate) mod tests {
             "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00-4bf9-00f0-01",
         ] {
-            assert!(parse(bad).is_none(), "{bad:?}");
+            assert!(parse_traceparent(bad).is_none(), "{bad:?}");
         }
     }
 }

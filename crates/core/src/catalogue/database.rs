@@ -15,7 +15,7 @@ use sqlx::sqlite::{SqliteArgumentsBuffer, SqliteTypeInfo};
 use sqlx::{
     Connection as _, Encode, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Type,
 };
-use tracing::{field, info_span};
+use tracing::{Span, field, info_span};
 
 use super::{CatalogueError, MAX_CONNECTIONS};
 use crate::clock::millis;
@@ -93,14 +93,18 @@ impl Database {
         summary: &'static str,
         statements: impl AsyncFnOnce(Connection<'_>) -> sqlx::Result<T>,
     ) -> Result<T, CatalogueError> {
-        let span = info_span!(
-            "sql",
-            otel.name = summary,
-            otel.kind = "client",
-            db.system.name = self.system(),
-            db.query.summary = summary,
-            pricing.pool_wait_ms = field::Empty,
-        );
+        let is_traced = !Span::current().is_disabled();
+        let span = is_traced.then(|| {
+            info_span!(
+                "sql",
+                otel.name = summary,
+                otel.kind = "client",
+                db.system.name = self.system(),
+                db.query.summary = summary,
+                pricing.pool_wait_ms = field::Empty,
+            )
+        });
+        let span = span.unwrap_or_else(Span::none);
         // Boxed: a driver's futures are large, and a read of the cache must not carry them along.
         let call = Box::pin(async {
             let asked = Instant::now();

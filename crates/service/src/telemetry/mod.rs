@@ -4,6 +4,7 @@ mod exporter;
 mod line_limit;
 mod log_lines;
 mod metrics;
+mod sampling;
 mod span_export;
 
 use std::io::IsTerminal as _;
@@ -14,7 +15,7 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tokio::task::JoinHandle;
 use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::format;
@@ -31,6 +32,7 @@ use span_export::CountingProcessor;
 
 pub use exporter::{ExporterError, plaintext};
 pub use metrics::{LATENCY_BUCKETS, Metrics};
+pub use sampling::{SamplerError, Sampling, decided};
 
 /// Time limit of exporting the last spans.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -43,6 +45,9 @@ pub enum TelemetryError {
     /// Spans cannot be exported as the settings say.
     #[error(transparent)]
     Exporter(#[from] ExporterError),
+    /// There is no such sampler.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
     /// `RUST_LOG` does not parse.
     #[error("RUST_LOG is no log filter")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
@@ -55,9 +60,19 @@ pub enum TelemetryError {
 #[must_use = "call flush at the end, or the last spans are lost"]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
+    sampling: Sampling,
     limits: LineLimits,
     /// The periodic report of suppressed lines.
     reports: JoinHandle<()>,
+}
+
+/// Who decides whether a trace that begins here is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// Its first span, when it begins.
+    Span,
+    /// The service, by [`Telemetry::sampling`]: every span that begins a trace is recorded.
+    Service,
 }
 
 /// Starts logs on standard error, as JSON unless that is a terminal, and the export of spans by OTLP/gRPC to
@@ -71,7 +86,7 @@ pub struct Telemetry {
 /// # Errors
 ///
 /// When a setting does not parse.
-pub fn start(service: &'static str) -> Result<Telemetry, TelemetryError> {
+pub fn start(service: &'static str, head: Head) -> Result<Telemetry, TelemetryError> {
     let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
     let filter = EnvFilter::try_new(filter.as_deref().unwrap_or(DEFAULT_FILTER))?;
     let limits = LineLimits::default();
@@ -87,7 +102,8 @@ pub fn start(service: &'static str) -> Result<Telemetry, TelemetryError> {
     };
 
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
-    let provider = exporting_provider(service)?;
+    let sampling = Sampling::from_env()?;
+    let provider = exporting_provider(service, head)?;
     let spans = provider.as_ref().map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer(service))
@@ -110,14 +126,21 @@ pub fn start(service: &'static str) -> Result<Telemetry, TelemetryError> {
         }
     }
     let reports = tokio::spawn(limits.clone().report_periodically());
-    Ok(Telemetry { provider, limits, reports })
+    Ok(Telemetry { provider, sampling, limits, reports })
 }
 
-fn exporting_provider(service: &'static str) -> Result<Option<SdkTracerProvider>, TelemetryError> {
+fn exporting_provider(
+    service: &'static str,
+    head: Head,
+) -> Result<Option<SdkTracerProvider>, TelemetryError> {
     let Some(exporter) = exporter::exporter()? else { return Ok(None) };
     let processor = CountingProcessor::new(exporter);
     let provider =
         SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource(service));
+    let provider = match head {
+        Head::Span => provider, // with the sampler of the settings
+        Head::Service => provider.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn))),
+    };
     Ok(Some(provider.build()))
 }
 
@@ -134,9 +157,9 @@ fn resource(service: &'static str) -> Resource {
 }
 
 impl Telemetry {
-    /// Whether spans are exported.
-    pub fn is_exporting(&self) -> bool {
-        self.provider.is_some()
+    /// Which traces are recorded; `None` if no spans are exported.
+    pub fn sampling(&self) -> Option<Sampling> {
+        self.provider.is_some().then_some(self.sampling)
     }
 
     /// Reports the suppressed log lines that are left, and exports the spans that are left, for at most three seconds.
