@@ -1,12 +1,13 @@
 //! JSON in, by one strict parser, and out.
 
+use std::cell::RefCell;
 use std::fmt;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt as _, Collected};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use http_body_util::BodyExt as _;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::error::Category;
@@ -16,6 +17,9 @@ use crate::problem::Problem;
 
 /// Media types of a body in JSON. A merge patch says itself what its nulls mean (RFC 7396).
 const MEDIA: [&str; 2] = ["application/json", "application/merge-patch+json"];
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// Maximum length of the buffer that a thread keeps for answers, in bytes.
+const MAX_BUFFER: usize = 64 * 1_024;
 /// The parser's limit of nested arrays and objects.
 const MAX_DEPTH: usize = 128;
 
@@ -112,15 +116,27 @@ impl<'de> Visitor<'de> for AnyJson {
     }
 }
 
-/// A JSON answer.
+/// A JSON answer. It is written into a buffer that the thread keeps, and copied once its length is known.
 pub(crate) fn json(answer: &impl Serialize) -> Response {
-    let body = sonic_rs::to_vec(answer).expect("invariant: answers hold only what JSON can");
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    thread_local!(static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
+    let body = BUFFER.with_borrow_mut(|buffer| {
+        buffer.clear();
+        sonic_rs::to_writer(&mut *buffer, answer).expect("invariant: answers hold only what JSON can");
+        let body = Bytes::copy_from_slice(buffer);
+        buffer.shrink_to(MAX_BUFFER);
+        body
+    });
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
 }
 
 fn declares_json(headers: &HeaderMap) -> bool {
-    let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media = declared.and_then(|declared| declared.split(';').next());
+    let Some(declared) = headers.get(header::CONTENT_TYPE) else { return false };
+    if declared.as_bytes() == MEDIA[0].as_bytes() {
+        return true;
+    }
+    let media = declared.to_str().ok().and_then(|declared| declared.split(';').next());
     media.is_some_and(|media| MEDIA.iter().any(|known| media.trim().eq_ignore_ascii_case(known)))
 }
 
@@ -128,9 +144,17 @@ fn undeclared() -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body must be declared as application/json.")
 }
 
+/// The whole body, which is in one piece once the bounds have been kept.
 async fn read(request: Request) -> Result<Bytes, Problem> {
-    let read = request.into_body().collect().await;
-    read.map(Collected::to_bytes).map_err(|_| Problem::malformed("The body could not be read."))
+    let broken = |_| Problem::malformed("The body could not be read.");
+    let mut body = request.into_body();
+    let piece = body.frame().await.transpose().map_err(broken)?;
+    let piece = piece.and_then(|piece| piece.into_data().ok()).unwrap_or_default();
+    if body.is_end_stream() {
+        return Ok(piece);
+    }
+    let rest = body.collect().await.map_err(broken)?.to_bytes();
+    Ok([piece, rest].concat().into())
 }
 
 fn parse<T: DeserializeOwned + Validate>(body: &[u8]) -> Result<T, Problem> {

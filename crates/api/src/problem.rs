@@ -1,14 +1,11 @@
 //! Errors as clients see them: RFC 9457 problem documents.
 
-use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error;
 
-use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pricing_core::causes::causes;
-use pricing_service::panics::panic_text;
 use serde::Serialize;
 use utoipa::ToSchema;
 use validator::{ValidationError, ValidationErrors, ValidationErrorsKind};
@@ -181,28 +178,20 @@ pub(crate) fn complete(response: impl IntoResponse) -> Response {
     Response::from_parts(head, body)
 }
 
-/// Answers a panic with a 500, and logs what it said.
-pub(crate) fn of_panic(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
-    tracing::error!(panic = panic_text(&*panic), "a request handler panicked");
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "The service failed.").into_response()
-}
-
 #[cfg(test)]
 mod tests {
     use axum::Router;
-    use axum::body::to_bytes;
+    use axum::body::{Body, to_bytes};
     use axum::extract::Request;
     use axum::routing::get;
     use tower::{ServiceBuilder, ServiceExt as _};
-    use tower_http::catch_panic::CatchPanicLayer;
 
     use super::*;
 
     async fn answer(method: &str, path: &str) -> (Response<()>, String) {
-        let layers = ServiceBuilder::new().map_response(complete).layer(CatchPanicLayer::custom(of_panic));
+        let layers = ServiceBuilder::new().map_response(complete);
         let router = Router::new()
             .route("/ok", get(|| async { "fine" }))
-            .route("/panic", get(async || -> () { panic!("secret {}", 7) }))
             .route("/report", get(|| async { (StatusCode::SERVICE_UNAVAILABLE, axum::Json("{}")) }))
             .layer(layers);
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
@@ -236,13 +225,6 @@ mod tests {
         assert_eq!(head.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(head.headers()["allow"], "GET,HEAD");
         assert!(body.contains(r#""status":405"#), "{body}");
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_a_500_that_reveals_nothing() {
-        let (head, body) = answer("GET", "/panic").await;
-        assert_eq!(head.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        assert!(body.contains(r#""status":500"#) && !body.contains("secret"), "{body}");
     }
 
     #[tokio::test]

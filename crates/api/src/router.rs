@@ -1,6 +1,7 @@
 //! The routes, and the layers around them.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -14,12 +15,12 @@ use pricing_service::health::Health;
 use pricing_service::telemetry::{Metrics, Sampling};
 use tower::util::MapResponseLayer;
 use tower::{Service, ServiceBuilder};
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::auth::{AdmitLayer, guarded};
+use crate::catch_panic::CatchPanicLayer;
 use crate::load_shed::LoadShedLayer;
 use crate::observe::ObserveLayer;
 use crate::request_bounds::RequestBoundsLayer;
@@ -36,7 +37,7 @@ const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
-/// The whole service.
+/// The whole service, of requests with the addresses of their peers.
 ///
 /// From the outside in: who makes the request; its span, id and duration, so that a refusal, a time-out and a panic are
 /// measured like any answer; the problem document that every error without one gets; a panic becomes a 500; the door,
@@ -49,19 +50,22 @@ pub(crate) fn service(
     metrics: Metrics,
     load_shed: LoadShedLayer,
     sampling: Option<Sampling>,
-) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static {
+) -> impl Service<(SocketAddr, Request), Response = Response, Error = Infallible, Future: Send>
++ Clone
++ Send
++ 'static {
     let door = state.door.clone();
     let (calls, document) = calls(openapi::document());
     let routes = document.paths.paths.keys().cloned().chain(UNDESCRIBED.map(String::from));
     let layers = ServiceBuilder::new()
         .map_request({
             let door = door.clone();
-            move |request| door.identify(request)
+            move |(peer, request): (SocketAddr, Request)| door.identify(peer.ip(), request)
         })
         .layer(ObserveLayer::new(routes.collect::<Vec<_>>(), sampling))
         .map_response(not_sniffed)
         .map_response(problem::complete)
-        .layer(CatchPanicLayer::custom(problem::of_panic))
+        .layer(CatchPanicLayer)
         .layer(AdmitLayer(door.clone()))
         .layer(RequestBoundsLayer::new())
         .layer(load_shed);

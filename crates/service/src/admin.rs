@@ -57,7 +57,8 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
 pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics) {
     let never = CancellationToken::new();
     let at_once = DrainPolicy { delay: Duration::ZERO, timeout: Duration::ZERO };
-    http::serve(listener, router(health, metrics), never, at_once, ConnectionSettings::admin()).await;
+    let router = http::of_anyone(router(health, metrics));
+    http::serve(listener, router, never, at_once, ConnectionSettings::admin()).await;
 }
 
 /// The process behind `url` is not ready.

@@ -74,10 +74,7 @@ impl<A> Caller<A> {
     /// What the audit says of this call.
     pub(crate) fn audited(&self, action: AuditAction) -> AuditEntry {
         let entry = AuditEntry::new(self.audit_caller(), action).traced(current_trace_id().as_deref());
-        match self.visitor.address {
-            Some(address) => entry.from_address(address),
-            None => entry,
-        }
+        entry.from_address(self.visitor.address)
     }
 }
 

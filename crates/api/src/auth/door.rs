@@ -1,10 +1,9 @@
 //! Who comes in: what is decided about a request before its body is read.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, header};
 use pricing_service::http::TrustedProxies;
 
@@ -45,8 +44,8 @@ pub(crate) struct KeyLock {
 #[derive(Clone)]
 pub(crate) struct Visitor {
     pub(crate) identity: Identity,
-    /// The address of the client; unknown only where no connection is, in unit tests.
-    pub(crate) address: Option<IpAddr>,
+    /// The address of the client.
+    pub(crate) address: IpAddr,
     /// Whether limits per address apply.
     is_limited: bool,
 }
@@ -82,14 +81,13 @@ impl Door {
         matches!(self.lock, Lock::Keys(_))
     }
 
-    /// Notes in a request who makes it.
-    pub(crate) fn identify<B>(&self, mut request: Request<B>) -> Request<B> {
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-        let client = peer.map(|peer| self.proxies.client(peer, request.headers()));
+    /// Notes in a request that comes from `peer` who makes it.
+    pub(crate) fn identify<B>(&self, peer: IpAddr, mut request: Request<B>) -> Request<B> {
+        let client = self.proxies.client(peer, request.headers());
         let visitor = Visitor {
             identity: self.identity(request.headers()),
-            address: client.map(|client| client.address),
-            is_limited: client.is_some_and(|client| !client.is_trusted),
+            address: client.address,
+            is_limited: !client.is_trusted,
         };
         request.extensions_mut().insert(visitor);
         request
@@ -143,7 +141,7 @@ impl Door {
         };
         let of_address = |exhausted| too_many(Refused::AddressLimit, exhausted);
         let limits = if key.is_some() { &lock.callers } else { &lock.strangers };
-        let address = visitor.address.filter(|_| visitor.is_limited);
+        let address = visitor.is_limited.then_some(visitor.address);
         if let Some(key) = key {
             if let Some(address) = address {
                 limits.look(address, cost).map_err(of_address)?;
@@ -218,7 +216,7 @@ mod tests {
         };
         let at = |identity: &Identity, address: &str| Visitor {
             identity: identity.clone(),
-            address: Some(address.parse().unwrap()),
+            address: address.parse().unwrap(),
             is_limited: true,
         };
         let charge = |identity: &Identity, address: &str| door.charge(&at(identity, address), all).is_ok();

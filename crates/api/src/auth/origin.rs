@@ -1,8 +1,7 @@
 //! What a request says of where it comes from: pages of others, and names that others chose, may not use a browser.
 
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Request, header};
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
@@ -31,12 +30,19 @@ pub(super) fn is_sensitive<B>(request: &Request<B>) -> bool {
 /// Whether a request names its host by an address or as `localhost`, or not at all. A page whose name was made to lead
 /// to this host (DNS rebinding) makes a browser send that name.
 pub(super) fn names_this_host(headers: &HeaderMap) -> bool {
-    headers.get_all(header::HOST).iter().all(|host| {
-        let Ok(authority) = Authority::try_from(host.as_bytes()) else { return false };
-        let host = authority.host();
-        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
-    })
+    headers.get_all(header::HOST).iter().all(|host| host.to_str().is_ok_and(is_this_host))
+}
+
+/// Whether `host`, with or without a port, is an address or `localhost`.
+fn is_this_host(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let version_6 = |host: &str| host.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<Ipv4Addr>().is_ok()
+        || version_6(name).or_else(|| version_6(host)).is_some()
 }
 
 #[cfg(test)]
@@ -89,6 +95,7 @@ mod tests {
             &["LocalHost:8000"],
             &["127.0.0.1:8000"],
             &["[::1]:8000"],
+            &["[::1]"],
             &["192.0.2.1"],
         ] {
             assert!(names(hosts), "{hosts:?}");
@@ -99,6 +106,9 @@ mod tests {
             &["127.0.0.1.evil.example"],
             &["localhost", "evil.example"],
             &["localhost@evil.example"],
+            &["evil@localhost"],
+            &["localhost:80:80"],
+            &["::1"],
             &[""],
         ] {
             assert!(!names(hosts), "{hosts:?}");

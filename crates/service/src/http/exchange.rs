@@ -1,15 +1,16 @@
 //! The requests of one connection, one after another.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -17,8 +18,7 @@ use pin_project_lite::pin_project;
 use pricing_core::clock::millis;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
-use tower::util::Oneshot;
+use tower::Service;
 
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,27 +109,35 @@ impl Drop for Exchange {
 }
 
 /// Serves the requests of one connection.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct ConnectionService<S> {
-    pub(super) inner: S,
-    pub(super) peer: SocketAddr,
-    pub(super) progress: Progress,
-    pub(super) shutdown: CancellationToken,
+    /// Called for one request after the other: a clone for each would cost the counts of all that it shares.
+    inner: RefCell<S>,
+    peer: SocketAddr,
+    progress: Progress,
+    shutdown: CancellationToken,
+}
+
+impl<S> ConnectionService<S> {
+    pub(super) fn new(inner: S, peer: SocketAddr, progress: Progress, shutdown: CancellationToken) -> Self {
+        Self { inner: RefCell::new(inner), peer, progress, shutdown }
+    }
 }
 
 impl<S> hyper::service::Service<hyper::Request<Incoming>> for ConnectionService<S>
 where
-    S: tower::Service<Request, Response = Response, Error = Infallible> + Clone,
+    S: Service<(SocketAddr, Request), Response = Response, Error = Infallible>,
 {
     type Response = hyper::Response<AnswerBody>;
     type Error = Infallible;
-    type Future = Answer<Oneshot<S, Request>>;
+    type Future = Answer<S::Future>;
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
         let exchange = self.progress.begin();
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(self.peer));
-        let inner = self.inner.clone().oneshot(request);
+        let mut service = self.inner.borrow_mut();
+        let is_ready = service.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready();
+        debug_assert!(is_ready, "the service refuses, it does not wait");
+        let inner = service.call((self.peer, request.map(Body::new)));
         Answer { inner, exchange: Some(exchange), shutdown: self.shutdown.clone() }
     }
 }

@@ -29,6 +29,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
+use tower::util::MapRequest;
 
 use exchange::{ConnectionService, Progress};
 use limits::{ConnectionLimits, ConnectionPermit};
@@ -72,10 +73,9 @@ pub struct DrainPolicy {
     pub timeout: Duration,
 }
 
-/// Serves `service` on `listener` until `shutdown`, then drains. Returns whether all requests were answered.
+/// Serves on `listener` until `shutdown`, then drains. Returns whether all requests were answered.
 ///
-/// The extensions of a request hold the address of its peer, as
-/// [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo).
+/// `service` gets each request with the address of its peer. It must always be ready: what it cannot serve it refuses.
 ///
 /// **A request that was sent before the listener closed is answered**, unless it takes longer than
 /// [`DrainPolicy::timeout`].
@@ -90,7 +90,10 @@ pub async fn serve<S>(
     settings: ConnectionSettings,
 ) -> bool
 where
-    S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    S: Service<(SocketAddr, Request), Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
 {
     if let Err(error) = bound_buffers(&listener) {
         tracing::warn!(%error, "the socket buffers of connections are not bounded");
@@ -106,8 +109,7 @@ where
     let serve_one = |Accepted { stream, peer, permit }: Accepted| {
         let progress = Progress::new();
         let stream = TimedStream::new(stream, progress.clone());
-        let service =
-            ConnectionService { inner: service.clone(), peer, progress, shutdown: shutdown.clone() };
+        let service = ConnectionService::new(service.clone(), peer, progress, shutdown.clone());
         let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -141,6 +143,14 @@ where
         graceful.shutdown().await;
     };
     tokio::time::timeout(policy.timeout, answered).await.is_ok()
+}
+
+/// A service to which it is all the same who the peer is.
+pub fn of_anyone<S: Service<Request> + Clone>(
+    service: S,
+) -> impl Service<(SocketAddr, Request), Response = S::Response, Error = S::Error, Future = S::Future> + Clone
+{
+    MapRequest::new(service, |(_, request)| request)
 }
 
 /// Bounds what the system keeps for the connections that `listener` will accept: its buffers, and for how long it
@@ -178,10 +188,11 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use axum::Router;
-    use axum::extract::ConnectInfo;
+    use axum::response::IntoResponse as _;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::time::Instant;
+    use tower::service_fn;
 
     use super::stream::{HEAD_TIMEOUT, IDLE_TIMEOUT, WRITE_TIMEOUT};
     use super::*;
@@ -196,7 +207,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let served = tokio::spawn(serve(listener, router, shutdown.clone(), policy, settings));
+        let served = tokio::spawn(serve(listener, of_anyone(router), shutdown.clone(), policy, settings));
         (TcpStream::connect(address).await.unwrap(), shutdown, async { served.await.unwrap() })
     }
 
@@ -312,9 +323,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_connection_too_many_is_closed_and_a_request_knows_its_peer() {
-        let echo = get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string());
-        let router = Router::new().route("/", echo);
+    async fn one_connection_too_many_is_closed_and_the_service_knows_its_peer() {
+        let echo = service_fn(async |(peer, _): (SocketAddr, Request)| Ok(peer.to_string().into_response()));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let settings = ConnectionSettings {
@@ -322,7 +332,7 @@ mod tests {
             limit_loopback: true,
             ..ConnectionSettings::admin()
         };
-        tokio::spawn(serve(listener, router, CancellationToken::new(), AT_ONCE, settings));
+        tokio::spawn(serve(listener, echo, CancellationToken::new(), AT_ONCE, settings));
         let mut first = TcpStream::connect(address).await.unwrap();
         match TcpStream::connect(address).await {
             Ok(mut second) => assert_eq!(until_the_end(&mut second).await.0, ""),
