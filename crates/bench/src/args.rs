@@ -69,6 +69,8 @@ pub enum Part {
     Recalculation,
     /// Hits while recalculations rewrite every cache entry.
     Contention,
+    /// A product that everybody reads, while its cache entry expires.
+    Expiry,
     /// From a change of a product to its price at every api.
     Changes,
     /// From a market event to the recalculated price.
@@ -102,6 +104,10 @@ pub struct Plan {
     pub recalculations: u32,
     /// Prices a second that are read while recalculations run.
     pub rate_during_recalculation: f64,
+    /// Reads a second of the product that everybody reads.
+    pub rate_of_one_product: f64,
+    /// How often its entry expires meanwhile.
+    pub expiries: u32,
     /// Changes, events and starts of tasks that are followed.
     pub samples: u32,
     /// Tasks that the queue is measured with.
@@ -133,6 +139,8 @@ impl Args {
                 mixed_warm_up: Duration::from_millis(200),
                 recalculations: 1,
                 rate_during_recalculation: 500.0,
+                rate_of_one_product: 1_000.0,
+                expiries: 2,
                 samples: 3,
                 tasks: 500,
             };
@@ -152,6 +160,8 @@ impl Args {
             mixed_warm_up: Duration::from_secs(60),
             recalculations: self.turns.min(3),
             rate_during_recalculation: 5_000.0,
+            rate_of_one_product: 10_000.0,
+            expiries: 15,
             samples: 200,
             tasks: 50_000,
         }

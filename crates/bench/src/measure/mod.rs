@@ -2,12 +2,13 @@
 //!
 //! `report`: sections, each a `table` and its figures; `machine`, that they are from. `reads`: the api under load beside
 //! the floor, a bare axum handler. Parts that measure the write path on the `catalogue` of either database: `imports`,
-//! `recalculation`, hits in `contention` with it, `changes` and `events`; and the `queue` alone.
+//! `recalculation`, hits in `contention` with it and at the `expiry` of an entry, `changes` and `events`; and the `queue` alone.
 
 mod catalogue;
 mod changes;
 mod contention;
 mod events;
+mod expiry;
 mod imports;
 mod machine;
 mod queue;
@@ -52,6 +53,7 @@ pub async fn run(args: &Args) -> Result<()> {
             Part::Imports => imports::measure(&plan, &mut databases).await,
             Part::Recalculation => recalculation::measure(&plan, &mut databases).await,
             Part::Contention => contention::measure(&plan, &mut databases).await,
+            Part::Expiry => expiry::measure(&plan, &mut databases).await,
             Part::Changes => changes::measure(&plan, &mut databases).await,
             Part::Events => events::measure(&plan, &mut databases).await,
             Part::Queue => queue::measure(&plan).await,

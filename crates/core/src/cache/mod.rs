@@ -3,6 +3,7 @@
 //! An entry holds an input of prices, a product or a market, under its own key, never the price of one customer.
 //! So there are as many entries as products and markets, and no discount leaks from one customer to another.
 
+mod auto_pipeline;
 #[doc(hidden)]
 pub mod codec;
 mod data;
@@ -18,6 +19,7 @@ use redis::aio::ConnectionManager;
 use redis::{ErrorKind, RedisResult, Script};
 use smallvec::SmallVec;
 
+use auto_pipeline::AutoPipeline;
 use data::MAX_VERSION;
 pub use entry::{Cached, Entry, Kind};
 use entry::{MARKET, PRODUCT, Ttls};
@@ -111,6 +113,8 @@ impl Stored {
 #[derive(Clone)]
 pub struct PriceCache {
     redis: ConnectionManager,
+    /// The same connection, for reads of few entries.
+    reads: AutoPipeline<ConnectionManager>,
     prefix: String,
     ttls: Ttls,
     store: Script,
@@ -125,6 +129,7 @@ impl PriceCache {
     pub fn new(redis: &Redis, settings: CacheSettings) -> Self {
         Self {
             redis: redis.cache.clone(),
+            reads: AutoPipeline::new(redis.cache.clone()),
             prefix: redis.prefix.clone(),
             ttls: Ttls {
                 fresh_ttl: Duration::from_secs(settings.cache_ttl_seconds),

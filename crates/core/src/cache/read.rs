@@ -77,23 +77,25 @@ impl<'r> Reading<'r> {
         if asked == 0 {
             return Ok(Vec::new());
         }
-        let mut redis = self.cache.redis.clone();
-        let Some(tracked) = &self.tracked else {
-            return redis.send_packed_commands(&self.pipe(asked), 0, 2 * asked).await;
-        };
         if !self.cache.is_patient {
-            let sent = tracked.connection.clone().send_packed_commands(&self.pipe(asked), 0, 2 * asked).await;
-            return match sent {
-                // It has ended, and says nothing about Redis.
-                Err(error) if error.is_connection_dropped() => {
-                    self.tracked = None;
-                    redis.send_packed_commands(&self.pipe(asked), 0, 2 * asked).await
+            if let Some(tracked) = &self.tracked {
+                match tracked.reads.send(self.commands()).await {
+                    // It has ended, and says nothing about Redis.
+                    Err(error) if error.is_connection_dropped() => self.tracked = None,
+                    replies => return replies,
                 }
-                sent => sent,
-            };
+            }
+            return self.cache.reads.send(self.commands()).await;
         }
+        let mut redis = self.cache.redis.clone();
+        let mut pipe = Pipeline::with_capacity(2 * asked + 1);
+        for command in self.commands() {
+            pipe.add_command(command);
+        }
+        let Some(tracked) = &self.tracked else {
+            return redis.send_packed_commands(&pipe, 0, 2 * asked).await;
+        };
         // On a connection of its own, which may lead to another server than the one that invalidates.
-        let mut pipe = self.pipe(asked);
         pipe.cmd("INFO").arg("server");
         let mut replies = redis.send_packed_commands(&pipe, 0, 2 * asked + 1).await?;
         let info = replies.pop().and_then(|info| String::from_redis_value(info).ok());
@@ -103,20 +105,19 @@ impl<'r> Reading<'r> {
         Ok(replies)
     }
 
-    fn pipe(&self, asked: usize) -> Pipeline {
+    /// Two commands for each entry that is asked for.
+    fn commands(&self) -> impl Iterator<Item = Cmd> {
         let prefix = &self.cache.prefix;
         let products = self.ids.iter().zip(&self.products).filter(|(_, slot)| slot.kept().is_none());
         let products = products.map(|(id, _)| Key::product(prefix, id));
         let market = self.market.kept().is_none().then(|| Key::market(prefix, self.location));
-        let mut pipe = Pipeline::with_capacity(2 * asked + 1);
-        for key in products.chain(market) {
+        products.chain(market).flat_map(|key| {
             let mut fields = Cmd::with_capacity(4, 128);
             fields.arg("HMGET").arg(key).arg("v").arg("d");
             let mut ttl = Cmd::with_capacity(2, 128);
             ttl.arg("PTTL").arg(key);
-            pipe.add_command(fields).add_command(ttl);
-        }
-        pipe
+            [fields, ttl]
+        })
     }
 
     /// All entries, and those that must be removed. The near-cache keeps what was read, if it may.

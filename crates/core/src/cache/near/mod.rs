@@ -22,6 +22,7 @@ use shards::{Kept, Shards};
 pub(super) use tracking::run_id;
 
 use super::Cached;
+use super::auto_pipeline::AutoPipeline;
 use super::entry::{Decoded, MARKET, PRODUCT};
 use crate::ids::{Location, ProductId};
 use crate::price::{Market, Product};
@@ -76,7 +77,7 @@ struct Inner {
 /// The connection that Redis invalidates on.
 #[derive(Clone)]
 pub(super) struct Tracked {
-    pub(super) connection: MultiplexedConnection,
+    pub(super) reads: AutoPipeline<MultiplexedConnection>,
     /// Which one it is: the end of a connection closes no other one.
     session: u64,
     /// The run of Redis that it leads to.

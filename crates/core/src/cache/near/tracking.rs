@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{NearCache, Tracked};
+use crate::cache::auto_pipeline::AutoPipeline;
 use crate::cache::entry::{MARKET, PRODUCT};
 use crate::redis::Redis;
 
@@ -61,7 +62,8 @@ impl NearCache {
         let run_id = run_id.ok_or((ErrorKind::UnexpectedReturnType, "INFO server names no run_id"))?;
 
         inner.metrics.was_closed(closed.elapsed());
-        inner.open(Tracked { connection: connection.clone(), session, run_id }, asked, &ended);
+        let reads = AutoPipeline::new(connection.clone());
+        inner.open(Tracked { reads, session, run_id }, asked, &ended);
         tracing::info!("the near-cache is open");
         let error = loop {
             if ended.run_until_cancelled(sleep(PERIOD)).await.is_none() {
