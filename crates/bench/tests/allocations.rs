@@ -17,6 +17,9 @@ use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 
+/// What a read that is alone with Redis allocates more than the floor: the commands, their pipeline and its task, the reply.
+const ALONE: u64 = 24;
+
 /// Reads between two looks at the count.
 const READS: u64 = 500;
 /// The looks; what is done beside the reads must not be counted, so the one with the fewest allocations counts.
@@ -81,5 +84,6 @@ fn a_hit_allocates_hardly_more_than_a_bare_handler() {
     let from_redis = per_read(api(&redis, &database, metrics, "0"));
     println!("allocations: floor {floor}, near-cache {near}, Redis {from_redis}");
     assert!(near <= floor, "near-cache: {near}, floor: {floor}");
-    assert!(from_redis <= floor + 8, "Redis: {from_redis}, floor: {floor}");
+    // Alone: reads that ask at the same time share the pipeline and its reply.
+    assert!(from_redis <= floor + ALONE, "Redis: {from_redis}, floor: {floor}");
 }

@@ -4,34 +4,105 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Value};
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-/// Commands that are sent without waiting for more.
-const FULL: usize = 512;
+use super::entry::Key;
+
+/// Entries that are asked for without waiting for more.
+const FULL: usize = 256;
+/// Entries that a pipeline has room for at first.
+const USUAL: usize = 32;
+
+/// The commands that read some entries, two for each.
+#[derive(Default)]
+pub(super) struct Lookup {
+    pipeline: Pipeline,
+    entries: usize,
+}
+
+impl Lookup {
+    /// With room for so many entries.
+    pub(super) fn with_capacity(entries: usize) -> Self {
+        Self { pipeline: Pipeline::with_capacity(2 * entries + 1), entries: 0 }
+    }
+
+    /// Asks for an entry, and returns its place.
+    pub(super) fn add(&mut self, key: Key<'_>) -> usize {
+        let mut fields = Cmd::with_capacity(4, 128);
+        fields.arg("HMGET").arg(key).arg("v").arg("d");
+        let mut ttl = Cmd::with_capacity(2, 128);
+        ttl.arg("PTTL").arg(key);
+        self.pipeline.add_command(fields).add_command(ttl);
+        self.entries += 1;
+        self.entries - 1
+    }
+
+    /// The replies; that to `more`, which is asked last, is the last one.
+    pub(super) async fn send(
+        mut self,
+        more: Option<Cmd>,
+        connection: &mut impl ConnectionLike,
+    ) -> RedisResult<Vec<Value>> {
+        if let Some(more) = more {
+            self.pipeline.add_command(more);
+        }
+        connection.req_packed_commands(&self.pipeline, 0, self.pipeline.len()).await
+    }
+}
+
+/// The replies to one read, which may share them with others.
+pub(super) struct Replies {
+    all: Arc<[Value]>,
+    places: Places,
+}
+
+/// Places of entries among those of a lookup.
+type Places = SmallVec<[usize; 2]>;
+
+impl Replies {
+    /// The replies of a lookup that is this read's alone.
+    pub(super) fn of_one(all: Vec<Value>) -> Self {
+        let places = (0..all.len() / 2).collect();
+        Self { all: all.into(), places }
+    }
+
+    /// For each entry, in the order of the keys, its fields and what is left of its time.
+    pub(super) fn entries(&self) -> impl Iterator<Item = RedisResult<(&Value, &Value)>> {
+        self.places.iter().map(|place| match self.all.get(2 * place..2 * place + 2) {
+            Some([fields, left]) => Ok((fields, left)),
+            _ => Err((ErrorKind::UnexpectedReturnType, "fewer replies than commands").into()),
+        })
+    }
+}
 
 /// A connection that sends the commands of concurrent reads in one write, and so costs each of them a part of a system
-/// call, of a time limit and of the way to the task of the connection and back.
+/// call, of a time limit and of the way to the task of the connection and back. The market of several reads is asked for once.
 ///
 /// Commands wait until the thread has nothing else to do and has looked for more requests: no longer than it would take to
-/// come to them. Each read gets the replies to its own commands. An error of the connection is that of all reads that it
-/// ends; a read that is dropped takes nothing from others. Clones share the connection.
+/// come to them. An error of the connection is that of all reads that it ends; a read that is dropped takes nothing from
+/// others. Clones share the connection.
 #[derive(Clone)]
 pub(super) struct AutoPipeline<C> {
     connection: C,
     waiting: Arc<Mutex<Option<Batch>>>,
 }
 
-/// The commands of some reads.
-#[derive(Default)]
+/// What some reads ask for.
 struct Batch {
-    pipeline: Pipeline,
-    reads: Vec<Waiting>,
+    lookup: Lookup,
+    /// The markets among it, by their ids.
+    markets: Vec<(Box<str>, usize)>,
+    reads: Vec<(Places, oneshot::Sender<RedisResult<Replies>>)>,
 }
 
-/// A read that waits for its replies.
-struct Waiting {
-    commands: usize,
-    replies: oneshot::Sender<RedisResult<Vec<Value>>>,
+/// What a read is to its batch.
+enum Joined {
+    /// Its first read: who sends it when it has waited.
+    First,
+    Another,
+    /// The read that has filled it: who sends it now.
+    Last(Batch),
 }
 
 impl<C: ConnectionLike + Clone + Send + 'static> AutoPipeline<C> {
@@ -39,14 +110,14 @@ impl<C: ConnectionLike + Clone + Send + 'static> AutoPipeline<C> {
         Self { connection, waiting: Arc::default() }
     }
 
-    /// The replies to commands, in order; one that Redis refuses has its error as reply.
+    /// The replies for entries, in order.
     ///
     /// # Errors
     ///
     /// When Redis is away or slow.
-    pub(super) async fn send(&self, commands: impl Iterator<Item = Cmd>) -> RedisResult<Vec<Value>> {
-        let (replies, told) = oneshot::channel();
-        match self.join(commands, replies) {
+    pub(super) async fn ask(&self, keys: impl Iterator<Item = Key<'_>>) -> RedisResult<Replies> {
+        let (tell, told) = oneshot::channel();
+        match self.join(keys, tell) {
             Joined::First => drop(tokio::spawn(self.clone().send_waiting())),
             Joined::Last(batch) => drop(tokio::spawn(batch.send(self.connection.clone()))),
             Joined::Another => {}
@@ -54,21 +125,17 @@ impl<C: ConnectionLike + Clone + Send + 'static> AutoPipeline<C> {
         told.await.unwrap_or_else(|_| Err(RedisError::from((ErrorKind::Io, "the runtime ends"))))
     }
 
-    fn join(
+    fn join<'k>(
         &self,
-        commands: impl Iterator<Item = Cmd>,
-        replies: oneshot::Sender<RedisResult<Vec<Value>>>,
+        keys: impl Iterator<Item = Key<'k>>,
+        tell: oneshot::Sender<RedisResult<Replies>>,
     ) -> Joined {
         let mut waiting = self.waiting();
         let is_first = waiting.is_none();
-        let batch = waiting.get_or_insert_default();
-        let before = batch.pipeline.len();
-        for command in commands {
-            batch.pipeline.add_command(command);
-        }
-        let commands = batch.pipeline.len() - before;
-        batch.reads.push(Waiting { commands, replies });
-        match waiting.take_if(|batch| batch.pipeline.len() >= FULL) {
+        let batch = waiting.get_or_insert_with(Batch::new);
+        let places = keys.map(|key| batch.place(key)).collect();
+        batch.reads.push((places, tell));
+        match waiting.take_if(|batch| batch.lookup.entries >= FULL) {
             Some(batch) => Joined::Last(batch),
             None if is_first => Joined::First,
             None => Joined::Another,
@@ -88,33 +155,34 @@ impl<C: ConnectionLike + Clone + Send + 'static> AutoPipeline<C> {
     }
 }
 
-/// What a read is to its batch.
-enum Joined {
-    /// Its first read: who sends it when it has waited.
-    First,
-    Another,
-    /// The read that has filled it: who sends it now.
-    Last(Batch),
-}
-
 impl Batch {
+    fn new() -> Self {
+        Self { lookup: Lookup::with_capacity(USUAL), markets: Vec::new(), reads: Vec::with_capacity(USUAL) }
+    }
+
+    /// The place of an entry that is asked for.
+    fn place(&mut self, key: Key<'_>) -> usize {
+        let Some(market) = key.market_id() else { return self.lookup.add(key) };
+        if let Some((_, place)) = self.markets.iter().find(|(known, _)| **known == *market) {
+            return *place;
+        }
+        let place = self.lookup.add(key);
+        self.markets.push((market.into(), place));
+        place
+    }
+
     async fn send(self, mut connection: impl ConnectionLike) {
-        let answer = connection.req_packed_commands(&self.pipeline, 0, self.pipeline.len()).await;
-        match answer {
-            Ok(replies) => {
-                let mut replies = replies.into_iter();
-                for Waiting { commands, replies: read } in self.reads {
-                    // Nobody waits for what a dropped read asked for.
-                    let _ = read.send(Ok(replies.by_ref().take(commands).collect()));
-                }
-            }
-            Err(error) => self.reads.into_iter().for_each(|read| drop(read.replies.send(Err(error.clone())))),
+        let answer = self.lookup.send(None, &mut connection).await.map(Arc::from);
+        for (places, read) in self.reads {
+            // Nobody waits for what a dropped read asked for.
+            let _ = read.send(answer.clone().map(|all| Replies { all, places }));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use futures_util::FutureExt as _;
@@ -122,15 +190,16 @@ mod tests {
     use redis::RedisFuture;
 
     use super::*;
+    use crate::ids::{Location, ProductId};
 
     /// Answers each command with its place in the pipeline, and counts pipelines.
     #[derive(Clone, Default)]
-    struct Places {
+    struct Counting {
         pipelines: Arc<AtomicUsize>,
         fails: bool,
     }
 
-    impl ConnectionLike for Places {
+    impl ConnectionLike for Counting {
         fn req_packed_command<'a>(&'a mut self, _: &'a Cmd) -> RedisFuture<'a, Value> {
             unreachable!("pipelines only")
         }
@@ -155,50 +224,58 @@ mod tests {
         }
     }
 
-    fn commands(count: usize) -> impl Iterator<Item = Cmd> {
-        (0..count).map(|_| redis::cmd("PING"))
+    fn product(number: usize) -> ProductId {
+        ProductId::parse(format!("P-{number}")).unwrap()
+    }
+
+    async fn ask(
+        reads: &AutoPipeline<Counting>,
+        products: Range<usize>,
+        market: &str,
+    ) -> RedisResult<Vec<i64>> {
+        let (products, market) =
+            (products.map(product).collect::<Vec<_>>(), Location::parse(market).unwrap());
+        let keys = products.iter().map(|id| Key::product("", id)).chain([Key::market("", &market)]);
+        let replies = reads.ask(keys).await?;
+        let number = |value: &Value| redis::from_redis_value::<i64>(value.clone()).unwrap();
+        replies.entries().map(|entry| entry.map(|(fields, _)| number(fields) / 2)).collect()
     }
 
     #[tokio::test]
-    async fn concurrent_reads_are_one_pipeline_and_each_gets_its_own_replies() {
-        let places = Places::default();
-        let reads = AutoPipeline::new(places.clone());
-        let dropped = tokio::spawn({
-            let reads = reads.clone();
-            async move { reads.send(commands(1)).await }
-        });
-        let answers = async {
-            tokio::task::yield_now().await;
-            join_all((1..=3).map(|count| reads.send(commands(count)))).await
-        };
-        let abort = async { dropped.abort() };
-        let (answers, ()) = tokio::join!(answers, abort);
+    async fn concurrent_reads_are_one_pipeline_that_asks_for_each_market_once() {
+        let redis = Counting::default();
+        let reads = AutoPipeline::new(redis.clone());
+        let asked = [(0..1, "NY"), (1..3, "LA"), (3..4, "NY"), (4..4, "LA")];
+        let answers = join_all(asked.map(|(products, market)| ask(&reads, products, market))).await;
         let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
-        let last = answers.last().unwrap().last().unwrap().clone();
-        let places_of = |range: std::ops::Range<i64>| range.map(Value::Int).collect::<Vec<_>>();
-        let Value::Int(end) = last else { panic!("{last:?}") };
-        assert_eq!(
-            answers,
-            [places_of(end - 5..end - 4), places_of(end - 4..end - 2), places_of(end - 2..end + 1)]
-        );
-        assert_eq!(places.pipelines.load(Ordering::Relaxed), 1);
-        reads.send(commands(1)).await.unwrap();
-        assert_eq!(places.pipelines.load(Ordering::Relaxed), 2);
+        assert_eq!(answers, [vec![0, 1], vec![2, 3, 4], vec![5, 1], vec![4]]);
+        assert_eq!(redis.pipelines.load(Ordering::Relaxed), 1);
+        assert_eq!(ask(&reads, 0..1, "NY").await.unwrap(), [0, 1]);
+        assert_eq!(redis.pipelines.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_is_dropped_takes_nothing_from_others() {
+        let reads = AutoPipeline::new(Counting::default());
+        let mut dropped = Box::pin(ask(&reads, 0..2, "NY"));
+        assert!(futures_util::poll!(&mut dropped).is_pending());
+        drop(dropped);
+        assert_eq!(ask(&reads, 2..3, "NY").await.unwrap(), [3, 2]);
     }
 
     #[tokio::test]
     async fn a_full_pipeline_does_not_wait() {
-        let places = Places::default();
-        let reads = AutoPipeline::new(places.clone());
-        let answers = join_all((0..5).map(|_| reads.send(commands(FULL / 2)))).await;
-        assert!(answers.iter().all(|answer| answer.as_ref().unwrap().len() == FULL / 2));
-        assert_eq!(places.pipelines.load(Ordering::Relaxed), 3);
+        let redis = Counting::default();
+        let reads = AutoPipeline::new(redis.clone());
+        let answers = join_all((0..5).map(|_| ask(&reads, 0..FULL / 2, "NY"))).await;
+        assert!(answers.iter().all(|answer| answer.as_ref().unwrap().len() == FULL / 2 + 1));
+        assert_eq!(redis.pipelines.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test]
     async fn an_error_is_that_of_all_reads() {
-        let reads = AutoPipeline::new(Places { fails: true, ..Places::default() });
-        let answers = join_all((0..3).map(|_| reads.send(commands(2)))).await;
+        let reads = AutoPipeline::new(Counting { fails: true, ..Counting::default() });
+        let answers = join_all((0..3).map(|_| ask(&reads, 0..1, "NY"))).await;
         assert!(answers.iter().all(|answer| answer.as_ref().is_err_and(RedisError::is_io_error)));
     }
 }

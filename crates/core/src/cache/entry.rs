@@ -159,6 +159,12 @@ impl<'a> Key<'a> {
         Self([prefix, MARKET, location.as_str()])
     }
 
+    /// The location, if this is the key of a market.
+    pub(super) fn market_id(&self) -> Option<&'a str> {
+        let [_, kind, id] = self.0;
+        (kind == MARKET).then_some(id)
+    }
+
     /// A number in 0 … 1 that looks random and depends on the key alone: FNV-1a, finished like MurmurHash3, without which
     /// keys that differ in their last digit would lie close together.
     fn spread(&self) -> f64 {

@@ -1,11 +1,11 @@
 //! A read of entries: from the near-cache, and in one round trip from Redis for those that it has not.
 
-use std::slice;
 use std::time::Instant;
 
-use redis::{Cmd, ErrorKind, FromRedisValue as _, Pipeline, RedisError, RedisResult, Value};
+use redis::{FromRedisValue as _, RedisResult, Value};
 use smallvec::SmallVec;
 
+use super::auto_pipeline::{Lookup, Replies};
 use super::data::CachedValue;
 use super::entry::{Decoded, Key};
 use super::near::{NearCache, Read, Slot, Ticket, Tracked, run_id};
@@ -62,6 +62,9 @@ impl<'r> Reading<'r> {
     ///
     /// When Redis is away or slow.
     pub async fn finish(mut self) -> RedisResult<CachedInputs> {
+        if let Some(inputs) = self.from_memory() {
+            return Ok(inputs);
+        }
         let (cache, replies) = (self.cache, self.replies().await?);
         let (inputs, corrupt) = self.decode(&replies)?;
         if !corrupt.is_empty() {
@@ -70,60 +73,49 @@ impl<'r> Reading<'r> {
         Ok(inputs)
     }
 
-    /// The replies of Redis, two for each entry that is asked for.
-    async fn replies(&mut self) -> RedisResult<Vec<Value>> {
-        let asked = self.products.iter().filter(|slot| slot.kept().is_none()).count()
-            + usize::from(self.market.kept().is_none());
-        if asked == 0 {
-            return Ok(Vec::new());
-        }
+    /// The replies of Redis.
+    async fn replies(&mut self) -> RedisResult<Replies> {
         if !self.cache.is_patient {
             if let Some(tracked) = &self.tracked {
-                match tracked.reads.send(self.commands()).await {
+                match tracked.reads.ask(self.asked_for()).await {
                     // It has ended, and says nothing about Redis.
                     Err(error) if error.is_connection_dropped() => self.tracked = None,
                     replies => return replies,
                 }
             }
-            return self.cache.reads.send(self.commands()).await;
+            return self.cache.reads.ask(self.asked_for()).await;
         }
         let mut redis = self.cache.redis.clone();
-        let mut pipe = Pipeline::with_capacity(2 * asked + 1);
-        for command in self.commands() {
-            pipe.add_command(command);
-        }
+        let mut lookup = Lookup::with_capacity(self.ids.len() + 1);
+        self.asked_for().for_each(|key| {
+            lookup.add(key);
+        });
         let Some(tracked) = &self.tracked else {
-            return redis.send_packed_commands(&pipe, 0, 2 * asked).await;
+            return lookup.send(None, &mut redis).await.map(Replies::of_one);
         };
         // On a connection of its own, which may lead to another server than the one that invalidates.
-        pipe.cmd("INFO").arg("server");
-        let mut replies = redis.send_packed_commands(&pipe, 0, 2 * asked + 1).await?;
+        let mut info = redis::cmd("INFO");
+        info.arg("server");
+        let mut replies = lookup.send(Some(info), &mut redis).await?;
         let info = replies.pop().and_then(|info| String::from_redis_value(info).ok());
         if info.and_then(|info| run_id(&info)) != Some(tracked.run_id.clone()) {
             self.tracked = None;
         }
-        Ok(replies)
+        Ok(Replies::of_one(replies))
     }
 
-    /// Two commands for each entry that is asked for.
-    fn commands(&self) -> impl Iterator<Item = Cmd> {
+    /// The keys of the entries that the near-cache has not.
+    fn asked_for(&self) -> impl Iterator<Item = Key<'_>> {
         let prefix = &self.cache.prefix;
         let products = self.ids.iter().zip(&self.products).filter(|(_, slot)| slot.kept().is_none());
         let products = products.map(|(id, _)| Key::product(prefix, id));
-        let market = self.market.kept().is_none().then(|| Key::market(prefix, self.location));
-        products.chain(market).flat_map(|key| {
-            let mut fields = Cmd::with_capacity(4, 128);
-            fields.arg("HMGET").arg(key).arg("v").arg("d");
-            let mut ttl = Cmd::with_capacity(2, 128);
-            ttl.arg("PTTL").arg(key);
-            [fields, ttl]
-        })
+        products.chain(self.market.kept().is_none().then(|| Key::market(prefix, self.location)))
     }
 
     /// All entries, and those that must be removed. The near-cache keeps what was read, if it may.
-    fn decode(self, replies: &[Value]) -> RedisResult<(CachedInputs, Vec<Corrupt<'r>>)> {
+    fn decode(self, replies: &Replies) -> RedisResult<(CachedInputs, Vec<Corrupt<'r>>)> {
         let Self { cache, ids, location, asked, products, market, tracked } = self;
-        let mut decoder = Decoder { cache, replies: replies.iter(), corrupt: Vec::new() };
+        let mut decoder = Decoder { cache, replies: replies.entries(), corrupt: Vec::new() };
         let near = cache.near.as_ref();
         let read_with = |ticket| tracked.is_some().then_some(ticket);
         let products = ids.iter().zip(products).map(|(id, slot)| match slot {
@@ -152,17 +144,15 @@ impl<'r> Reading<'r> {
 }
 
 /// Decodes the replies to a read, two for each entry, and collects the corrupt ones.
-struct Decoder<'r, 'k> {
+struct Decoder<'r, 'k, I> {
     cache: &'r PriceCache,
-    replies: slice::Iter<'r, Value>,
+    replies: I,
     corrupt: Vec<Corrupt<'k>>,
 }
 
-impl<'k> Decoder<'_, 'k> {
+impl<'v, 'k, I: Iterator<Item = RedisResult<(&'v Value, &'v Value)>>> Decoder<'_, 'k, I> {
     fn next<T: CachedValue>(&mut self, key: Key<'k>) -> RedisResult<Decoded<T>> {
-        let (Some(fields), Some(pttl)) = (self.replies.next(), self.replies.next()) else {
-            return Err(RedisError::from((ErrorKind::UnexpectedReturnType, "fewer replies than commands")));
-        };
+        let (fields, pttl) = self.replies.next().expect("invariant: each entry was asked for")?;
         let pttl = redis::from_redis_value(pttl.clone().extract_error()?)?; // a number, or why the node refused
         let decoded = self.cache.ttls.decode(&key, fields, pttl);
         if matches!(decoded.cached, Cached::Corrupt) {
