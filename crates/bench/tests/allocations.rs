@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 const ALONE: u64 = 24;
 
 /// Reads between two looks at the count.
-const READS: u64 = 500;
+const READS: u64 = 200;
 /// The looks; what is done beside the reads must not be counted, so the one with the fewest allocations counts.
 const LOOKS: usize = 5;
 
@@ -56,9 +56,10 @@ fn api(redis: &RedisServer, database: &TestDatabase, metrics: Metrics, near_cach
 
 /// Allocations of a read that is answered from the cache.
 fn per_read(server: SocketAddr) -> u64 {
-    let mut client = Client::connect(server, Requests::prices(Products::demo(), None)).unwrap();
+    let products = Products::new(3, 100..120);
+    let mut client = Client::connect(server, Requests::prices(products.clone(), None)).unwrap();
     let mut cached_in_a_row = 0;
-    while cached_in_a_row < 2 * Products::demo().count() {
+    while cached_in_a_row < 2 * products.count() {
         cached_in_a_row = if client.read().unwrap() { cached_in_a_row + 1 } else { 0 };
     }
     let look = |_| {
