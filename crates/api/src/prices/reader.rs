@@ -223,7 +223,8 @@ impl PriceReader {
             false => self.redis.call(max, span, reading).await,
         }?;
         let current = ids.iter().zip(&inputs.products).filter(|(_, product)| product.is_current());
-        self.loader.learnt(current.map(|(id, _)| id), inputs.market.is_current().then_some(location)).await;
+        let market = inputs.market.is_current().then_some(location);
+        self.loader.drop_lingering(current.map(|(id, _)| id), market).await;
         Some(inputs)
     }
 

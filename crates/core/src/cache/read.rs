@@ -85,6 +85,11 @@ impl<'r> Reading<'r> {
             }
             return self.cache.reads.ask(self.asked_for()).await;
         }
+        Box::pin(self.replies_alone()).await // rare, and its future is large
+    }
+
+    /// The replies of Redis to a lookup of this read alone.
+    async fn replies_alone(&mut self) -> RedisResult<Replies> {
         let mut redis = self.cache.redis.clone();
         let mut lookup = Lookup::with_capacity(self.ids.len() + 1);
         self.asked_for().for_each(|key| {

@@ -152,14 +152,17 @@ async fn a_recalculation_is_linked_to_the_requests_that_it_covers() {
 }
 
 #[tokio::test]
-async fn log_lines_of_a_request_and_of_its_job_carry_the_trace_id() {
+async fn log_lines_of_a_request_and_of_its_job_carry_the_trace_id_also_of_a_trace_that_nobody_records() {
     let receiver = OtlpReceiver::start().await;
-    let stack = Stack::builder().traced_by(&receiver.endpoint()).start().await;
-    let id = stack.publish().await;
-    let task = stack.wait_for_task(&id).await;
-    let trace_id = task["trace_id"].as_str().expect("the record names the trace");
-    for service in [&stack.listeners[0], &stack.workers[0]] {
-        let log = service.log();
-        assert!(log.lines().any(|line| line.contains(&id) && line.contains(trace_id)), "{log}");
+    for sampler in ["always_on", "parentbased_always_off"] {
+        let stack = Stack::builder().traced_by(&receiver.endpoint()).set("OTEL_TRACES_SAMPLER", sampler);
+        let stack = stack.start().await;
+        let id = stack.publish().await;
+        let task = stack.wait_for_task(&id).await;
+        let trace_id = task["trace_id"].as_str().expect("the record names the trace");
+        for service in [&stack.listeners[0], &stack.workers[0]] {
+            let log = service.log();
+            assert!(log.lines().any(|line| line.contains(&id) && line.contains(trace_id)), "{log}");
+        }
     }
 }
