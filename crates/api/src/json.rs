@@ -123,6 +123,7 @@ pub(crate) fn json(answer: &impl Serialize) -> Response {
         buffer.clear();
         sonic_rs::to_writer(&mut *buffer, answer).expect("invariant: answers hold only what JSON can");
         let body = Bytes::copy_from_slice(buffer);
+        buffer.clear();
         buffer.shrink_to(MAX_BUFFER);
         body
     });

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use pricing_api::{Api, Command, Config, install_metrics, run};
-use pricing_service::telemetry::Head;
+use pricing_service::telemetry::SampledBy;
 use pricing_service::{admin, exit, http, open_files, shutdown, telemetry};
 
 #[global_allocator]
@@ -22,7 +22,7 @@ async fn start(config: Config) -> anyhow::Result<()> {
         None => {}
     }
     config.check()?;
-    let telemetry = telemetry::start("pricing-api-service", Head::Service)?;
+    let telemetry = telemetry::start("pricing-api-service", SampledBy::Service)?;
     open_files::allow_connections(config.connections.max_connections);
     let metrics = install_metrics()?;
     let shutdown = shutdown::on_signal()?;

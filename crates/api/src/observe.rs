@@ -7,11 +7,10 @@ use std::task::{Context, Poll, ready};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
 use axum::response::Response;
-use opentelemetry::trace::SpanContext;
-use opentelemetry::trace::SpanKind;
+use opentelemetry::trace::{SpanContext, SpanKind};
 use pin_project_lite::pin_project;
 use pricing_core::trace::{parse_traceparent, set_remote_parent, unrecorded_trace};
-use pricing_service::telemetry::{Sampling, decided};
+use pricing_service::telemetry::{Sampling, with_decision};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 use tracing::field::Empty;
@@ -152,7 +151,7 @@ fn is_traced(path: &str) -> bool {
 
 /// Whether requests for this route are many, and lead to nothing in other services.
 fn is_read(route: &str) -> bool {
-    route.starts_with("/api/v1/price")
+    matches!(route, "/api/v1/price" | "/api/v1/price/{product_id}" | "/api/v1/prices")
 }
 
 /// The trace that a request continues. A stranger's is not: whether it is sampled, and so what it costs, is theirs to say.
@@ -189,7 +188,7 @@ fn server_span<B>(request: &Request<B>, route: &str, request_id: &HeaderValue, s
         otel.status_code = Empty,
     );
     match parent {
-        Some(parent) => set_remote_parent(&span, decided(&parent, is_recorded)),
+        Some(parent) => set_remote_parent(&span, with_decision(&parent, is_recorded)),
         None if is_recorded => {}
         None => set_remote_parent(&span, unrecorded_trace()),
     }

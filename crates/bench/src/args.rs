@@ -106,8 +106,8 @@ pub struct Plan {
     pub rate_during_recalculation: f64,
     /// Reads a second of the product that everybody reads.
     pub rate_of_one_product: f64,
-    /// How often its entry expires meanwhile.
-    pub expiries: u32,
+    /// For so many times to live of its entry.
+    pub ttls: u32,
     /// Changes, events and starts of tasks that are followed.
     pub samples: u32,
     /// Tasks that the queue is measured with.
@@ -140,7 +140,7 @@ impl Args {
                 recalculations: 1,
                 rate_during_recalculation: 500.0,
                 rate_of_one_product: 1_000.0,
-                expiries: 2,
+                ttls: 2,
                 samples: 3,
                 tasks: 500,
             };
@@ -161,7 +161,7 @@ impl Args {
             recalculations: self.turns.min(3),
             rate_during_recalculation: 5_000.0,
             rate_of_one_product: 10_000.0,
-            expiries: 15,
+            ttls: 15,
             samples: 200,
             tasks: 50_000,
         }

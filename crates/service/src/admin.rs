@@ -57,7 +57,7 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
 pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics) {
     let never = CancellationToken::new();
     let at_once = DrainPolicy { delay: Duration::ZERO, timeout: Duration::ZERO };
-    let router = http::of_anyone(router(health, metrics));
+    let router = http::ignoring_peer(router(health, metrics));
     http::serve(listener, router, never, at_once, ConnectionSettings::admin()).await;
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use pricing_service::telemetry::Head;
+use pricing_service::telemetry::SampledBy;
 use pricing_service::{exit, http, shutdown, telemetry};
 use pricing_worker::{Cli, Worker, install_metrics, run};
 
@@ -23,7 +23,7 @@ async fn start(Cli { command, config }: Cli) -> anyhow::Result<ExitCode> {
     if let Some(command) = command {
         return command.run(&config).await;
     }
-    let telemetry = telemetry::start("pricing-worker-service", Head::Span)?;
+    let telemetry = telemetry::start("pricing-worker-service", SampledBy::Sdk)?;
     let metrics = install_metrics()?;
     let shutdown = shutdown::on_signal()?;
     let port = http::listen("METRICS_ADDR", config.metrics_addr).await?;

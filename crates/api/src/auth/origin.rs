@@ -40,9 +40,7 @@ fn is_this_host(host: &str) -> bool {
         _ => host,
     };
     let version_6 = |host: &str| host.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<Ipv4Addr>().is_ok()
-        || version_6(name).or_else(|| version_6(host)).is_some()
+    name.eq_ignore_ascii_case("localhost") || name.parse::<Ipv4Addr>().is_ok() || version_6(name).is_some()
 }
 
 #[cfg(test)]

@@ -6,15 +6,13 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use metrics::Counter;
 use moka::future::Cache;
 use pricing_core::cache::{PriceCache, ReadAt};
 use pricing_core::catalogue::Catalogue;
-use pricing_core::clock::millis;
 use pricing_core::ids::{Location, ProductId};
 use pricing_core::simulation::Simulation;
 use pricing_core::trace::redis_span;
@@ -49,9 +47,6 @@ pub(super) struct Loader {
     slots: Slots,
     products: SingleFlight<Vec<ProductId>, Read<Products>>,
     markets: SingleFlight<Location, Read<PricingMarket>>,
-    created: Instant,
-    /// After this nothing lingers, in milliseconds since `created`.
-    lingers_until: AtomicU64,
     product_lookups: Counter,
     market_lookups: Counter,
 }
@@ -74,8 +69,6 @@ impl Loader {
             slots: Slots::for_lookups(),
             products: SingleFlight::new(LINGERING, Vec::len),
             markets: SingleFlight::new(LINGERING, |_| 1),
-            created: Instant::now(),
-            lingers_until: AtomicU64::new(0),
             product_lookups: database_lookups("product"),
             market_lookups: database_lookups("market"),
         }
@@ -102,8 +95,6 @@ impl Loader {
         products: &[ProductId],
         location: Option<&Location>,
     ) -> Result<Loaded, Arc<LoadError>> {
-        let lingers_until = millis(self.created.elapsed() + LOAD_TIMEOUT + LINGER) + 1;
-        self.lingers_until.fetch_max(lingers_until, Ordering::SeqCst);
         let read_at = self.read_at().shared(); // asked once, by the first lookup that is made
         let products = async {
             match products {
@@ -146,9 +137,6 @@ impl Loader {
         products: impl Iterator<Item = &ProductId>,
         market: Option<&Location>,
     ) {
-        if millis(self.created.elapsed()) > self.lingers_until.load(Ordering::SeqCst) {
-            return;
-        }
         for id in products {
             self.products.forget(slice::from_ref(id)).await;
         }

@@ -28,7 +28,7 @@ const LOOKUPS: &str = "pricing_database_lookups_total{kind=\"product\"}";
 #[derive(Debug, Serialize)]
 struct Expiries {
     reads_per_second: f64,
-    expiries: f64,
+    ttls: f64,
     lookups: f64,
     p50_us: f64,
     p999_us: f64,
@@ -45,7 +45,7 @@ pub(crate) async fn measure(plan: &Plan, databases: &mut Databases) -> Result<Ve
     progress(&format!("reads of one product, {} a second", plan.rate_of_one_product));
     read(apis, plan, TTL).await?;
     let before = lookups(apis).await;
-    let answers = read(apis, plan, plan.expiries * TTL).await?;
+    let answers = read(apis, plan, plan.ttls * TTL).await?;
     let lookups = lookups(apis).await - before;
 
     let [mut all, other] = answers;
@@ -55,21 +55,21 @@ pub(crate) async fn measure(plan: &Plan, databases: &mut Databases) -> Result<Ve
     // The time that the metrics took counts too: nobody reads then, so nothing more than one entry expires in it.
     let measured = Expiries {
         reads_per_second,
-        expiries: f64::from(plan.expiries),
+        ttls: f64::from(plan.ttls),
         lookups,
         p50_us: micros(all.latencies.value_at_quantile(0.5)),
         p999_us: micros(all.latencies.value_at_quantile(0.999)),
         slowest_us: micros(all.latencies.max()),
     };
-    let most = 2.0 * (measured.expiries + 1.0);
-    ensure!(lookups <= most, "{lookups} lookups in the time of {} expiries", plan.expiries);
+    let most = 2.0 * (measured.ttls + 1.0);
+    ensure!(lookups <= most, "{lookups} lookups in {} times to live", plan.ttls);
     let mut table =
-        Table::new(&["reads/s", "expiries", "lookups", "lookups/expiry", "P50 µs", "P99.9 µs", "slowest µs"]);
+        Table::new(&["reads/s", "TTLs", "lookups", "lookups/TTL", "P50 µs", "P99.9 µs", "slowest µs"]);
     table.row([
         number(measured.reads_per_second),
-        number(measured.expiries),
+        number(measured.ttls),
         number(measured.lookups),
-        number(measured.lookups / measured.expiries),
+        number(measured.lookups / measured.ttls),
         number(measured.p50_us),
         number(measured.p999_us),
         number(measured.slowest_us),

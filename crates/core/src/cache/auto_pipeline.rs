@@ -1,14 +1,19 @@
 //! Auto-pipelining: what reads ask Redis for at the same time travels together.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Value};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::entry::Key;
 
+/// Longest for a pipeline, connecting included: no read waits longer, and what nobody waits for is not sent to a Redis that
+/// comes back.
+const LIMIT: Duration = Duration::from_millis(300);
 /// Entries that are asked for without waiting for more.
 const FULL: usize = 256;
 /// Entries that a pipeline has room for at first.
@@ -38,6 +43,11 @@ impl Lookup {
         self.entries - 1
     }
 
+    /// How many entries it asks for.
+    pub(super) fn entries(&self) -> usize {
+        self.entries
+    }
+
     /// The replies; that to `more`, which is asked last, is the last one.
     pub(super) async fn send(
         mut self,
@@ -62,9 +72,8 @@ type Places = SmallVec<[usize; 2]>;
 
 impl Replies {
     /// The replies of a lookup that is this read's alone.
-    pub(super) fn of_one(all: Vec<Value>) -> Self {
-        let places = (0..all.len() / 2).collect();
-        Self { all: all.into(), places }
+    pub(super) fn of_one(all: Vec<Value>, entries: usize) -> Self {
+        Self { all: all.into(), places: (0..entries).collect() }
     }
 
     /// For each entry, in the order of the keys, its fields and what is left of its time.
@@ -76,12 +85,12 @@ impl Replies {
     }
 }
 
-/// A connection that sends the commands of concurrent reads in one write, and so costs each of them a part of a system
-/// call, of a time limit and of the way to the task of the connection and back. The market of several reads is asked for once.
+/// A connection whose concurrent reads share one write, one time limit and one message to its task. The market of several
+/// reads is asked for once.
 ///
-/// Commands wait until the thread has nothing else to do and has looked for more requests: no longer than it would take to
-/// come to them. An error of the connection is that of all reads that it ends; a read that is dropped takes nothing from
-/// others. Clones share the connection.
+/// Commands wait until the runtime has looked for more requests once: on a busy thread for 61 polls at most. An error of the
+/// connection is that of all reads that it ends; a read that is dropped takes nothing from others. Clones share the
+/// connection.
 #[derive(Clone)]
 pub(super) struct AutoPipeline<C> {
     connection: C,
@@ -172,7 +181,12 @@ impl Batch {
     }
 
     async fn send(self, mut connection: impl ConnectionLike) {
-        let answer = self.lookup.send(None, &mut connection).await.map(Arc::from);
+        if self.reads.iter().all(|(_, read)| read.is_closed()) {
+            return;
+        }
+        let answer = timeout(LIMIT, self.lookup.send(None, &mut connection)).await;
+        let answer =
+            answer.unwrap_or_else(|_| Err((ErrorKind::Io, "no answer in time").into())).map(Arc::from);
         for (places, read) in self.reads {
             // Nobody waits for what a dropped read asked for.
             let _ = read.send(answer.clone().map(|all| Replies { all, places }));

@@ -95,8 +95,9 @@ impl<'r> Reading<'r> {
         self.asked_for().for_each(|key| {
             lookup.add(key);
         });
+        let entries = lookup.entries();
         let Some(tracked) = &self.tracked else {
-            return lookup.send(None, &mut redis).await.map(Replies::of_one);
+            return Ok(Replies::of_one(lookup.send(None, &mut redis).await?, entries));
         };
         // On a connection of its own, which may lead to another server than the one that invalidates.
         let mut info = redis::cmd("INFO");
@@ -106,7 +107,7 @@ impl<'r> Reading<'r> {
         if info.and_then(|info| run_id(&info)) != Some(tracked.run_id.clone()) {
             self.tracked = None;
         }
-        Ok(Replies::of_one(replies))
+        Ok(Replies::of_one(replies, entries))
     }
 
     /// The keys of the entries that the near-cache has not.

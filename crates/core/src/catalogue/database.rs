@@ -93,18 +93,7 @@ impl Database {
         summary: &'static str,
         statements: impl AsyncFnOnce(Connection<'_>) -> sqlx::Result<T>,
     ) -> Result<T, CatalogueError> {
-        let is_traced = !Span::current().is_disabled();
-        let span = is_traced.then(|| {
-            info_span!(
-                "sql",
-                otel.name = summary,
-                otel.kind = "client",
-                db.system.name = self.system(),
-                db.query.summary = summary,
-                pricing.pool_wait_ms = field::Empty,
-            )
-        });
-        let span = span.unwrap_or_else(Span::none);
+        let span = sql_span(self.system(), summary);
         // Boxed: a driver's futures are large, and a read of the cache must not carry them along.
         let call = Box::pin(async {
             let asked = Instant::now();
@@ -271,4 +260,18 @@ impl Encode<'_, Sqlite> for List<'_> {
 /// PostgreSQL takes an array for each column, read by `UNNEST`.
 pub(crate) fn rows(rows: &[impl Serialize]) -> String {
     serde_json::to_string(rows).expect("invariant: texts and integers are JSON")
+}
+/// The client span of statements. There is none outside of a span: a call is no trace of its own.
+fn sql_span(system: &'static str, summary: &'static str) -> Span {
+    if Span::current().is_disabled() {
+        return Span::none();
+    }
+    info_span!(
+        "sql",
+        otel.name = summary,
+        otel.kind = "client",
+        db.system.name = system,
+        db.query.summary = summary,
+        pricing.pool_wait_ms = field::Empty,
+    )
 }

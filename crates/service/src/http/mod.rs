@@ -145,8 +145,8 @@ where
     tokio::time::timeout(policy.timeout, answered).await.is_ok()
 }
 
-/// A service to which it is all the same who the peer is.
-pub fn of_anyone<S: Service<Request> + Clone>(
+/// Adapts a service that does not need the address of the peer.
+pub fn ignoring_peer<S: Service<Request> + Clone>(
     service: S,
 ) -> impl Service<(SocketAddr, Request), Response = S::Response, Error = S::Error, Future = S::Future> + Clone
 {
@@ -207,7 +207,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let served = tokio::spawn(serve(listener, of_anyone(router), shutdown.clone(), policy, settings));
+        let served = tokio::spawn(serve(listener, ignoring_peer(router), shutdown.clone(), policy, settings));
         (TcpStream::connect(address).await.unwrap(), shutdown, async { served.await.unwrap() })
     }
 

@@ -32,7 +32,7 @@ use span_export::CountingProcessor;
 
 pub use exporter::{ExporterError, plaintext};
 pub use metrics::{LATENCY_BUCKETS, Metrics};
-pub use sampling::{SamplerError, Sampling, decided};
+pub use sampling::{SamplerError, Sampling, with_decision};
 
 /// Time limit of exporting the last spans.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -68,15 +68,16 @@ pub struct Telemetry {
 
 /// Who decides whether a trace that begins here is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Head {
-    /// Its first span, when it begins.
-    Span,
-    /// The service, by [`Telemetry::sampling`]: every span that begins a trace is recorded.
+pub enum SampledBy {
+    /// The SDK, when the first span begins.
+    Sdk,
+    /// The service, by [`Telemetry::sampling`], before it makes a span: one that begins a trace is recorded.
     Service,
 }
 
 /// Starts logs on standard error, as JSON unless that is a terminal, and the export of spans by OTLP/gRPC to
-/// `OTEL_EXPORTER_OTLP_ENDPOINT`. Without that setting no span is made. Each log line carries the id of its trace.
+/// `OTEL_EXPORTER_OTLP_ENDPOINT`. Without that setting no span is made. Each log line carries the id of its trace; an unrecorded
+/// read has none.
 /// Warnings and errors of one kind are limited to a burst of ten lines and one a second after it; every five seconds
 /// a line says how many were suppressed.
 ///
@@ -86,7 +87,7 @@ pub enum Head {
 /// # Errors
 ///
 /// When a setting does not parse.
-pub fn start(service: &'static str, head: Head) -> Result<Telemetry, TelemetryError> {
+pub fn start(service: &'static str, sampled_by: SampledBy) -> Result<Telemetry, TelemetryError> {
     let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
     let filter = EnvFilter::try_new(filter.as_deref().unwrap_or(DEFAULT_FILTER))?;
     let limits = LineLimits::default();
@@ -103,7 +104,7 @@ pub fn start(service: &'static str, head: Head) -> Result<Telemetry, TelemetryEr
 
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     let sampling = Sampling::from_env()?;
-    let provider = exporting_provider(service, head)?;
+    let provider = exporting_provider(service, sampling, sampled_by)?;
     let spans = provider.as_ref().map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer(service))
@@ -131,17 +132,18 @@ pub fn start(service: &'static str, head: Head) -> Result<Telemetry, TelemetryEr
 
 fn exporting_provider(
     service: &'static str,
-    head: Head,
+    sampling: Sampling,
+    sampled_by: SampledBy,
 ) -> Result<Option<SdkTracerProvider>, TelemetryError> {
     let Some(exporter) = exporter::exporter()? else { return Ok(None) };
     let processor = CountingProcessor::new(exporter);
     let provider =
         SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource(service));
-    let provider = match head {
-        Head::Span => provider, // with the sampler of the settings
-        Head::Service => provider.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn))),
+    let sampler = match sampled_by {
+        SampledBy::Sdk => sampling.sampler(),
+        SampledBy::Service => Sampler::ParentBased(Box::new(Sampler::AlwaysOn)),
     };
-    Ok(Some(provider.build()))
+    Ok(Some(provider.with_sampler(sampler).build()))
 }
 
 /// The attributes of this process. `OTEL_RESOURCE_ATTRIBUTES` adds to them or overrides them.

@@ -3,6 +3,7 @@
 use std::env::var;
 
 use opentelemetry::trace::{SpanContext, TraceFlags};
+use opentelemetry_sdk::trace::Sampler;
 
 /// The setting of the sampler.
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
@@ -24,7 +25,9 @@ pub enum SamplerError {
 }
 
 /// Decides which traces are recorded before a span of them is made: a span that is not recorded costs hardly less than
-/// one that is. The settings are `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`, by [OpenTelemetry's specification].
+/// one that is. The settings are `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`, by the names of
+/// [OpenTelemetry's specification]. A trace that begins here is drawn at random; only the `parentbased_` samplers pass the
+/// decision on to other services.
 ///
 /// [OpenTelemetry's specification]: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,7 +55,7 @@ impl Sampling {
             "always_off" => 0.0,
             "traceidratio" => {
                 let share = share.unwrap_or("1");
-                let number = share.trim().parse().ok().filter(|share| (0.0..=1.0).contains(share));
+                let number = share.parse().ok().filter(|share| (0.0..=1.0).contains(share));
                 number.ok_or_else(|| SamplerError::Share(share.to_owned()))?
             }
             _ => return Err(SamplerError::Unknown(sampler.to_owned())),
@@ -64,13 +67,25 @@ impl Sampling {
     pub fn records(&self, parent: Option<&SpanContext>) -> bool {
         match parent {
             Some(parent) if self.follows_parent => parent.is_sampled(),
-            _ => self.share >= 1.0 || self.share > 0.0 && rand::random::<f64>() < self.share,
+            Some(parent) => self.draws(u128::from_be_bytes(parent.trace_id().to_bytes()) as u64),
+            None => self.draws(rand::random()),
         }
+    }
+
+    /// Whether the share of all traces has this one, by the lower half of its id: the rule of [`Sampler::TraceIdRatioBased`].
+    fn draws(self, id: u64) -> bool {
+        self.share >= 1.0 || id >> 1 < (self.share * (1_u64 << 63) as f64) as u64
+    }
+
+    /// The sampler for spans that are made before anybody has decided.
+    pub(super) fn sampler(self) -> Sampler {
+        let root = Sampler::TraceIdRatioBased(self.share);
+        if self.follows_parent { Sampler::ParentBased(Box::new(root)) } else { root }
     }
 }
 
 /// The same parent, which says whether the trace is recorded.
-pub fn decided(parent: &SpanContext, records: bool) -> SpanContext {
+pub fn with_decision(parent: &SpanContext, records: bool) -> SpanContext {
     let flags = if records { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED };
     let state = parent.trace_state().clone();
     SpanContext::new(parent.trace_id(), parent.span_id(), flags, parent.is_remote(), state)
@@ -100,7 +115,7 @@ mod tests {
             let records = [None, Some(&sampled), Some(&not)].map(|parent| sampling.records(parent));
             assert_eq!(records, expected, "{sampler:?}");
         }
-        assert!(!decided(&sampled, false).is_sampled() && decided(&not, true).is_sampled());
+        assert!(!with_decision(&sampled, false).is_sampled() && with_decision(&not, true).is_sampled());
     }
 
     #[test]
@@ -114,7 +129,7 @@ mod tests {
     fn a_wrong_setting_is_refused_by_its_name() {
         let refused = |sampler, share| Sampling::parse(sampler, share).unwrap_err().to_string();
         assert!(refused(Some("jaeger_remote"), None).starts_with("OTEL_TRACES_SAMPLER: \"jaeger_remote\""));
-        for share in ["x", "-0.1", "1.1", "NaN"] {
+        for share in ["x", "-0.1", "1.1", "NaN", "0.01 "] {
             assert!(refused(Some("traceidratio"), Some(share)).starts_with("OTEL_TRACES_SAMPLER_ARG"));
         }
     }
