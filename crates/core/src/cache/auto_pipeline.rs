@@ -1,6 +1,8 @@
 //! Auto-pipelining: what reads ask Redis for at the same time travels together.
 
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use redis::aio::ConnectionLike;
@@ -88,8 +90,8 @@ impl Replies {
 /// A connection whose concurrent reads share one write, one time limit and one message to its task. The market of several
 /// reads is asked for once.
 ///
-/// Commands wait until the runtime has looked for more requests once: on a busy thread for 61 polls at most. An error of the
-/// connection is that of all reads that it ends; a read that is dropped takes nothing from others. Clones share the
+/// Commands wait for the tasks that are ready to run on their thread, each of which may join. An error of the connection is
+/// that of all reads that it ends; a read that is dropped takes nothing from others. Clones share the
 /// connection.
 #[derive(Clone)]
 pub(super) struct AutoPipeline<C> {
@@ -152,7 +154,7 @@ impl<C: ConnectionLike + Clone + Send + 'static> AutoPipeline<C> {
     }
 
     async fn send_waiting(self) {
-        tokio::task::yield_now().await;
+        behind_the_others().await;
         let batch = self.waiting().take(); // none if it was full
         if let Some(batch) = batch {
             batch.send(self.connection).await;
@@ -162,6 +164,20 @@ impl<C: ConnectionLike + Clone + Send + 'static> AutoPipeline<C> {
     fn waiting(&self) -> MutexGuard<'_, Option<Batch>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits for one turn of the tasks that are ready. (`yield_now` waits for the next look at the sockets as well, which on a
+/// busy thread comes after 61 polls.)
+async fn behind_the_others() {
+    let mut has_waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl Batch {
