@@ -56,15 +56,13 @@ impl<'r> Reading<'r> {
         Some(CachedInputs { products, market: self.market.kept()? })
     }
 
-    /// All entries, in one round trip for those that the near-cache has not.
+    /// All entries, in one round trip for those that the near-cache has not: there must be one, see
+    /// [`Reading::from_memory`].
     ///
     /// # Errors
     ///
     /// When Redis is away or slow.
     pub async fn finish(mut self) -> RedisResult<CachedInputs> {
-        if let Some(inputs) = self.from_memory() {
-            return Ok(inputs);
-        }
         let (cache, replies) = (self.cache, self.replies().await?);
         let (inputs, corrupt) = self.decode(&replies)?;
         if !corrupt.is_empty() {
