@@ -2,8 +2,8 @@
 //!
 //! In reading order: [`handlers`] and the [`shape`] of what they take and answer, the contract with clients, with the
 //! [`explanation`] of a price and the [`validator`] of an answer that the client has; [`reader`], the read path, [`plan`],
-//! its decisions, and the [`quote`] that is made of its inputs; the circuit [`breaker`]; on a miss the [`loader`] and what
-//! it has [`loaded`]; [`early_refresh`], which spares a hot entry the miss. [`slots`] bound how much of this is under way; a
+//! its decisions, and the [`quote`] that is made of its inputs; the circuit [`breaker`]; the [`miss`], with the [`loader`]
+//! and what it has [`loaded`]; [`early_refresh`], which spares a hot entry the miss. [`slots`] bound how much of this is under way; a
 //! [`batch_slot`] is one for a large batch.
 
 pub(crate) mod handlers;
@@ -15,6 +15,7 @@ mod early_refresh;
 mod explanation;
 mod loaded;
 mod loader;
+mod miss;
 mod plan;
 mod quote;
 mod shape;

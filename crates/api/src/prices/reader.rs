@@ -2,9 +2,9 @@
 
 use std::slice;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use pricing_core::cache::{Cached, CachedInputs, Entry, PriceCache, ReadAt, Stored};
+use pricing_core::cache::{Cached, CachedInputs, PriceCache};
 use pricing_core::catalogue::Catalogue;
 use pricing_core::ids::{Location, ProductId};
 use pricing_core::simulation::Simulation;
@@ -12,11 +12,11 @@ use pricing_core::trace::redis_span;
 use smallvec::smallvec;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::breaker::{Breaker, attempt, skipped};
+use super::breaker::{Breaker, skipped};
 use super::early_refresh::EarlyRefreshes;
 use super::loaded::LoadError;
 use super::loader::{LOAD_TIMEOUT, Loader};
-use super::plan::{CachedRead, Coverage, Input, Inputs, Plan, plan};
+use super::plan::{CachedRead, Coverage, Inputs, Plan, plan};
 use super::quote::{Customer, Explained, Priced, Quote, ReadError, explained, only, priced};
 use super::slots::Slots;
 use crate::config::MIN_REQUEST_TIMEOUT_SECONDS;
@@ -48,11 +48,11 @@ const FEW_PRODUCTS: usize = 16;
 pub(crate) struct PriceReader {
     cache: PriceCache,
     patient_cache: PriceCache,
-    redis: Arc<Breaker>,
+    pub(super) redis: Arc<Breaker>,
     pub(super) loader: Arc<Loader>,
     batches: Slots,
     pub(super) early_refreshes: EarlyRefreshes,
-    metrics: ReadMetrics,
+    pub(super) metrics: ReadMetrics,
 }
 
 impl PriceReader {
@@ -230,79 +230,10 @@ impl PriceReader {
 
     /// The cache to ask, and for how long. Reads of many products have the connection of patient reads: single reads
     /// do not wait behind them, and Redis may take longer for them than for one product.
-    fn cache_for(&self, products: usize, is_patient: bool) -> (&PriceCache, Duration) {
+    pub(super) fn cache_for(&self, products: usize, is_patient: bool) -> (&PriceCache, Duration) {
         match is_patient || products > FEW_PRODUCTS {
             true => (&self.patient_cache, PATIENT_CACHE_TIMEOUT),
             false => (&self.cache, CACHE_TIMEOUT),
         }
-    }
-
-    /// Loads what the cache has not fresh, and fills the cache with it.
-    pub(super) async fn load(
-        &self,
-        ids: &[ProductId],
-        cached: &CachedRead<'_>,
-    ) -> Result<Inputs, Arc<LoadError>> {
-        let (missed, began) = (cached.missed(ids), Instant::now());
-        let loaded = self.loader.load(&missed, cached.missed_location()).await?;
-        if loaded.is_new() {
-            self.early_refreshes.loaded_within(began.elapsed());
-        }
-
-        let products = loaded.products.as_ref().and_then(|flight| flight.to_fill());
-        let market = loaded.market.as_ref().and_then(|flight| flight.to_fill());
-        let mut fills = Vec::new();
-        if let Some(products) = products {
-            fills.extend(missed.iter().zip(products.rows.iter()).map(|(id, product)| match product {
-                Some(product) => Entry::Product(id, product),
-                None => Entry::NegativeProduct(id),
-            }));
-        }
-        if let Some(market) = market {
-            fills.extend(market.rows.entries(cached.location));
-        }
-        let times = products.map(|read| read.read_at).into_iter().chain(market.map(|read| read.read_at));
-        // The earlier of both; `None` if one is unknown.
-        self.fill(&fills, times.min().flatten()).await;
-
-        let product = |id: &ProductId| {
-            let products = &loaded.products.as_ref()?.value().rows;
-            products[missed.binary_search(id).ok()?]
-        };
-        let products = ids.iter().zip(&cached.products).map(|(id, entry)| match entry.is_current() {
-            true => Input::cached(entry),
-            false => product(id).map(Input::loaded),
-        });
-        let is_fallback = cached.location == Location::fallback();
-        let (market, is_fallback) = match &loaded.market {
-            Some(flight) => {
-                let found = flight.value().rows;
-                (Some(Input::loaded(found.market)), is_fallback || found.is_fallback)
-            }
-            None => (Input::cached(&cached.market), is_fallback),
-        };
-        Ok(Inputs { products: products.collect(), market, is_fallback, is_loaded: true })
-    }
-
-    /// Writes entries to the cache, unless Redis is down. A failure is counted: the next read loads again.
-    async fn fill(&self, entries: &[Entry<'_>], read_at: Option<ReadAt>) {
-        let Some(read_at) = read_at.filter(|_| !entries.is_empty() && !self.redis.is_open()) else { return };
-        let span = redis_span("EVALSHA store");
-        let (cache, max) = self.cache_for(entries.len(), false);
-        match attempt(max, span, cache.store(entries, read_at)).await {
-            Ok(Stored::Except(_)) => {}
-            Ok(Stored::Late) | Err(_) => self.metrics.fill_failures.increment(1),
-        }
-    }
-
-    /// Asks the database in the background, for its breaker to learn whether it works again. The probe outlives
-    /// the read: a new connection may take longer than a read can wait, and one given up half-way is never made.
-    fn probe(&self, ids: &[ProductId], cached: &CachedRead<'_>) {
-        let (loader, missed) = (self.loader.clone(), cached.missed(ids));
-        let location = cached.missed_location().cloned();
-        tokio::spawn(async move {
-            // The breaker has recorded the result; nobody else waits for it.
-            let _ = loader.load(&missed, location.as_ref()).await;
-        });
     }
 }
