@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pricing_core::causes::causes;
 use serde::Serialize;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 use validator::{ValidationError, ValidationErrors, ValidationErrorsKind};
 
@@ -40,7 +41,13 @@ pub(crate) struct Problem {
     /// Seconds after which a retry is worth it, for the header `Retry-After`.
     #[serde(skip)]
     retry_after: Option<u32>,
+    #[serde(skip)]
+    not_before: Option<NotBefore>,
 }
+
+/// The earliest time of an answer, among its extensions: who is refused and asks again at once waits each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotBefore(pub(crate) Instant);
 
 /// An invalid field of the request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
@@ -63,12 +70,18 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS),
+            not_before: None,
         }
     }
 
     /// The same problem, worth a retry after so many seconds.
     pub(crate) fn retry_after(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// The same problem, answered at this time at the earliest. See [`LoadShedLayer`](crate::load_shed::LoadShedLayer).
+    pub(crate) fn not_before(self, earliest: Instant) -> Self {
+        Self { not_before: Some(NotBefore(earliest)), ..self }
     }
 
     /// 401: the caller has no key that is known.
@@ -152,6 +165,9 @@ impl IntoResponse for Problem {
         let challenge =
             (self.status() == StatusCode::UNAUTHORIZED).then_some((header::WWW_AUTHENTICATE, BEARER));
         response.headers_mut().extend(retry_after.into_iter().chain(challenge));
+        if let Some(not_before) = self.not_before {
+            response.extensions_mut().insert(not_before);
+        }
         response
     }
 }

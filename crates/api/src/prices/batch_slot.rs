@@ -7,8 +7,10 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
 use pricing_core::ids::MAX_ID_LEN;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::shape::MAX_PRODUCTS;
+use super::slots::SLOT_TIMEOUT;
 use crate::auth::{Caller, Read};
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -27,7 +29,8 @@ const BYTES_OF_A_PRODUCT: u64 = MAX_ID_LEN as u64 + 3;
 ///
 /// A large one waits for it before its body is parsed: batches that wait, or are refused with 503, cost hardly
 /// any time of the processor, and single reads are not held up by it. A bounded number of batches waits: each has a
-/// permit of load shedding meanwhile. It pays for the fewest products that its length can hold before it waits, and for
+/// permit of load shedding meanwhile. The others are refused without one, and after the same time: a client that sends
+/// batches without end waits for each. A batch pays for the fewest products that its length can hold before it waits, and for
 /// the others once they are counted. A body of unknown length pays as a short one.
 pub(crate) struct BatchSlot {
     /// What it has paid, in units.
@@ -62,7 +65,9 @@ impl FromRequestParts<Arc<AppState>> for BatchSlot {
         }
         let (caller, units) = (Caller::<Read>::from_request_parts(parts, state).await?, prepaid(length));
         caller.charge(units)?;
-        Ok(Self { paid: units, _slot: Some(state.reader.batch_slot().await?) })
+        let earliest = Instant::now() + SLOT_TIMEOUT;
+        let refused = |error| Problem::from(error).not_before(earliest);
+        Ok(Self { paid: units, _slot: Some(state.reader.batch_slot().await.map_err(refused)?) })
     }
 }
 
