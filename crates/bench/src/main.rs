@@ -6,13 +6,17 @@ use clap::Parser;
 use pricing_bench::args::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+// That of the services: producers and workers of the queue run in this process.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Cli {
     #[command(flatten)]
     args: Args,
 }
 
-// The workers of the queue run in this process, on all cores.
+// On all cores, as the services.
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Cli::parse().args;

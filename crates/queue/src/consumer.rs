@@ -82,8 +82,10 @@ impl Consumer {
                 () = tokio::time::sleep(BLOCK) => continue,
             };
             let Ok(first) = first else { return Ok(()) };
+            // Half of the slots at most: while one half's tasks begin, those of the other run and end.
             let mut free = vec![first];
-            while let Ok(slot) = slots.clone().try_acquire_owned() {
+            for _ in 1..self.concurrency().div_ceil(2) {
+                let Ok(slot) = slots.clone().try_acquire_owned() else { break };
                 free.push(slot);
             }
 

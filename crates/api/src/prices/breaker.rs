@@ -69,16 +69,16 @@ impl Breaker {
     }
 
     /// Makes a call if it is admitted. `None` if it is not, or if it fails or takes longer than `max`, or than
-    /// 100 ms when it is a probe.
+    /// 100 ms when it is a probe. A call without `max` has a time limit of its own.
     pub(super) async fn call<T, E: Error + 'static>(
         &self,
-        max: Duration,
+        max: Option<Duration>,
         span: impl FnOnce() -> Span,
         call: impl Future<Output = Result<T, E>>,
     ) -> Option<T> {
         let max = match self.admission() {
             Admission::Closed => max,
-            Admission::Probe => max.min(PROBE_TIMEOUT),
+            Admission::Probe => Some(max.map_or(PROBE_TIMEOUT, |max| max.min(PROBE_TIMEOUT))),
             Admission::Refused => {
                 skipped(self.dependency);
                 return None;
@@ -91,7 +91,7 @@ impl Breaker {
     /// or takes longer than `max`.
     pub(super) async fn call_unconditionally<T, E: Error + 'static>(
         &self,
-        max: Duration,
+        max: Option<Duration>,
         span: Span,
         call: impl Future<Output = Result<T, E>>,
     ) -> Option<T> {
@@ -140,13 +140,19 @@ pub(super) enum CallError<E> {
     TimedOut(#[source] Elapsed),
 }
 
-/// Makes a call within `max` and within its client span.
+/// Makes a call within `max`, if it has no time limit of its own, and within its client span.
 pub(super) async fn attempt<T, E: Error + 'static>(
-    max: Duration,
+    max: Option<Duration>,
     span: Span,
     call: impl Future<Output = Result<T, E>>,
 ) -> Result<T, CallError<E>> {
-    let call = async { timeout(max, call).await.map_err(CallError::TimedOut)?.map_err(CallError::Failed) };
+    let call = async {
+        let answer = match max {
+            Some(max) => timeout(max, call).await.map_err(CallError::TimedOut)?,
+            None => call.await,
+        };
+        answer.map_err(CallError::Failed)
+    };
     client_call(span, call).await
 }
 
@@ -162,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    const WAIT: Duration = Duration::from_millis(250);
+    const WAIT: Option<Duration> = Some(Duration::from_millis(250));
 
     #[tokio::test(start_paused = true)]
     async fn after_a_failure_one_read_a_second_probes_until_one_succeeds() {
@@ -206,11 +212,11 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(silent().await, None);
         }
-        assert_eq!(start.elapsed(), WAIT);
+        assert_eq!(start.elapsed(), WAIT.unwrap());
         tokio::time::advance(Duration::from_millis(PROBE_PERIOD_MS)).await;
         for _ in 0..100 {
             assert_eq!(silent().await, None);
         }
-        assert_eq!(start.elapsed(), WAIT + Duration::from_millis(PROBE_PERIOD_MS) + PROBE_TIMEOUT);
+        assert_eq!(start.elapsed(), WAIT.unwrap() + Duration::from_millis(PROBE_PERIOD_MS) + PROBE_TIMEOUT);
     }
 }

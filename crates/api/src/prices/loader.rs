@@ -166,7 +166,7 @@ impl Loader {
     async fn read_at(&self) -> Option<ReadAt> {
         match self.redis.is_open() {
             true => None,
-            false => attempt(CLOCK_TIMEOUT, redis_span("TIME"), self.cache.read_at()).await.ok(),
+            false => attempt(Some(CLOCK_TIMEOUT), redis_span("TIME"), self.cache.read_at()).await.ok(),
         }
     }
 }

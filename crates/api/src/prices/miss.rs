@@ -65,7 +65,7 @@ impl PriceReader {
         let Some(read_at) = read_at.filter(|_| !entries.is_empty() && !self.redis.is_open()) else { return };
         let span = redis_span("EVALSHA store");
         let (cache, max) = self.cache_for(entries.len(), false);
-        match attempt(max, span, cache.store(entries, read_at)).await {
+        match attempt(Some(max), span, cache.store(entries, read_at)).await {
             Ok(Stored::Except(_)) => {}
             Ok(Stored::Late) | Err(_) => self.metrics.fill_failures.increment(1),
         }

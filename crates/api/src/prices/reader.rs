@@ -4,7 +4,7 @@ use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pricing_core::cache::{Cached, CachedInputs, PriceCache};
+use pricing_core::cache::{Cached, CachedInputs, PriceCache, READ_TIMEOUT};
 use pricing_core::catalogue::Catalogue;
 use pricing_core::ids::{Location, ProductId};
 use pricing_core::simulation::Simulation;
@@ -22,8 +22,8 @@ use super::slots::Slots;
 use crate::config::MIN_REQUEST_TIMEOUT_SECONDS;
 use crate::metrics::{Dependency, ReadMetrics};
 
-/// Cache timeout of a read, connecting included. The database answers instead after it.
-const CACHE_TIMEOUT: Duration = Duration::from_millis(250);
+/// Cache timeout of a read. The database answers instead after it.
+const CACHE_TIMEOUT: Duration = READ_TIMEOUT;
 /// Cache timeout of a read when the database cannot serve as fallback.
 const PATIENT_CACHE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest for a read of one product: the cache, asked twice if the location has no market; a load that finds the
@@ -211,6 +211,7 @@ impl PriceReader {
     /// asks even if the breaker is open.
     async fn get(&self, ids: &[ProductId], location: &Location, is_patient: bool) -> Option<CachedInputs> {
         let (cache, max) = self.cache_for(ids.len(), is_patient);
+        let max = (!cache.bounds_reads()).then_some(max);
         let reading = cache.begin(ids, location);
         if let Some(inputs) = reading.from_memory() {
             return Some(inputs);

@@ -1,9 +1,9 @@
 //! Auto-pipelining: what reads ask Redis for at the same time travels together.
 
 use std::future::poll_fn;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
 
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Value};
@@ -11,11 +11,9 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::READ_TIMEOUT;
 use super::entry::Key;
 
-/// Longest for a pipeline, connecting included: no read waits longer, and what nobody waits for is not sent to a Redis that
-/// comes back.
-const LIMIT: Duration = Duration::from_millis(300);
 /// Entries that are asked for without waiting for more.
 const FULL: usize = 256;
 /// Entries that a pipeline has room for at first.
@@ -65,7 +63,7 @@ impl Lookup {
 
 /// The replies to one read, which may share them with others.
 pub(super) struct Replies {
-    all: Arc<[Value]>,
+    all: Arc<Vec<Value>>,
     places: Places,
 }
 
@@ -75,7 +73,7 @@ type Places = SmallVec<[usize; 2]>;
 impl Replies {
     /// The replies of a lookup that is this read's alone.
     pub(super) fn of_one(all: Vec<Value>, entries: usize) -> Self {
-        Self { all: all.into(), places: (0..entries).collect() }
+        Self { all: Arc::new(all), places: (0..entries).collect() }
     }
 
     /// For each entry, in the order of the keys, its fields and what is left of its time.
@@ -125,7 +123,7 @@ impl<C: ConnectionLike + Clone + Send + 'static> AutoPipeline<C> {
     ///
     /// # Errors
     ///
-    /// When Redis is away or slow.
+    /// When Redis is away, or gives no answer within [`READ_TIMEOUT`].
     pub(super) async fn ask(&self, keys: impl Iterator<Item = Key<'_>>) -> RedisResult<Replies> {
         let (tell, told) = oneshot::channel();
         match self.join(keys, tell) {
@@ -200,9 +198,8 @@ impl Batch {
         if self.reads.iter().all(|(_, read)| read.is_closed()) {
             return;
         }
-        let answer = timeout(LIMIT, self.lookup.send(None, &mut connection)).await;
-        let answer =
-            answer.unwrap_or_else(|_| Err((ErrorKind::Io, "no answer in time").into())).map(Arc::from);
+        let answer = timeout(READ_TIMEOUT, self.lookup.send(None, &mut connection)).await;
+        let answer = answer.unwrap_or_else(|elapsed| Err(io::Error::from(elapsed).into())).map(Arc::new);
         for (places, read) in self.reads {
             // Nobody waits for what a dropped read asked for.
             let _ = read.send(answer.clone().map(|all| Replies { all, places }));

@@ -100,6 +100,10 @@ impl Stored {
     }
 }
 
+/// Longest for a read on the connection for reads, connecting included. Reads that travel together share it: one timer for
+/// all of them, and what nobody waits for is not sent to a Redis that comes back.
+pub const READ_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// The price cache in Redis.
 ///
 /// An entry is a hash of version `v` and data `d` that Redis expires. Its freshness follows from its remaining
@@ -109,8 +113,8 @@ impl Stored {
 /// database longer ago than negative entries live: **a paused writer cannot bring a deleted product back.** Data that
 /// does not decode is [`Cached::Corrupt`] and never served.
 ///
-/// Reads of few entries take 300 ms at most, connecting included. No other method has a time-out but that of its connection:
-/// callers set one.
+/// A read takes [`READ_TIMEOUT`] at most if the cache [bounds its reads](PriceCache::bounds_reads). No other method has a
+/// time-out but that of its connection: callers set one.
 #[derive(Clone)]
 pub struct PriceCache {
     redis: ConnectionManager,
@@ -153,6 +157,11 @@ impl PriceCache {
     #[must_use]
     pub fn patient(self, redis: &Redis) -> Self {
         Self { redis: redis.commands.clone(), is_patient: true, ..self }
+    }
+
+    /// Whether a read ends within [`READ_TIMEOUT`] by itself. Not on the connection for commands.
+    pub fn bounds_reads(&self) -> bool {
+        !self.is_patient
     }
 
     /// Begins a read of the entries of products and of a location's market: what the near-cache has is there at once.

@@ -1,15 +1,17 @@
 //! A read of entries: from the near-cache, and in one round trip from Redis for those that it has not.
 
+use std::io;
 use std::time::Instant;
 
 use redis::{FromRedisValue as _, RedisResult, Value};
 use smallvec::SmallVec;
+use tokio::time::timeout;
 
 use super::auto_pipeline::{Lookup, Replies};
 use super::data::CachedValue;
 use super::entry::{Decoded, Key};
 use super::near::{NearCache, Read, Slot, Ticket, Tracked, run_id};
-use super::{Cached, CachedInputs, PriceCache};
+use super::{Cached, CachedInputs, PriceCache, READ_TIMEOUT};
 use crate::ids::{Location, ProductId};
 use crate::price::{Market, Product};
 
@@ -73,17 +75,18 @@ impl<'r> Reading<'r> {
 
     /// The replies of Redis.
     async fn replies(&mut self) -> RedisResult<Replies> {
-        if !self.cache.is_patient {
-            if let Some(tracked) = &self.tracked {
-                match tracked.reads.ask(self.asked_for()).await {
-                    // It has ended, and says nothing about Redis.
-                    Err(error) if error.is_connection_dropped() => self.tracked = None,
-                    replies => return replies,
-                }
-            }
-            return self.cache.reads.ask(self.asked_for()).await;
+        if self.cache.is_patient {
+            return Box::pin(self.replies_alone()).await; // rare, and its future is large
         }
-        Box::pin(self.replies_alone()).await // rare, and its future is large
+        let Some(tracked) = &self.tracked else { return self.cache.reads.ask(self.asked_for()).await };
+        match tracked.reads.ask(self.asked_for()).await {
+            // It has ended, and says nothing about Redis.
+            Err(error) if error.is_connection_dropped() => self.tracked = None,
+            replies => return replies,
+        }
+        let left = READ_TIMEOUT.saturating_sub(self.asked.elapsed());
+        let replies = timeout(left, self.cache.reads.ask(self.asked_for())).await;
+        replies.unwrap_or_else(|elapsed| Err(io::Error::from(elapsed).into()))
     }
 
     /// The replies of Redis to a lookup of this read alone.

@@ -49,7 +49,7 @@ local function ack(record, lease, id, outcome, text, delay)
         end
         redis.call('ZADD', delayed, time + delay, id)
     elseif outcome == 'requeue' then
-        make_ready(record, stream, id)
+        make_ready_again(record, stream, id)
     else
         redis.call('HSET', record, 'state', 'dead', 'error', text, 'finished_at', time)
         redis.call('ZADD', dead, time, id)

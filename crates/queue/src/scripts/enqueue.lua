@@ -38,11 +38,9 @@ if when_full ~= 'exceed' and waiting + size > tonumber(ARGV[5]) then
 end
 
 local request = redis.call('INCR', KEYS[3])
-redis.call('HSET', record, 'number', request, 'payload', ARGV[2], 'created_at', now(), 'attempts', 0, 'retries', 0)
-if ARGV[3] ~= '' then
-    redis.call('HSET', record, 'traceparent', ARGV[3])
-end
+local traceparent = ARGV[3] ~= '' and {'traceparent', ARGV[3]} or {}
+make_ready(record, stream, ARGV[1], 'number', request, 'payload', ARGV[2], 'created_at', now(), 'attempts', 0, 'retries',
+    0, unpack(traceparent))
 count_bytes(KEYS[5], 'waiting', size)
-make_ready(record, stream, ARGV[1])
 take_place_of_source()
 return {'created', request}

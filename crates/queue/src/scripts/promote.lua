@@ -4,7 +4,7 @@
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now(), 'LIMIT', 0, ARGV[2])
 for _, id in ipairs(due) do
     redis.call('ZREM', KEYS[1], id)
-    make_ready(ARGV[1] .. id, KEYS[2], id)
+    make_ready_again(ARGV[1] .. id, KEYS[2], id)
 end
 local next = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 if #next == 0 then

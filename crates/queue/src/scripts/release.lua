@@ -17,7 +17,7 @@ for i = 4, #ARGV do
                 deliveries = deliveries - 1 -- Redis failed over or restarted during the run
             end
             redis.call('HDEL', record, 'lease')
-            make_ready(record, stream, id)
+            make_ready_again(record, stream, id)
             redis.call('HSET', record, 'deliveries', deliveries)
         end
     end

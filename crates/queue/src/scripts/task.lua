@@ -1,9 +1,13 @@
 -- Functions that the scripts share; put in front of each.
 
--- The clock of Redis, in ms since 1970.
+-- The clock of Redis, in ms since 1970. It stands still while a script runs.
+local time_of_script
 local function now()
-    local time = redis.call('TIME')
-    return string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000))
+    if not time_of_script then
+        local time = redis.call('TIME')
+        time_of_script = string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000))
+    end
+    return time_of_script
 end
 
 -- The number in a key, 0 without one.
@@ -63,11 +67,15 @@ local function count_bytes(bytes, list, change)
     end
 end
 
--- Makes a task ready to run. A task without a record is left alone: there is nothing to run.
-local function make_ready(record, stream, id)
-    if redis.call('HEXISTS', record, 'payload') == 0 then
-        return
-    end
+-- Makes a task ready to run, and writes further fields of its record.
+local function make_ready(record, stream, id, ...)
     local entry = redis.call('XADD', stream, '*', 'task', id)
-    redis.call('HSET', record, 'state', 'queued', 'entry', entry, 'deliveries', 0, 'ready_at', now())
+    redis.call('HSET', record, 'state', 'queued', 'entry', entry, 'deliveries', 0, 'ready_at', now(), ...)
+end
+
+-- Makes a task ready to run again. One without a record is left alone: there is nothing to run.
+local function make_ready_again(record, stream, id)
+    if redis.call('HEXISTS', record, 'payload') == 1 then
+        make_ready(record, stream, id)
+    end
 end

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use opentelemetry::trace::TraceContextExt as _;
+use pricing_core::trace::current_trace_id;
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::fmt::FmtContext;
@@ -19,8 +19,8 @@ pub(super) enum Form {
 
 /// Appends the id of the current trace to each line of another format.
 ///
-/// The id comes from the active OpenTelemetry context and not from fields of spans, so log lines need no
-/// spans. Formatting the fields of every span would cost more than a read of a price.
+/// The id comes from the current span's context and not from fields of spans: formatting those of every span would cost
+/// more than a read of a price.
 pub(super) struct WithTraceId<F> {
     pub(super) inner: F,
     pub(super) form: Form,
@@ -40,13 +40,10 @@ where
     ) -> fmt::Result {
         let mut line = String::new();
         self.inner.format_event(context, Writer::new(&mut line), event)?;
-        let trace = opentelemetry::Context::current();
-        let (trace, line) = (trace.span().span_context().clone(), line.trim_end());
-        match (trace.is_valid(), self.form, line.strip_suffix('}')) {
-            (true, Form::Json, Some(open)) => {
-                writeln!(writer, r#"{open},"trace_id":"{}"}}"#, trace.trace_id())
-            }
-            (true, Form::Text, _) => writeln!(writer, "{line} trace_id={}", trace.trace_id()),
+        let line = line.trim_end();
+        match (current_trace_id(), self.form, line.strip_suffix('}')) {
+            (Some(trace), Form::Json, Some(open)) => writeln!(writer, r#"{open},"trace_id":"{trace}"}}"#),
+            (Some(trace), Form::Text, _) => writeln!(writer, "{line} trace_id={trace}"),
             _ => writeln!(writer, "{line}"),
         }
     }

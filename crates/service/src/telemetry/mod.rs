@@ -112,6 +112,9 @@ pub fn start(service: &'static str, sampled_by: SampledBy) -> Result<Telemetry, 
             .with_target(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
+            // Parents are found through tracing's spans: nothing here asks for the context of the thread, which would be
+            // set at each poll.
+            .with_context_activation(false)
             .with_error_events_to_status(false)
             .with_filter(LevelFilter::INFO)
     });
