@@ -181,8 +181,11 @@ fn not_json() -> Problem {
 /// Tells text that is not JSON from JSON that is not a `T`: the parser stops at the first wrong value, so the rest
 /// must be read to know.
 fn refusal(error: &serde_json::Error, text: &str) -> Problem {
-    if error.classify() != Category::Data || serde_json::from_str::<IgnoredAny>(text).is_err() {
-        return not_json();
+    let is_data = error.classify() == Category::Data;
+    let rest = is_data.then(|| serde_json::from_str::<IgnoredAny>(text).err());
+    if let Some(syntax) = rest.as_ref().map_or(Some(error), Option::as_ref) {
+        let (line, column) = (syntax.line(), syntax.column());
+        return Problem::malformed(format!("The body is not JSON: see line {line}, column {column}."));
     }
     let error = error.to_string();
     let message = error.split(" at line ").next().unwrap_or(&error);

@@ -22,7 +22,9 @@ use crate::{interrupt, workspace};
 /// the exit code is 1.
 ///
 /// With --catalogue the products of a file take the place of the demo catalogue: CSV or JSON Lines, as `pricing-worker
-/// import --help` says.
+/// import --help` says. Its prices are in USD, or in the currency of CATALOGUE_CURRENCY, which a database keeps:
+///
+///   CATALOGUE_CURRENCY=EUR cargo xtask up --catalogue products.csv --markets markets.csv
 ///
 /// Data and logs are in target/up. The environment is passed on, so that this shows an automatic retry:
 ///
@@ -42,12 +44,12 @@ pub(crate) struct Args {
     /// A file of products to load instead of the demo catalogue, such as products.csv.
     #[arg(long, value_name = "FILE")]
     catalogue: Option<PathBuf>,
-    /// A file of markets beside it; without one, a new database has the market `default`, whose prices are base prices.
+    /// A file of markets beside it. A new database has the market `default`, whose prices are base prices, in any case.
     #[arg(long, value_name = "FILE", requires = "catalogue")]
     markets: Option<PathBuf>,
 }
 
-/// The markets of a catalogue that comes without any.
+/// The market that a new catalogue has before its own.
 const DEFAULT_MARKETS: &str = "location,multiplier\ndefault,1\n";
 
 /// What the first price is asked for with, and what the printed example says.
@@ -77,7 +79,7 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
         api_key::VARIABLE
     );
     let mut stack = Stack::stand(&home, &programs, port, &Environment::new(), key.as_deref()).await?;
-    welcome(&stack, args).await?;
+    welcome(&stack, &programs, args).await?;
     tokio::select! {
         (name, status, log) = stack.first_to_end() => bail!("{name} ended on its own ({status}): {log}"),
         interrupted = interrupt::wait() => interrupted?,
@@ -101,15 +103,15 @@ fn import(home: &Path, programs: &Path, catalogue: &Path, markets: Option<&Path>
         Ok(())
     };
     run(catalogue, &[])?;
-    match markets {
-        Some(markets) => run(markets, &["--markets"]),
-        None if is_new => {
-            let markets = home.join("markets.csv");
-            fs::write(&markets, DEFAULT_MARKETS)?;
-            run(&markets, &["--markets"])
-        }
-        None => Ok(()),
+    if is_new {
+        let markets = home.join("markets.csv");
+        fs::write(&markets, DEFAULT_MARKETS)?;
+        run(&markets, &["--markets"])?;
     }
+    // Those of a new catalogue may change the market `default` as they like.
+    let arguments = ["--markets", "--confirm-terms"];
+    let arguments = if is_new { &arguments[..] } else { &arguments[..1] };
+    markets.map_or(Ok(()), |markets| run(markets, arguments))
 }
 
 /// Keeps a second `up` from emptying the directory under the first one; dropping the file unlocks it.
@@ -121,7 +123,7 @@ fn lock() -> Result<File> {
 }
 
 /// Proves that a price is served, and says where everything is.
-async fn welcome(stack: &Stack, args: &Args) -> Result<()> {
+async fn welcome(stack: &Stack, programs: &Path, args: &Args) -> Result<()> {
     let request = match args.catalogue {
         Some(_) => first_of_catalogue(stack).await?,
         None => FIRST_REQUEST.to_owned(),
@@ -143,7 +145,9 @@ async fn welcome(stack: &Stack, args: &Args) -> Result<()> {
     println!("\nTry:\n");
     println!("  curl -s {api}/api/v1/price -H 'content-type: application/json' \\\n    -d '{request}'");
     println!("  curl -s -X POST {api}/api/v1/publish-market-event");
-    println!("  cargo xtask validate --api {api}\n");
+    println!("  cargo xtask validate --api {api}");
+    let worker = programs.join(Binary::Worker.name());
+    println!("  DATABASE_URL='{}' {} export\n", stack.database.url(), worker.display());
     println!("Ctrl-C stops all of it.");
     Ok(())
 }

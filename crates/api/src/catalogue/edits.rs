@@ -78,7 +78,7 @@ pub(super) fn failed(error: CatalogueError) -> Problem {
 /// The problem of an edit that is refused.
 pub(super) fn refused(refusal: EditRefusal) -> Problem {
     match refusal {
-        EditRefusal::NotFound => Problem::not_found("It does not exist."),
+        EditRefusal::NotFound => Problem::not_found("There is nothing with this id in the catalogue."),
         EditRefusal::Precondition { revision } => {
             let current = revision
                 .map_or("it does not exist".to_owned(), |current| format!("its revision is {current}"));

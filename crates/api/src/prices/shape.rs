@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use validator::Validate;
 
 use super::explanation::ExplanationAnswer;
+use super::loaded::LoadError;
 use super::quote::{Customer, Explained, Priced, Quote, ReadError};
 use crate::identifier::{Identifier, invalid_id, valid_id, valid_ids};
 use crate::problem::Problem;
@@ -246,7 +247,15 @@ impl From<ReadError> for Problem {
             ReadError::Unavailable(cause) if cause.is_overload() => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "Too many prices are being read.")
             }
-            ReadError::Unavailable(_) => Self::unavailable(UNAVAILABLE, &error),
+            ReadError::Unavailable(cause) => {
+                let detail = match **cause {
+                    LoadError::NoDefaultMarket => {
+                        "The catalogue has no market \"default\" and none for this location."
+                    }
+                    _ => UNAVAILABLE,
+                };
+                Self::unavailable(detail, &error)
+            }
         }
     }
 }

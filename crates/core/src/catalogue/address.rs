@@ -52,6 +52,32 @@ pub struct DatabaseSettings {
     pub catalogue_currency: Option<Currency>,
 }
 
+/// The address without `DATABASE_URL`.
+const DEFAULT: &str = "sqlite://pricing.db";
+
+impl DatabaseSettings {
+    /// Whether no address is set, so that the database is `pricing.db` in the working directory.
+    pub fn is_default(&self) -> bool {
+        self.database_url.is_none() && self.database_url_file.is_none()
+    }
+
+    /// The SQLite file that they name, if it does not exist: [`Catalogue::open`](super::Catalogue::open) would make it.
+    ///
+    /// # Errors
+    ///
+    /// When the address is wrong.
+    pub fn missing_file(&self) -> Result<Option<PathBuf>, CatalogueError> {
+        let url = self.url()?;
+        let Some(file) = url.expose_secret().strip_prefix("sqlite://") else { return Ok(None) };
+        let path = sqlite_path(file)?;
+        Ok((!path.exists()).then(|| path.to_owned()))
+    }
+
+    fn url(&self) -> Result<SecretString, CatalogueError> {
+        Ok(secret("DATABASE_URL", self.database_url.as_ref(), self.database_url_file.as_deref(), DEFAULT)?)
+    }
+}
+
 /// `DATABASE_URL`, understood.
 pub(super) enum Address {
     Sqlite(SqliteConnectOptions),
@@ -60,9 +86,7 @@ pub(super) enum Address {
 
 impl Address {
     pub(super) fn read(settings: &DatabaseSettings) -> Result<Self, CatalogueError> {
-        let url = settings.database_url.as_ref();
-        let file = settings.database_url_file.as_deref();
-        let url = secret("DATABASE_URL", url, file, "sqlite://pricing.db")?;
+        let url = settings.url()?;
         let url = url.expose_secret();
         if let Some(file) = url.strip_prefix("sqlite://") {
             sqlite(file).map(Self::Sqlite)
@@ -98,15 +122,20 @@ fn check_parameters(url: &str) -> Result<(), CatalogueError> {
     }
 }
 
-/// The address of an SQLite file, which is made if it is missing, with its folder. The text up to the first `?` is
-/// the path, as it is written. Behind it stand parameters; `mode=rwc` is the only one, and what happens anyway.
-fn sqlite(file: &str) -> Result<SqliteConnectOptions, CatalogueError> {
+/// The path in the address of an SQLite file: the text up to the first `?`, as it is written. Behind it stand parameters;
+/// `mode=rwc` is the only one, and what happens anyway.
+fn sqlite_path(file: &str) -> Result<&Path, CatalogueError> {
     let (path, parameters) = file.split_once('?').unwrap_or((file, ""));
     let unknown = |parameter: &&str| !parameter.is_empty() && *parameter != "mode=rwc";
     if let Some(parameter) = parameters.split('&').find(unknown) {
         return Err(CatalogueError::unknown_parameter(parameter, parameters));
     }
-    let path = Path::new(path);
+    Ok(Path::new(path))
+}
+
+/// The address of an SQLite file, which is made if it is missing, with its folder.
+fn sqlite(file: &str) -> Result<SqliteConnectOptions, CatalogueError> {
+    let path = sqlite_path(file)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or_else(|| Path::new("."));
     let name = path.file_name().ok_or(CatalogueError::UnknownDatabase)?;

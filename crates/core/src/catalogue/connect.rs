@@ -89,6 +89,20 @@ impl Catalogue {
         (time_limit * 2 / 3).clamp(MIN_ACQUIRE_TIMEOUT, MAX_ACQUIRE_TIMEOUT)
     }
 
+    /// Where the database is, without user and password: `sqlite:///path/pricing.db` or `postgres://host:port/database`.
+    pub fn address(&self) -> String {
+        match &self.database {
+            Database::Sqlite(pool) => {
+                format!("sqlite://{}", pool.connect_options().get_filename().display())
+            }
+            Database::Postgres(pool) => {
+                let options = pool.connect_options();
+                let database = options.get_database().unwrap_or_else(|| options.get_username());
+                format!("postgres://{}:{}/{database}", options.get_host(), options.get_port())
+            }
+        }
+    }
+
     /// The connection to warn of, if it may be unencrypted.
     pub fn plaintext(&self) -> Option<Plaintext> {
         match &self.database {

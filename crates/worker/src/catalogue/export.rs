@@ -46,7 +46,7 @@ impl ExportArgs {
             None if is_stdout => Format::Csv,
             asked => Format::of(&self.file, asked)?,
         };
-        let catalogue = super::open(database).await?;
+        let catalogue = super::open(database, false).await?;
         let output: Box<dyn Write> = if is_stdout {
             Box::new(io::stdout())
         } else {
@@ -60,8 +60,9 @@ impl ExportArgs {
             false => products(&catalogue, &mut output).await?,
         };
         output.finish()?;
+        let address = catalogue.address();
         catalogue.close().await;
-        eprintln!("{} rows exported", HumanCount(rows));
+        eprintln!("{} rows exported from {address}", HumanCount(rows));
         if invalid == 0 {
             return Ok(ExitCode::SUCCESS);
         }

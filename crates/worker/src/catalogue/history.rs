@@ -48,7 +48,7 @@ impl HistoryArgs {
             limit: self.limit.into(),
             ..all
         };
-        let catalogue = super::open(database).await?;
+        let catalogue = super::open(database, false).await?;
         let lines: Vec<(i64, String)> = if self.market {
             let location = Location::parse(self.id.as_str()).context("the location is none")?;
             let changes = catalogue.market_history(&location, &filter).await?;
@@ -59,6 +59,7 @@ impl HistoryArgs {
             let currency = catalogue.currency()?;
             changes.iter().map(|change| (change.id, product_line(change, currency))).collect()
         };
+        let address = catalogue.address();
         catalogue.close().await;
         for (_, line) in &lines {
             println!("{line}");
@@ -66,7 +67,7 @@ impl HistoryArgs {
         match lines.last() {
             Some((last, _)) if lines.len() == usize::from(self.limit) => println!("more: --after {last}"),
             Some(_) => {}
-            None => println!("no change is known of {}", printable(&self.id)),
+            None => println!("no change is known of {} in {address}", printable(&self.id)),
         }
         Ok(())
     }

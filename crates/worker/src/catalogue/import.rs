@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use indicatif::HumanCount;
 use pricing_core::audit::{Audit, AuditAction, AuditEntry};
 use pricing_core::catalogue::{
-    Applied, Catalogue, ChangeOrigin, DatabaseSettings, Extent, Import, ImportKind, ImportOptions,
-    RowRefusal, Tally,
+    Applied, Catalogue, ChangeOrigin, DatabaseSettings, Extent, Import, ImportError, ImportKind,
+    ImportOptions, RowRefusal, Tally,
 };
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -32,9 +32,12 @@ const BUFFER: usize = 256 * 1024;
 /// CSV: the first line names the columns: product_id, base_price, cost, floor, ceiling, category, tags, currency; of
 /// markets location, multiplier, member_discount, currency, exchange_rate, increment, rounding_mode, ending. A column that
 /// is absent leaves what is stored, an empty cell clears it; an unknown column refuses the file. Tags are separated by |, or
-/// a JSON array. JSON Lines: an object with such fields on each line, as in the API; null clears.
+/// a JSON array. JSON Lines: an object with such fields on each line, as in the API; null clears. In these, increment, mode and
+/// ending of a market are inside of "rounding": {"location":"PAR","multiplier":1,"rounding":{"increment":1,"ending":0.99}}.
 ///
-/// Amounts are in major units of the catalogue's currency, such as 54.99. Rows of one product are applied in the order of
+/// Amounts are in major units of the catalogue's currency, such as 54.99: that of CATALOGUE_CURRENCY when the database was
+/// made, or USD. The database is that of DATABASE_URL. Without a market `default`, only locations with a market of their own
+/// have prices. Rows of one product are applied in the order of
 /// their lines, so the last one wins. A bad row is named on standard error and skipped; all others are imported.
 ///
 /// Exit code: 0 when all rows were imported, 3 when bad ones were skipped, 1 on a failure. After a failure the same
@@ -82,7 +85,7 @@ impl ImportArgs {
     pub async fn run(&self, database: &DatabaseSettings) -> Result<ExitCode> {
         let format = Format::of(&self.file, self.format)?;
         let (input, length) = self.input()?;
-        let catalogue = super::open(database).await?;
+        let catalogue = super::open(database, !self.dry_run).await?;
         let ended = self.import(&catalogue, format, input, length).await;
         catalogue.close().await;
         ended
@@ -122,16 +125,21 @@ impl ImportArgs {
         self.record(&audit, &format!("{} rows, {} bad", staged.rows, staged.bad)).await?;
         progress.next(if self.dry_run { "comparing" } else { "importing" }, Some(staged.rows));
         let origin = ChangeOrigin::caller(&user());
-        let applied = import.apply(&origin, &self.options(), |tally| report(&mut progress, tally)).await;
+        let applied =
+            import.apply(&origin, &self.options(staged.bad), |tally| report(&mut progress, tally)).await;
         progress.finish();
-        let applied = applied?;
+        let applied = applied.map_err(named)?;
         let summary = summary(&applied, staged.bad);
+        let (bad, all) = (staged.bad + applied.refused, staged.rows + staged.bad);
+        if self.dry_run && self.is_strict() && bad > 0 {
+            bail!("nothing would be imported, for rows are bad: {bad} of {all}");
+        }
         if applied.is_undone {
-            bail!("nothing was imported, for rows are bad: {} of {}", applied.refused, staged.rows);
+            bail!("nothing was imported, for rows are bad: {bad} of {all}");
         }
         self.record(&audit, &summary).await?;
-        self.print(&summary, began);
-        let is_complete = staged.bad + applied.refused == 0;
+        self.print(&summary, &format!("{currency}, {}", catalogue.address()), began);
+        let is_complete = bad == 0;
         Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::from(SKIPPED) })
     }
 
@@ -139,7 +147,7 @@ impl ImportArgs {
         self.strict || self.delete_missing
     }
 
-    fn options(&self) -> ImportOptions {
+    fn options(&self, bad: u64) -> ImportOptions {
         let extent = match (self.dry_run, self.is_strict()) {
             (true, _) => Extent::DryRun,
             (false, true) => Extent::AllOrNothing,
@@ -148,7 +156,8 @@ impl ImportArgs {
         ImportOptions {
             extent,
             confirms_terms: self.confirm_terms,
-            delete_at_most: self.delete_missing.then_some(self.delete_at_most),
+            // A dry run with bad rows tells of these: the real one would not come to this step.
+            delete_at_most: (self.delete_missing && bad == 0).then_some(self.delete_at_most),
         }
     }
 
@@ -165,9 +174,9 @@ impl ImportArgs {
     }
 
     #[expect(clippy::print_stdout, reason = "the answer of a command line")]
-    fn print(&self, summary: &str, began: Instant) {
+    fn print(&self, summary: &str, catalogue: &str, began: Instant) {
         let prefix = if self.dry_run { "nothing was changed; an import would do: " } else { "" };
-        println!("{prefix}{summary}, in {:.1} s", began.elapsed().as_secs_f64());
+        println!("{prefix}{summary}, in {:.1} s ({catalogue})", began.elapsed().as_secs_f64());
     }
 }
 
@@ -198,6 +207,14 @@ async fn stage(
     Ok(staged)
 }
 
+/// An error that names the setting to change.
+fn named(error: ImportError) -> anyhow::Error {
+    match error {
+        ImportError::TooManyMissing { .. } => anyhow!("{error}; --delete-at-most is the limit"),
+        _ => error.into(),
+    }
+}
+
 fn report(progress: &mut Progress, tally: &Tally) {
     let bad = |refused: &pricing_core::catalogue::RefusedRow| {
         let reason = match &refused.refusal {
@@ -215,7 +232,7 @@ fn report(progress: &mut Progress, tally: &Tally) {
 }
 
 fn summary(applied: &Applied, bad: u64) -> String {
-    let Applied { created, changed, unchanged, refused, deleted, is_undone: _ } = *applied;
+    let Applied { created, changed, unchanged, refused, deleted, .. } = *applied;
     let mut text = format!(
         "{} created, {} changed, {} unchanged, {} bad",
         HumanCount(created),
@@ -225,6 +242,11 @@ fn summary(applied: &Applied, bad: u64) -> String {
     );
     if deleted > 0 {
         text += &format!(", {} deleted", HumanCount(deleted));
+    }
+    if !applied.first_to_delete.is_empty() {
+        let first = applied.first_to_delete.join(" ");
+        let others = if applied.first_to_delete.len() as u64 == deleted { "" } else { " …" };
+        text += &format!(" ({first}{others})");
     }
     text
 }

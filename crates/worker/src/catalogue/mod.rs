@@ -15,7 +15,7 @@ mod rows;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use pricing_core::catalogue::{Catalogue, DatabaseSettings};
 
 pub use export::ExportArgs;
@@ -28,8 +28,15 @@ const SKIPPED: u8 = 3;
 /// Time after which PostgreSQL ends a statement.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Opens the catalogue, without demo products.
-async fn open(settings: &DatabaseSettings) -> Result<Catalogue> {
+/// Opens the catalogue, without demo products. A database that `may_be_new` is made if it is missing, but not
+/// `pricing.db` in a directory that happens to be the working one: the services use another.
+async fn open(settings: &DatabaseSettings, may_be_new: bool) -> Result<Catalogue> {
+    if let Some(file) = settings.missing_file()?.filter(|_| settings.is_default() || !may_be_new) {
+        bail!(
+            "there is no database at {}: set DATABASE_URL to that of the services, such as sqlite:///path/prices.db",
+            file.display()
+        );
+    }
     let settings = DatabaseSettings { demo_catalogue: false, ..settings.clone() };
     Catalogue::open(&settings, STATEMENT_TIMEOUT).await.context("the catalogue cannot be opened")
 }

@@ -30,6 +30,12 @@ pub(super) async fn count(transaction: &mut Transaction<'_>, began_at: i64) -> s
     transaction.run(count).await.map(i64::unsigned_abs)
 }
 
+/// The first products that are missing, by their ids.
+pub(super) async fn first(transaction: &mut Transaction<'_>, began_at: i64) -> sqlx::Result<Vec<String>> {
+    let select = missing!("SELECT id", "ORDER BY id LIMIT 20");
+    transaction.run(statement!(fetch_all, query_scalar(select).bind(began_at))).await
+}
+
 /// Refuses to delete more than a share of all products.
 pub(super) fn check(missing: u64, products: u64, percent: u8) -> Result<(), ImportError> {
     if u128::from(missing) * 100 > u128::from(products) * u128::from(percent) {

@@ -70,7 +70,7 @@ impl Tally {
 }
 
 /// What an import did, or would do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Rows that created an entry.
     pub created: u64,
@@ -82,6 +82,8 @@ pub struct Applied {
     pub refused: u64,
     /// Products that were deleted because no row was theirs.
     pub deleted: u64,
+    /// The first of these, if they would be deleted.
+    pub first_to_delete: Vec<String>,
     /// Whether the import was undone because rows were refused.
     pub is_undone: bool,
 }
@@ -229,11 +231,12 @@ impl Import {
                 cursor = next;
                 report(&tally, &mut applied);
             }
-            if let Some(percent) = options.delete_at_most {
+            if let Some(percent) = options.delete_at_most.filter(|_| applied.refused == 0) {
                 let mut transaction = self.connection.lend().begin().await?;
                 let products = missing::count_products(&mut transaction).await?;
                 applied.deleted = missing::count(&mut transaction, self.began_at).await?;
                 missing::check(applied.deleted, products, percent)?;
+                applied.first_to_delete = missing::first(&mut transaction, self.began_at).await?;
             }
         }
         Ok(applied)
