@@ -8,6 +8,8 @@ use futures_util::future::join_all;
 use pricing_e2e::rounds::Rounds;
 use pricing_harness::api_key;
 use pricing_harness::proxy::{Mode, Proxy};
+use pricing_harness::redis_server::RedisServer;
+use pricing_harness::replicated::ReplicatedRedis;
 use pricing_harness::service::{Binary, Service};
 use pricing_harness::stack::Stack;
 use pricing_harness::waiting::{eventually, pause};
@@ -36,14 +38,20 @@ type Written = Mutex<Vec<(String, u64, Instant)>>;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_kept_in_memory_is_never_older_than_its_bound_and_never_goes_back() {
     let mut rounds = Rounds::of(
-        "the connections of an api to Redis are cut, silenced, delayed and torn, Redis is emptied, and all products are \
-         scanned, while another api changes prices",
+        "the connections of an api to Redis are cut, silenced, delayed and torn, Redis is emptied, its replica is promoted, \
+         and all products are scanned, while another api changes prices",
         "no price is older than 2 s, and none of the cache goes back; once it is quiet each is the newest",
     );
-    let stack = Stack::builder().listeners(0).start().await;
-    let proxy = Proxy::in_front_of(&stack.redis.url_of(Binary::Api));
+    let mut servers = ReplicatedRedis::start().await;
+    let stack = Stack::builder()
+        .listeners(0)
+        .set_for(Binary::Api, "REDIS_URL", servers.url_of(Binary::Api))
+        .set_for(Binary::Worker, "REDIS_URL", servers.url_of(Binary::Worker))
+        .start()
+        .await;
+    let proxy = Proxy::in_front_of(&servers.url_of(Binary::Api));
     let mut environment = stack.environment(Binary::Api);
-    environment.insert("REDIS_URL".to_owned(), proxy.in_place_of(&stack.redis.url_of(Binary::Api)));
+    environment.insert("REDIS_URL".to_owned(), proxy.in_place_of(&servers.url_of(Binary::Api)));
     let reader = Service::start(Binary::Api, &environment).await;
     let bound = rounds.either(4 * BOUND, BOUND);
     while let Some(mut round) = rounds.next_round() {
@@ -54,18 +62,23 @@ async fn what_is_kept_in_memory_is_never_older_than_its_bound_and_never_goes_bac
         let read = join_all((0..READERS).map(|n| read(&reader, &products, n, &stop)));
         let write = write(&stack, &products, &written, &stop);
         let break_it = async {
-            for _ in 0..rounds.either(6, 12) {
-                let mode = match round.random.random_range(0..7) {
+            for number in 0..rounds.either(6, 12) {
+                let fault = if number == 2 { 6 } else { round.random.random_range(0..8) };
+                let mode = match fault {
                     0 => Mode::Cut,
                     1 => Mode::Stalled,
                     2 => Mode::Delayed(Duration::from_millis(30)),
                     3 => Mode::Torn { after: round.random.random_range(0..2_000) },
                     4 => {
-                        empty(&stack).await;
+                        empty(&servers.primary).await;
                         Mode::Open
                     }
                     5 => {
                         stack.recalculate().await;
+                        Mode::Open
+                    }
+                    6 => {
+                        servers.demote().await;
                         Mode::Open
                     }
                     _ => Mode::Limited { bytes_per_second: 20_000 },
@@ -123,13 +136,10 @@ async fn write(stack: &Stack, products: &[String], written: &Written, stop: &Can
     }
 }
 
-async fn empty(stack: &Stack) {
-    let mut redis = stack.redis.connection().await;
-    let keys: Vec<String> = redis::cmd("KEYS")
-        .arg(stack.redis.key("product:*"))
-        .query_async(&mut redis)
-        .await
-        .expect("Redis answers");
+async fn empty(server: &RedisServer) {
+    let mut redis = server.connection().await;
+    let keys: Vec<String> =
+        redis::cmd("KEYS").arg(server.key("product:*")).query_async(&mut redis).await.expect("Redis answers");
     let () = redis::cmd("UNLINK").arg(keys).arg("none").query_async(&mut redis).await.expect("Redis answers");
 }
 
