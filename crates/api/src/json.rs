@@ -181,11 +181,15 @@ fn not_json() -> Problem {
 /// Tells text that is not JSON from JSON that is not a `T`: the parser stops at the first wrong value, so the rest
 /// must be read to know.
 fn refusal(error: &serde_json::Error, text: &str) -> Problem {
-    let is_data = error.classify() == Category::Data;
-    let rest = is_data.then(|| serde_json::from_str::<IgnoredAny>(text).err());
-    if let Some(syntax) = rest.as_ref().map_or(Some(error), Option::as_ref) {
-        let (line, column) = (syntax.line(), syntax.column());
-        return Problem::malformed(format!("The body is not JSON: see line {line}, column {column}."));
+    let not_json = |error: &serde_json::Error| {
+        let (line, column) = (error.line(), error.column());
+        Problem::malformed(format!("The body is not JSON: see line {line}, column {column}."))
+    };
+    if error.classify() != Category::Data {
+        return not_json(error);
+    }
+    if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+        return not_json(&error);
     }
     let error = error.to_string();
     let message = error.split(" at line ").next().unwrap_or(&error);

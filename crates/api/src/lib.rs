@@ -3,8 +3,8 @@
 //!
 //! In reading order: `config`, `server` (how the process starts, runs and ends) and `router` (routes and layers).
 //! `auth` decides who may call. Then the calls: `prices`, whose `reader` is the read path from top to bottom, and
-//! `recalculation`. Around them: `observe`, `catch_panic`, `request_bounds` and `load_shed`, the layers; `json` and
-//! `parameters`, the validated inputs; `problem`, the errors; `metrics` and `openapi`.
+//! `recalculation`. Around them: `observe`, `catch_panic`, `late_answer`, `request_bounds` and `load_shed`, the layers; `json`
+//! and `parameters`, the validated inputs; `problem`, the errors; `metrics` and `openapi`.
 
 mod config;
 mod router;
@@ -18,6 +18,7 @@ mod prices;
 mod recalculation;
 
 mod catch_panic;
+mod late_answer;
 mod load_shed;
 mod observe;
 mod read_body;

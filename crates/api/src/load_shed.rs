@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use futures_util::future::BoxFuture;
 use pin_project_lite::pin_project;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
-use tokio::time::{Timeout, sleep_until, timeout};
+use tokio::time::{Timeout, timeout};
 use tower::{Layer, Service};
 
 use crate::metrics::{Shed, request_shed};
-use crate::problem::{NotBefore, Problem};
+use crate::problem::Problem;
 
 /// Products of a batch that count as one more request.
 const PRODUCTS_PER_PERMIT: usize = 50;
@@ -57,8 +56,7 @@ fn too_many() -> Problem {
 /// Bounds how many calls are served at a time, and for how long.
 ///
 /// A call that finds no permit is answered 503 at once: under more load than the service can bear it is better to
-/// refuse some requests quickly than to make all of them slow. A call that takes too long is answered 503 as well. An
-/// answer that is [not to be given yet](NotBefore) waits without a permit.
+/// refuse some requests quickly than to make all of them slow. A call that takes too long is answered 503 as well.
 /// Requests for health, metrics and documentation need no permit.
 #[derive(Debug, Clone)]
 pub(crate) struct LoadShedLayer {
@@ -125,7 +123,6 @@ pin_project! {
             inner: Timeout<F>,
             permit: Option<OwnedSemaphorePermit>,
         },
-        Early { answer: BoxFuture<'static, Response> },
         Shed,
     }
 }
@@ -133,27 +130,16 @@ pin_project! {
 impl<F: Future<Output = Result<Response, Infallible>>> Future for LoadShedFuture<F> {
     type Output = Result<Response, Infallible>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            let answer = match self.as_mut().project() {
-                Projected::Admitted { inner, permit } => {
-                    let answer = ready!(inner.poll(cx));
-                    *permit = None;
-                    answer.unwrap_or_else(|elapsed| {
-                        Ok(Problem::unavailable("The request took too long.", &elapsed).into_response())
-                    })?
-                }
-                Projected::Early { answer } => return answer.as_mut().poll(cx).map(Ok),
-                Projected::Shed => return Poll::Ready(Ok(too_many().into_response())),
-            };
-            let Some(&NotBefore(earliest)) = answer.extensions().get() else {
-                return Poll::Ready(Ok(answer));
-            };
-            let answer = async move {
-                sleep_until(earliest).await;
-                answer
-            };
-            self.set(Self::Early { answer: Box::pin(answer) });
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            Projected::Admitted { inner, permit } => {
+                let answer = ready!(inner.poll(cx));
+                *permit = None;
+                Poll::Ready(answer.unwrap_or_else(|elapsed| {
+                    Ok(Problem::unavailable("The request took too long.", &elapsed).into_response())
+                }))
+            }
+            Projected::Shed => Poll::Ready(Ok(too_many().into_response())),
         }
     }
 }
@@ -164,7 +150,6 @@ mod tests {
     use axum::body::Body;
     use axum::http::header;
     use axum::routing::get;
-    use tokio::time::Instant;
     use tokio_util::sync::CancellationToken;
     use tower::ServiceExt as _;
 
@@ -218,19 +203,5 @@ mod tests {
         let answer = get_from(one_at_a_time().layer(router), "/api/slow").await;
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(answer.headers().contains_key(header::RETRY_AFTER));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_that_is_not_to_be_given_yet_waits_without_a_permit() {
-        let (start, wait) = (Instant::now(), Duration::from_millis(500));
-        let refuse = move || async move { too_many().not_before(start + wait) };
-        let router = Router::new().route("/api/refused", get(refuse)).route("/api/fine", get(|| async {}));
-        let router = one_at_a_time().layer(router);
-        let refused = tokio::spawn(get_from(router.clone(), "/api/refused"));
-        tokio::task::yield_now().await;
-        assert_eq!(get_from(router, "/api/fine").await.status(), StatusCode::OK);
-        assert!(!refused.is_finished());
-        assert_eq!(refused.await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(start.elapsed(), wait);
     }
 }

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 use validator::{ValidationError, ValidationErrors, ValidationErrorsKind};
 
+use crate::late_answer::NotBefore;
+
 /// Media type of a problem document.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -45,10 +47,6 @@ pub(crate) struct Problem {
     not_before: Option<NotBefore>,
 }
 
-/// The earliest time of an answer, among its extensions: who is refused and asks again at once waits each time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NotBefore(pub(crate) Instant);
-
 /// An invalid field of the request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 pub(crate) struct FieldError {
@@ -79,7 +77,7 @@ impl Problem {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    /// The same problem, answered at this time at the earliest. See [`LoadShedLayer`](crate::load_shed::LoadShedLayer).
+    /// The same problem, answered at this time at the earliest.
     pub(crate) fn not_before(self, earliest: Instant) -> Self {
         Self { not_before: Some(NotBefore(earliest)), ..self }
     }

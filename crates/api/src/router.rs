@@ -21,6 +21,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::auth::{AdmitLayer, guarded};
 use crate::catch_panic::CatchPanicLayer;
+use crate::late_answer::LateAnswerLayer;
 use crate::load_shed::LoadShedLayer;
 use crate::observe::ObserveLayer;
 use crate::request_bounds::RequestBoundsLayer;
@@ -41,8 +42,8 @@ const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
 ///
 /// From the outside in: who makes the request; its span, id and duration, so that a refusal, a time-out and a panic are
 /// measured like any answer; the problem document that every error without one gets; a panic becomes a 500; the door,
-/// which refuses callers without a key and those beyond their limits; the bounds of URI and body; load shedding and the
-/// request time-out. These are plain services around the router, not layers of it, which would cost each
+/// which refuses callers without a key and those beyond their limits; refusals that wait; the bounds of URI and body; load
+/// shedding and the request time-out. These are plain services around the router, not layers of it, which would cost each
 /// request boxed clones of all of them.
 pub(crate) fn service(
     state: Arc<AppState>,
@@ -67,6 +68,7 @@ pub(crate) fn service(
         .map_response(problem::complete)
         .layer(CatchPanicLayer)
         .layer(AdmitLayer(door.clone()))
+        .layer(LateAnswerLayer)
         .layer(RequestBoundsLayer::new())
         .layer(load_shed);
     let document = openapi::complete(document, door.is_locked());

@@ -199,6 +199,7 @@ pub(crate) mod tests {
         let exporter = InMemorySpanExporter::default();
         let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let layer = layer.with_context_activation(false); // as the services
         let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
         traced.instrument(info_span!("test")).await;
         let spans = exporter.get_finished_spans().unwrap();

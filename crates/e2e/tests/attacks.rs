@@ -238,6 +238,9 @@ async fn batches_of_unknown_products_open_no_breaker() {
         rounds.measure("p99, ms", quantile(&readings, 0.99));
         let shed = stack.api.metric("pricing_requests_shed_total").await;
         rounds.measure("batches refused with 503", shed);
+        // Each waits for 500 ms.
+        let most = 2 * attackers.len() as u64 * (time.as_secs() + 5);
+        assert!(shed <= most as f64, "refused at once: {shed} batches are more than {most}");
         let log = stack.api.log();
         assert!(!log.contains("dependency failed"), "a breaker has opened: {log}");
         assert_all_succeeded(&readings);

@@ -88,8 +88,9 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// When `DATABASE_URL` is wrong.
+    /// When `DATABASE_URL` is wrong, or there is no such database.
     pub fn audit(&self) -> Result<Audit> {
+        crate::catalogue::exists(&self.database)?;
         let (catalogue, _) = Catalogue::lazy(&self.database, STATEMENT_TIMEOUT)?;
         Ok(Audit::new(&catalogue))
     }

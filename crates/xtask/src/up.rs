@@ -102,12 +102,12 @@ fn import(home: &Path, programs: &Path, catalogue: &Path, markets: Option<&Path>
         ensure!(matches!(status.code(), Some(0 | 3)), "{} was not imported", file.display());
         Ok(())
     };
-    run(catalogue, &[])?;
     if is_new {
         let markets = home.join("markets.csv");
         fs::write(&markets, DEFAULT_MARKETS)?;
         run(&markets, &["--markets"])?;
     }
+    run(catalogue, &[])?;
     // Those of a new catalogue may change the market `default` as they like.
     let arguments = ["--markets", "--confirm-terms"];
     let arguments = if is_new { &arguments[..] } else { &arguments[..1] };

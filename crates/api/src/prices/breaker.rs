@@ -206,6 +206,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_probe_is_short_also_of_a_call_with_a_time_limit_of_its_own() {
+        let breaker = Breaker::new(Dependency::Redis);
+        breaker.record_failure(&io::Error::other("gone"));
+        tokio::time::advance(Duration::from_millis(PROBE_PERIOD_MS)).await;
+        let start = Instant::now();
+        let silent = pending::<Result<i32, io::Error>>();
+        assert_eq!(breaker.call(None, Span::none, silent).await, None);
+        assert_eq!(start.elapsed(), PROBE_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_silent_redis_costs_its_waiting_time_once_and_then_a_short_probe_a_second() {
         let (breaker, start) = (Breaker::new(Dependency::Redis), Instant::now());
         let silent = || breaker.call(WAIT, Span::none, pending::<Result<i32, io::Error>>());

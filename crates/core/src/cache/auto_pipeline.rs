@@ -224,6 +224,7 @@ mod tests {
     struct Counting {
         pipelines: Arc<AtomicUsize>,
         fails: bool,
+        is_silent: bool,
     }
 
     impl ConnectionLike for Counting {
@@ -243,6 +244,9 @@ mod tests {
                 true => Err(RedisError::from((ErrorKind::Io, "gone"))),
                 false => Ok((0..count).map(|place| Value::Int(place as i64)).collect()),
             };
+            if self.is_silent {
+                return std::future::pending().boxed();
+            }
             async { answer }.boxed()
         }
 
@@ -297,6 +301,15 @@ mod tests {
         let answers = join_all((0..5).map(|_| ask(&reads, 0..FULL / 2, "NY"))).await;
         assert!(answers.iter().all(|answer| answer.as_ref().unwrap().len() == FULL / 2 + 1));
         assert_eq!(redis.pipelines.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_redis_is_waited_for_as_long_as_a_read_may_take() {
+        let began = tokio::time::Instant::now();
+        let reads = AutoPipeline::new(Counting { is_silent: true, ..Counting::default() });
+        let answers = join_all((0..3).map(|_| ask(&reads, 0..1, "NY"))).await;
+        assert!(answers.iter().all(|answer| answer.as_ref().is_err_and(RedisError::is_timeout)));
+        assert_eq!(began.elapsed(), READ_TIMEOUT);
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! A read of entries: from the near-cache, and in one round trip from Redis for those that it has not.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::{FromRedisValue as _, RedisResult, Value};
 use smallvec::SmallVec;
@@ -65,10 +65,12 @@ impl<'r> Reading<'r> {
     ///
     /// When Redis is away or slow.
     pub async fn finish(mut self) -> RedisResult<CachedInputs> {
-        let (cache, replies) = (self.cache, self.replies().await?);
+        let (cache, asked, replies) = (self.cache, self.asked, self.replies().await?);
         let (inputs, corrupt) = self.decode(&replies)?;
         if !corrupt.is_empty() {
-            Box::pin(cache.discard(corrupt)).await;
+            let spent = if cache.bounds_reads() { asked.elapsed() } else { Duration::ZERO };
+            // If time is short, the next read finds them again.
+            let _ = timeout(READ_TIMEOUT.saturating_sub(spent), Box::pin(cache.discard(corrupt))).await;
         }
         Ok(inputs)
     }

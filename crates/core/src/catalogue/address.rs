@@ -1,6 +1,7 @@
 //! The address of the database.
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -61,16 +62,22 @@ impl DatabaseSettings {
         self.database_url.is_none() && self.database_url_file.is_none()
     }
 
-    /// The SQLite file that they name, if it does not exist: [`Catalogue::open`](super::Catalogue::open) would make it.
+    /// The SQLite file that they name, if it does not exist or is empty: [`Catalogue::open`](super::Catalogue::open) would
+    /// make a database of it.
     ///
     /// # Errors
     ///
-    /// When the address is wrong.
+    /// When the address is wrong, or the file may not be looked at.
     pub fn missing_file(&self) -> Result<Option<PathBuf>, CatalogueError> {
         let url = self.url()?;
         let Some(file) = url.expose_secret().strip_prefix("sqlite://") else { return Ok(None) };
         let path = sqlite_path(file)?;
-        Ok((!path.exists()).then(|| path.to_owned()))
+        let is_missing = match path.metadata() {
+            Ok(metadata) => metadata.len() == 0,
+            Err(error) if error.kind() == ErrorKind::NotFound => true,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(is_missing.then(|| path.to_owned()))
     }
 
     fn url(&self) -> Result<SecretString, CatalogueError> {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use sqlx::migrate::Migrator;
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, SqlitePool, query, raw_sql};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, SqlitePool, query, query_scalar, raw_sql};
 
 use super::address::{self, Address, DatabaseSettings};
-use super::database::Database;
+use super::database::{Database, statement};
 use super::{Catalogue, CatalogueError};
 use crate::clock::millis;
 use crate::money::Currency;
@@ -51,6 +51,33 @@ impl Catalogue {
     pub async fn open(settings: &DatabaseSettings, time_limit: Duration) -> Result<Self, CatalogueError> {
         let (catalogue, preparation) = Self::lazy(settings, time_limit)?;
         preparation.run().await?;
+        Ok(catalogue)
+    }
+
+    /// Connects to a catalogue that services of this version have prepared, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// When `DATABASE_URL` is wrong, the database is away, or its schema is that of another version.
+    pub async fn open_prepared(
+        settings: &DatabaseSettings,
+        time_limit: Duration,
+    ) -> Result<Self, CatalogueError> {
+        let (catalogue, _) = Self::lazy(settings, time_limit)?;
+        let newest = match &catalogue.database {
+            Database::Sqlite(_) => newest(&SQLITE),
+            Database::Postgres(_) => newest(&POSTGRES),
+        };
+        let select = statement!(fetch_one, query_scalar("SELECT MAX(version) FROM _sqlx_migrations"));
+        let applied: Option<i64> = match catalogue.database.run_untraced(select).await {
+            Ok(applied) => applied,
+            Err(sqlx::Error::Database(_)) => None, // no such table
+            Err(error) => return Err(CatalogueError::Connect(error)),
+        };
+        if applied != newest {
+            return Err(CatalogueError::OtherSchema);
+        }
+        catalogue.learn_currency(settings.catalogue_currency).await?;
         Ok(catalogue)
     }
 
@@ -98,7 +125,10 @@ impl Catalogue {
             Database::Postgres(pool) => {
                 let options = pool.connect_options();
                 let database = options.get_database().unwrap_or_else(|| options.get_username());
-                format!("postgres://{}:{}/{database}", options.get_host(), options.get_port())
+                match options.get_socket() {
+                    Some(socket) => format!("postgres:///{database}?host={}", socket.display()),
+                    None => format!("postgres://{}:{}/{database}", options.get_host(), options.get_port()),
+                }
             }
         }
     }
@@ -131,6 +161,11 @@ impl Preparation {
         }
         Ok(())
     }
+}
+
+/// The version of the newest migration.
+fn newest(migrator: &Migrator) -> Option<i64> {
+    migrator.iter().map(|migration| migration.version).max()
 }
 
 /// Migrates under a lock on a file beside the database.

@@ -33,12 +33,17 @@ impl Catalogue {
         }
     }
 
-    /// Learns the currency. A new catalogue takes the one that is asked for, or US dollars.
+    /// Gives a new catalogue the currency that is asked for, or US dollars, and learns it.
     pub(super) async fn settle_currency(&self, asked: Option<Currency>) -> Result<(), CatalogueError> {
         let new = asked.unwrap_or(Currency::USD);
         let insert = "INSERT INTO catalogue (currency) VALUES ($1) ON CONFLICT DO NOTHING";
         let insert = statement!(execute, query(insert).bind(new.as_str()));
         self.database.run("INSERT catalogue", insert).await?;
+        self.learn_currency(asked).await
+    }
+
+    /// Learns the currency.
+    pub(super) async fn learn_currency(&self, asked: Option<Currency>) -> Result<(), CatalogueError> {
         let select = statement!(fetch_one, query_scalar("SELECT currency FROM catalogue"));
         let code: String = self.database.run("SELECT catalogue", select).await?;
         let invalid = |_| CatalogueError::Invalid { what: "currency", key: "the catalogue".to_owned() };

@@ -28,6 +28,12 @@ pub enum CatalogueError {
     /// The schema could not be brought up to date.
     #[error("cannot bring the database schema up to date")]
     Migration(#[from] MigrateError),
+    /// The schema is not that of this version, and nobody asked to change it.
+    #[error(
+        "the database is new, or of another version: start a service first, which brings it up to date, and look at \
+         DATABASE_URL"
+    )]
+    OtherSchema,
     /// The database is away, slow, or refused a statement.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),

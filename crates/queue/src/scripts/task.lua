@@ -1,6 +1,6 @@
 -- Functions that the scripts share; put in front of each.
 
--- The clock of Redis, in ms since 1970. It stands still while a script runs.
+-- The clock of Redis, in ms since 1970: read once in a script.
 local time_of_script
 local function now()
     if not time_of_script then

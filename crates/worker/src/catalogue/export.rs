@@ -46,7 +46,7 @@ impl ExportArgs {
             None if is_stdout => Format::Csv,
             asked => Format::of(&self.file, asked)?,
         };
-        let catalogue = super::open(database, false).await?;
+        let catalogue = super::open_to_read(database).await?;
         let output: Box<dyn Write> = if is_stdout {
             Box::new(io::stdout())
         } else {

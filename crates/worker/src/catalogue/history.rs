@@ -48,7 +48,7 @@ impl HistoryArgs {
             limit: self.limit.into(),
             ..all
         };
-        let catalogue = super::open(database, false).await?;
+        let catalogue = super::open_to_read(database).await?;
         let lines: Vec<(i64, String)> = if self.market {
             let location = Location::parse(self.id.as_str()).context("the location is none")?;
             let changes = catalogue.market_history(&location, &filter).await?;

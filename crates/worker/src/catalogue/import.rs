@@ -85,7 +85,10 @@ impl ImportArgs {
     pub async fn run(&self, database: &DatabaseSettings) -> Result<ExitCode> {
         let format = Format::of(&self.file, self.format)?;
         let (input, length) = self.input()?;
-        let catalogue = super::open(database, !self.dry_run).await?;
+        let catalogue = match self.dry_run {
+            true => super::open_to_read(database).await?,
+            false => super::open(database).await?,
+        };
         let ended = self.import(&catalogue, format, input, length).await;
         catalogue.close().await;
         ended
