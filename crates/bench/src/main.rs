@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pricing_bench::args::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 // That of the services: producers and workers of the queue run in this process.
 #[global_allocator]
@@ -24,7 +23,7 @@ async fn main() -> ExitCode {
     let outcome = tokio::select! {
         biased;
         outcome = pricing_bench::run(&args) => outcome,
-        stopped = stopped() => stopped,
+        interrupted = pricing_bench::interrupted() => interrupted,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -33,14 +32,4 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-async fn stopped() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
-    anyhow::bail!("interrupted: everything that was started is stopped; the tables above are complete")
 }

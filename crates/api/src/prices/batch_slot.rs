@@ -27,11 +27,11 @@ const BYTES_OF_A_PRODUCT: u64 = MAX_ID_LEN as u64 + 3;
 
 /// The right to serve a batch, held until it is answered. A small batch needs none.
 ///
-/// A large one waits for it before its body is parsed: batches that wait, or are refused with 503, cost hardly
-/// any time of the processor, and single reads are not held up by it. A bounded number of batches waits: each has a
-/// permit of load shedding meanwhile. One that finds no place is refused after the same time, without
-/// a permit. A batch pays for the fewest products that its length can hold before it waits, and for
-/// the others once they are counted. A body of unknown length pays as a short one.
+/// A large one waits for it before its body is parsed: batches that wait, or are refused with 503, cost hardly any
+/// time of the processor, and single reads are not held up by it. A bounded number of batches waits: each has a
+/// permit of load shedding meanwhile. One that finds no place is refused after the same time, without a permit. A
+/// batch pays for the fewest products that its length can hold before it waits, and for the others once they are
+/// counted. A body of unknown length pays as a short one.
 pub(crate) struct BatchSlot {
     /// What it has paid, in units.
     paid: u32,

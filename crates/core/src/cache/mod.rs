@@ -10,11 +10,11 @@ mod data;
 mod entry;
 mod near;
 mod read;
+mod write;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use futures_util::future::try_join_all;
 use redis::aio::ConnectionManager;
 use redis::{ErrorKind, RedisResult, Script};
 use smallvec::SmallVec;
@@ -24,16 +24,13 @@ use data::MAX_VERSION;
 pub use entry::{Cached, Entry, Kind};
 use entry::{MARKET, PRODUCT, Ttls};
 pub use near::{NEAR_AGE, NearCache, NearCacheSettings};
-use read::Corrupt;
 pub use read::Reading;
+pub use write::Stored;
 
 use crate::clock::millis;
 use crate::ids::{Location, ProductId};
 use crate::price::{Market, Product};
 use crate::redis::{Redis, escaped};
-
-/// Maximum entries in one call of `store.lua`, so that no call blocks Redis for long.
-const ENTRIES_PER_SCRIPT: usize = 100;
 
 /// TTLs of cache entries.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -81,22 +78,6 @@ impl Server {
     /// Its clock in milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
         self.read_at.0
-    }
-}
-
-/// The answer to a write of entries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stored {
-    /// The entries were written, except for those at these positions: the cache holds a newer version.
-    Except(Vec<usize>),
-    /// They were read from the database too long ago. Some may have been written; read all again.
-    Late,
-}
-
-impl Stored {
-    /// Whether every entry was written.
-    pub fn is_complete(&self) -> bool {
-        matches!(self, Self::Except(refused) if refused.is_empty())
     }
 }
 
@@ -244,59 +225,7 @@ impl PriceCache {
         })
     }
 
-    /// Writes entries in one burst, each unless a newer version is stored. `read_at` is the time of Redis before the
-    /// rows were read from the database.
-    ///
-    /// # Errors
-    ///
-    /// When Redis is away or slow; then some may have been written.
-    pub async fn store(&self, entries: &[Entry<'_>], read_at: ReadAt) -> RedisResult<Stored> {
-        let highest = self.highest_key();
-        let writes = entries.chunks(ENTRIES_PER_SCRIPT).map(async |entries| -> RedisResult<_> {
-            let mut call = self.store.key(&highest);
-            call.arg(read_at.0).arg(millis(self.ttls.max_read_age()));
-            entries.iter().for_each(|entry| entry.append_to(&mut call, &self.prefix, &self.ttls));
-            let refused: Option<Vec<usize>> = call.invoke_async(&mut self.redis.clone()).await?;
-            Ok(refused)
-        });
-        let stored = try_join_all(writes).await;
-        // Also after a failure: it may have been written.
-        self.forget(entries);
-        let mut refused = Vec::new();
-        for (chunk, positions) in stored?.into_iter().enumerate() {
-            let Some(positions) = positions else { return Ok(Stored::Late) };
-            refused.extend(positions.into_iter().map(|position| chunk * ENTRIES_PER_SCRIPT + position - 1));
-        }
-        Ok(Stored::Except(refused))
-    }
-
-    /// Drops entries from the near-cache without waiting for Redis to say so.
-    fn forget(&self, entries: &[Entry<'_>]) {
-        let Some(near) = &self.near else { return };
-        for entry in entries {
-            match entry {
-                Entry::Product(id, _) | Entry::NegativeProduct(id) | Entry::DeletedProduct(id, _) => {
-                    near.forget_product(id);
-                }
-                Entry::Market(location, _)
-                | Entry::NegativeMarket(location)
-                | Entry::DeletedMarket(location, _) => near.forget_market(location),
-            }
-        }
-    }
-
     fn highest_key(&self) -> String {
         format!("{}highest_version", self.prefix)
-    }
-
-    /// Removes corrupt entries, so that the fills after these misses replace them whatever version they claim. An
-    /// entry that cannot be removed now is found corrupt again.
-    async fn discard(&self, corrupt: Vec<Corrupt<'_>>) {
-        let discards = corrupt.into_iter().map(async |Corrupt { key, data }| -> RedisResult<u64> {
-            self.discard.key(key).arg(data).invoke_async(&mut self.redis.clone()).await
-        });
-        if let Err(error) = try_join_all(discards).await {
-            tracing::warn!(%error, "cannot remove corrupt cache entries");
-        }
     }
 }
