@@ -13,6 +13,7 @@ use pricing_core::catalogue::{
     Applied, Catalogue, ChangeOrigin, DatabaseSettings, Extent, Import, ImportError, ImportKind,
     ImportOptions, RowRefusal, Tally,
 };
+use pricing_core::causes::printable;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
@@ -247,7 +248,7 @@ fn summary(applied: &Applied, bad: u64) -> String {
         text += &format!(", {} deleted", HumanCount(deleted));
     }
     if !applied.first_to_delete.is_empty() {
-        let first = applied.first_to_delete.join(" ");
+        let first = printable(&applied.first_to_delete.join(" "));
         let others = if applied.first_to_delete.len() as u64 == deleted { "" } else { " …" };
         text += &format!(" ({first}{others})");
     }
