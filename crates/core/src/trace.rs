@@ -50,7 +50,7 @@ impl Drop for MarkCancelled<'_> {
     }
 }
 
-/// Awaits a call to Redis inside a client span. `name` starts with the command, such as `HMGET price inputs`.
+/// Awaits a call to Redis inside a client span. `name` starts with the command, such as `MGET price inputs`.
 ///
 /// # Errors
 ///
@@ -62,7 +62,7 @@ pub async fn redis_call<T, E: Error + 'static>(
     client_call(redis_span(name), call).await
 }
 
-/// The client span of a call to Redis. `name` starts with the command, such as `HMGET price inputs`. There is none outside
+/// The client span of a call to Redis. `name` starts with the command, such as `MGET price inputs`. There is none outside
 /// of a span: a call is no trace of its own.
 pub fn redis_span(name: &'static str) -> Span {
     if Span::current().is_disabled() {
@@ -215,13 +215,13 @@ pub(crate) mod tests {
     async fn a_failed_call_marks_its_span_and_a_good_one_does_not() {
         let refused = RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
         let spans = spans(async {
-            redis_call("HMGET price inputs", async { Ok::<_, RedisError>(()) }).await.unwrap();
+            redis_call("MGET price inputs", async { Ok::<_, RedisError>(()) }).await.unwrap();
             redis_call("PING", async { Err::<(), _>(refused) }).await.unwrap_err();
         })
         .await;
         let [good, bad] = &spans[..] else { panic!("{spans:?}") };
-        assert_eq!((&*good.name, good.status.clone()), ("HMGET price inputs", Status::Unset));
-        assert_eq!(attribute(good, "db.operation.name").as_deref(), Some("HMGET"));
+        assert_eq!((&*good.name, good.status.clone()), ("MGET price inputs", Status::Unset));
+        assert_eq!(attribute(good, "db.operation.name").as_deref(), Some("MGET"));
         assert_eq!(attribute(good, "error.type"), None);
         assert!(matches!(bad.status, Status::Error { .. }));
         assert_eq!(attribute(bad, "error.type").as_deref(), Some("connection_refused"));

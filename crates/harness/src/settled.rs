@@ -234,8 +234,8 @@ impl Stack {
             }
         }
         catalogue.close().await;
-        stale.extend(self.stale_entries("market:3:", &markets).await);
-        stale.extend(self.stale_entries("product:3:", &products).await);
+        stale.extend(self.stale_entries("market:4:", &markets).await);
+        stale.extend(self.stale_entries("product:4:", &products).await);
         stale
     }
 
@@ -245,19 +245,16 @@ impl Stack {
         let keys: Vec<String> = redis.keys(format!("{prefix}*")).await.expect("Redis answers");
         let mut stale = Vec::new();
         for keys in keys.chunks(BATCH) {
-            let mut pipe = redis::pipe();
-            for key in keys {
-                pipe.hmget(key, &["v", "d"]);
-            }
-            let entries: Vec<(Option<u64>, Option<String>)> =
-                pipe.query_async(&mut redis).await.expect("Redis answers");
+            let entries: Vec<Option<String>> = redis.mget(keys).await.expect("Redis answers");
             for (key, entry) in keys.iter().zip(entries) {
                 let row = rows.get(key.strip_prefix(&prefix).unwrap_or(key));
-                let agrees = match (&entry, row) {
-                    ((None, None), _) => true,                 // expired between the two looks
-                    ((_, Some(data)), None) => data == "null", // known not to exist
-                    ((Some(version), Some(data)), Some(row)) => {
-                        serde_json::from_str(data).is_ok_and(|data| (*version, data) == *row)
+                let Some(entry) = entry else { continue }; // expired between the two looks
+                let parts: Vec<&str> = entry.splitn(3, ' ').collect();
+                let agrees = match (&parts[..], row) {
+                    ([_, _, data], None) => *data == "null", // known not to exist
+                    ([version, _, data], Some((row_version, row_data))) => {
+                        version.parse() == Ok(*row_version)
+                            && serde_json::from_str::<Value>(data).is_ok_and(|data| data == *row_data)
                     }
                     _ => false,
                 };

@@ -216,7 +216,7 @@ impl PriceReader {
         if let Some(inputs) = reading.from_memory() {
             return Some(inputs);
         }
-        let span = || redis_span("HMGET price inputs");
+        let span = || redis_span("MGET price inputs");
         // Boxed: the future is large, and every layer around it would move it.
         let reading = Box::pin(reading.finish());
         let inputs = match is_patient {

@@ -16,54 +16,66 @@ use super::entry::Key;
 
 /// Entries that are asked for without waiting for more.
 const FULL: usize = 256;
-/// Entries that a pipeline has room for at first.
+/// Entries that a lookup has room for at first.
 const USUAL: usize = 32;
+/// Bytes of a usual key.
+const KEY: usize = 48;
 
-/// The commands that read some entries, two for each.
-#[derive(Default)]
+/// The commands that read some entries.
 pub(super) struct Lookup {
-    pipeline: Pipeline,
+    mget: Cmd,
     entries: usize,
 }
 
 impl Lookup {
     /// With room for so many entries.
     pub(super) fn with_capacity(entries: usize) -> Self {
-        Self { pipeline: Pipeline::with_capacity(2 * entries + 1), entries: 0 }
+        let mut mget = Cmd::with_capacity(entries + 1, KEY * entries);
+        mget.arg("MGET");
+        Self { mget, entries: 0 }
     }
 
     /// Asks for an entry, and returns its place.
     pub(super) fn add(&mut self, key: Key<'_>) -> usize {
-        let mut fields = Cmd::with_capacity(4, 128);
-        fields.arg("HMGET").arg(key).arg("v").arg("d");
-        let mut ttl = Cmd::with_capacity(2, 128);
-        ttl.arg("PTTL").arg(key);
-        self.pipeline.add_command(fields).add_command(ttl);
+        self.mget.arg(key);
         self.entries += 1;
         self.entries - 1
     }
 
-    /// How many entries it asks for.
-    pub(super) fn entries(&self) -> usize {
-        self.entries
-    }
-
-    /// The replies; that to `more`, which is asked last, is the last one.
+    /// What Redis holds under the keys, with its time; and its reply to `more`, which is asked last.
     pub(super) async fn send(
-        mut self,
+        self,
         more: Option<Cmd>,
         connection: &mut impl ConnectionLike,
-    ) -> RedisResult<Vec<Value>> {
+    ) -> RedisResult<(Found, Option<Value>)> {
+        let mut pipeline = Pipeline::with_capacity(3);
+        // The time after the entries, so that what is left of their lives is never too long.
+        pipeline.add_command(self.mget).cmd("TIME");
         if let Some(more) = more {
-            self.pipeline.add_command(more);
+            pipeline.add_command(more);
         }
-        connection.req_packed_commands(&self.pipeline, 0, self.pipeline.len()).await
+        let replies = connection.req_packed_commands(&pipeline, 0, pipeline.len()).await?;
+        let mut replies = replies.into_iter();
+        let mut next = || replies.next().unwrap_or(Value::Nil).extract_error();
+        let entries = match next()? {
+            Value::Array(entries) if entries.len() == self.entries => entries,
+            _ => return Err((ErrorKind::UnexpectedReturnType, "MGET gives an entry for each key").into()),
+        };
+        let (seconds, micros): (u64, u64) = redis::from_redis_value(next()?)?;
+        Ok((Found { entries, now_ms: seconds * 1_000 + micros / 1_000 }, replies.next()))
     }
 }
 
-/// The replies to one read, which may share them with others.
+/// What a lookup found.
+pub(super) struct Found {
+    /// For each key what Redis holds.
+    entries: Vec<Value>,
+    now_ms: u64,
+}
+
+/// What one read asked for, which may share the lookup with others.
 pub(super) struct Replies {
-    all: Arc<Vec<Value>>,
+    found: Arc<Found>,
     places: Places,
 }
 
@@ -71,17 +83,19 @@ pub(super) struct Replies {
 type Places = SmallVec<[usize; 2]>;
 
 impl Replies {
-    /// The replies of a lookup that is this read's alone.
-    pub(super) fn of_one(all: Vec<Value>, entries: usize) -> Self {
-        Self { all: Arc::new(all), places: (0..entries).collect() }
+    /// All that a lookup found.
+    pub(super) fn all(found: Found) -> Self {
+        Self { places: (0..found.entries.len()).collect(), found: Arc::new(found) }
     }
 
-    /// For each entry, in the order of the keys, its fields and what is left of its time.
-    pub(super) fn entries(&self) -> impl Iterator<Item = RedisResult<(&Value, &Value)>> {
-        self.places.iter().map(|place| match self.all.get(2 * place..2 * place + 2) {
-            Some([fields, left]) => Ok((fields, left)),
-            _ => Err((ErrorKind::UnexpectedReturnType, "fewer replies than commands").into()),
-        })
+    /// What Redis holds under each key, in their order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Value> {
+        self.places.iter().map(|place| &self.found.entries[*place])
+    }
+
+    /// The time of Redis in milliseconds since 1970, just after it looked.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.found.now_ms
     }
 }
 
@@ -199,10 +213,11 @@ impl Batch {
             return;
         }
         let answer = timeout(READ_TIMEOUT, self.lookup.send(None, &mut connection)).await;
-        let answer = answer.unwrap_or_else(|elapsed| Err(io::Error::from(elapsed).into())).map(Arc::new);
+        let answer = answer.unwrap_or_else(|elapsed| Err(io::Error::from(elapsed).into()));
+        let answer = answer.map(|(found, _)| Arc::new(found));
         for (places, read) in self.reads {
             // Nobody waits for what a dropped read asked for.
-            let _ = read.send(answer.clone().map(|all| Replies { all, places }));
+            let _ = read.send(answer.clone().map(|found| Replies { found, places }));
         }
     }
 }
@@ -219,7 +234,7 @@ mod tests {
     use super::*;
     use crate::ids::{Location, ProductId};
 
-    /// Answers each command with its place in the pipeline, and counts pipelines.
+    /// Holds under each key its place among those that are asked for together, and counts pipelines.
     #[derive(Clone, Default)]
     struct Counting {
         pipelines: Arc<AtomicUsize>,
@@ -242,7 +257,12 @@ mod tests {
             self.pipelines.fetch_add(1, Ordering::Relaxed);
             let answer = match self.fails {
                 true => Err(RedisError::from((ErrorKind::Io, "gone"))),
-                false => Ok((0..count).map(|place| Value::Int(place as i64)).collect()),
+                false => {
+                    let mget = pipeline.cmd_iter().next().expect("the lookup");
+                    let keys = mget.args_iter().count() as i64 - 1;
+                    let time = [7, 9_000].map(Value::Int).to_vec();
+                    Ok(vec![Value::Array((0..keys).map(Value::Int).collect()), Value::Array(time)])
+                }
             };
             if self.is_silent {
                 return std::future::pending().boxed();
@@ -269,7 +289,8 @@ mod tests {
         let keys = products.iter().map(|id| Key::product("", id)).chain([Key::market("", &market)]);
         let replies = reads.ask(keys).await?;
         let number = |value: &Value| redis::from_redis_value::<i64>(value.clone()).unwrap();
-        replies.entries().map(|entry| entry.map(|(fields, _)| number(fields) / 2)).collect()
+        assert_eq!(replies.now_ms(), 7_009);
+        Ok(replies.entries().map(number).collect())
     }
 
     #[tokio::test]

@@ -1,7 +1,6 @@
--- Removes a cache entry if it still holds the data that was found corrupt, or is no hash at all.
--- KEYS[1] entry; ARGV: data ('' also stands for none)
-local data = redis.pcall('HGET', KEYS[1], 'd')
-if type(data) == 'table' or (data or '') == ARGV[1] then
+-- Removes a cache entry if it is still the one that was found corrupt.
+-- KEYS[1] entry; ARGV: what it held
+if redis.pcall('GET', KEYS[1]) == ARGV[1] then
     return redis.call('DEL', KEYS[1])
 end
 return 0

@@ -12,9 +12,9 @@ use crate::price::{Market, Product};
 
 /// What the keys of products begin with. The number is the version of the encoding: builds that write different entries
 /// do not take each other's for corrupt.
-pub(super) const PRODUCT: &str = "product:3:";
+pub(super) const PRODUCT: &str = "product:4:";
 /// What the keys of markets begin with.
-pub(super) const MARKET: &str = "market:3:";
+pub(super) const MARKET: &str = "market:4:";
 /// Data of a negative entry.
 const NEGATIVE: &str = "null";
 /// TTL of a negative entry that a reader writes.
@@ -26,6 +26,13 @@ const DELETED_TTL: Duration = Duration::from_secs(60);
 const MAX_READ_AGE: Duration = Duration::from_secs(50);
 /// Maximum TTL of a negative entry; anything longer is corrupt.
 const MAX_NEGATIVE_TTL: Duration = DELETED_TTL;
+
+/// Maximum life of any entry, by the largest settings; anything longer is corrupt.
+const MAX_LIFE: Duration = Duration::from_secs(86_400 * 11 / 10 + 604_800);
+
+/// Longest since the end of an entry that is still there: its time is asked for after it. Anything longer is corrupt: Redis
+/// will not remove it.
+const MAX_OVER: Duration = Duration::from_secs(1);
 
 /// What the cache holds under one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,19 +219,23 @@ impl Ttls {
         self.fresh_ttl.mul_f64(1.1) + self.stale_ttl
     }
 
-    /// Decodes the reply of `HMGET v d`, for an entry whose remaining TTL is `pttl` as Redis gives it: in
-    /// milliseconds, -2 for no key, -1 for one that never expires.
-    pub(super) fn decode<T: CachedValue>(&self, key: &Key<'_>, fields: &Value, pttl: i64) -> Decoded<T> {
+    /// Decodes what Redis holds under a key, at its time `now_ms`.
+    pub(super) fn decode<T: CachedValue>(&self, key: &Key<'_>, entry: &Value, now_ms: u64) -> Decoded<T> {
         let nothing = |cached| Decoded { cached, version: 0, left: Duration::ZERO };
-        let Value::Array(fields) = fields else { return nothing(Cached::Corrupt) };
-        let (version, data) = match &fields[..] {
-            [Value::Nil, Value::Nil] => return nothing(Cached::Absent),
-            [Value::BulkString(version), Value::BulkString(data)] => (version, data),
+        let text = match entry {
+            Value::Nil => return nothing(Cached::Absent),
+            Value::BulkString(text) => text,
             _ => return nothing(Cached::Corrupt),
         };
-        let Ok(left) = u64::try_from(pttl).map(Duration::from_millis) else {
-            return nothing(if pttl == -2 { Cached::Absent } else { Cached::Corrupt });
-        };
+        let Some((version, expires_at_ms, data)) = split(text) else { return nothing(Cached::Corrupt) };
+        let left = Duration::from_millis(expires_at_ms.saturating_sub(now_ms));
+        let over = Duration::from_millis(now_ms.saturating_sub(expires_at_ms));
+        if left > MAX_LIFE || over > MAX_OVER {
+            return nothing(Cached::Corrupt);
+        }
+        if left.is_zero() {
+            return nothing(Cached::Absent);
+        }
         let version = decode_version(version);
         if data == NEGATIVE.as_bytes() && left <= MAX_NEGATIVE_TTL {
             return Decoded { cached: Cached::Negative, version: version.unwrap_or(0), left };
@@ -242,6 +253,13 @@ impl Ttls {
     }
 }
 
+/// Version, time of expiry in milliseconds since 1970, and data of an entry.
+fn split(text: &[u8]) -> Option<(&[u8], u64, &[u8])> {
+    let mut parts = text.splitn(3, |byte| *byte == b' ');
+    let (version, expires_at_ms, data) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((version, str::from_utf8(expires_at_ms).ok()?.parse().ok()?, data))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -251,9 +269,12 @@ mod tests {
     const TTLS: Ttls = Ttls { fresh_ttl: Duration::from_secs(60), stale_ttl: Duration::from_secs(600) };
     const KEY: Key<'_> = Key(["pricing:", "product:", "P-100"]);
 
-    fn decode(version: &str, data: &[u8], pttl: i64) -> Cached<Product> {
-        let fields = [version.as_bytes(), data].map(|bytes| Value::BulkString(bytes.to_vec()));
-        TTLS.decode(&KEY, &Value::Array(fields.to_vec()), pttl).cached
+    const NOW_MS: u64 = 1_764_000_000_000;
+
+    fn decode(version: &str, data: &[u8], left_ms: i64) -> Cached<Product> {
+        let expires_at_ms = NOW_MS.saturating_add_signed(left_ms);
+        let text = [format!("{version} {expires_at_ms} ").as_bytes(), data].concat();
+        TTLS.decode(&KEY, &Value::BulkString(text), NOW_MS).cached
     }
 
     const GOOD: &[u8] = br#"[5499,null,null,null,"USD"]"#;
@@ -262,8 +283,18 @@ mod tests {
     fn an_entry_is_fresh_then_stale_by_its_remaining_life() {
         assert!(matches!(decode("3", GOOD, 600_001), Cached::Fresh { value, .. } if value.version == 3));
         assert!(matches!(decode("3", GOOD, 600_000), Cached::Stale { .. }));
-        assert_eq!(decode("3", GOOD, -2), Cached::Absent, "expired between the two commands");
-        assert_eq!(decode("3", GOOD, -1), Cached::Corrupt, "would never expire");
+        assert!(matches!(decode("3", GOOD, 1), Cached::Stale { .. }));
+        assert_eq!(decode("3", GOOD, 0), Cached::Absent);
+        assert_eq!(decode("3", GOOD, -1_000), Cached::Absent);
+    }
+
+    #[test]
+    fn an_entry_that_does_not_end_when_it_should_is_corrupt() {
+        let longest = i64::try_from(MAX_LIFE.as_millis()).unwrap();
+        assert!(matches!(decode("3", GOOD, longest), Cached::Fresh { .. }));
+        for left_ms in [longest + 1, i64::MAX, -1_001, i64::MIN] {
+            assert_eq!(decode("3", GOOD, left_ms), Cached::Corrupt, "{left_ms}");
+        }
     }
 
     #[test]
@@ -273,18 +304,21 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_of_another_shape_is_corrupt() {
-        for reply in [Value::Nil, Value::Int(1), Value::Array(vec![Value::Nil])] {
-            assert_eq!(TTLS.decode::<Product>(&KEY, &reply, 650_000).cached, Cached::Corrupt, "{reply:?}");
+    fn what_is_no_entry_is_corrupt() {
+        let text = |text: &str| Value::BulkString(text.into());
+        let numbers = ["", "3", "3 ", "3 x []", "3 -1 []", "3 99999999999999999999 []"];
+        let others = [Value::Int(1), Value::Array(vec![Value::Nil])];
+        for entry in numbers.map(text).into_iter().chain(others) {
+            assert_eq!(TTLS.decode::<Product>(&KEY, &entry, NOW_MS).cached, Cached::Corrupt, "{entry:?}");
         }
-        let absent = Value::Array(vec![Value::Nil, Value::Nil]);
-        assert_eq!(TTLS.decode::<Product>(&KEY, &absent, -2).cached, Cached::Absent);
+        assert_eq!(TTLS.decode::<Product>(&KEY, &Value::Nil, NOW_MS).cached, Cached::Absent);
     }
 
     proptest! {
         #[test]
         fn no_data_is_ever_misread(data in prop::collection::vec(any::<u8>(), 0..200), left in any::<i64>()) {
             let _ = decode("1", &data, left);
+            let _ = TTLS.decode::<Product>(&KEY, &Value::BulkString(data), NOW_MS);
         }
 
         #[test]

@@ -15,10 +15,10 @@ use super::{Cached, CachedInputs, PriceCache, READ_TIMEOUT};
 use crate::ids::{Location, ProductId};
 use crate::price::{Market, Product};
 
-/// An entry that does not decode, with its data.
+/// An entry that does not decode, with what Redis holds.
 pub(super) struct Corrupt<'k> {
     pub(super) key: Key<'k>,
-    pub(super) data: Vec<u8>,
+    pub(super) text: Vec<u8>,
 }
 
 /// A read under way: see [`PriceCache::begin`].
@@ -66,7 +66,7 @@ impl<'r> Reading<'r> {
     /// When Redis is away or slow.
     pub async fn finish(mut self) -> RedisResult<CachedInputs> {
         let (cache, asked, replies) = (self.cache, self.asked, self.replies().await?);
-        let (inputs, corrupt) = self.decode(&replies)?;
+        let (inputs, corrupt) = self.decode(&replies);
         if !corrupt.is_empty() {
             let spent = if cache.bounds_reads() { asked.elapsed() } else { Duration::ZERO };
             // If time is short, the next read finds them again.
@@ -98,19 +98,18 @@ impl<'r> Reading<'r> {
         self.asked_for().for_each(|key| {
             lookup.add(key);
         });
-        let entries = lookup.entries();
         let Some(tracked) = &self.tracked else {
-            return Ok(Replies::of_one(lookup.send(None, &mut redis).await?, entries));
+            return Ok(Replies::all(lookup.send(None, &mut redis).await?.0));
         };
         // On a connection of its own, which may lead to another server than the one that invalidates.
         let mut info = redis::cmd("INFO");
         info.arg("server");
-        let mut replies = lookup.send(Some(info), &mut redis).await?;
-        let info = replies.pop().and_then(|info| String::from_redis_value(info).ok());
+        let (found, info) = lookup.send(Some(info), &mut redis).await?;
+        let info = info.and_then(|info| String::from_redis_value(info).ok());
         if info.and_then(|info| run_id(&info)) != Some(tracked.run_id.clone()) {
             self.tracked = None;
         }
-        Ok(Replies::of_one(replies, entries))
+        Ok(Replies::all(found))
     }
 
     /// The keys of the entries that the near-cache has not.
@@ -122,58 +121,52 @@ impl<'r> Reading<'r> {
     }
 
     /// All entries, and those that must be removed. The near-cache keeps what was read, if it may.
-    fn decode(self, replies: &Replies) -> RedisResult<(CachedInputs, Vec<Corrupt<'r>>)> {
+    fn decode(self, replies: &Replies) -> (CachedInputs, Vec<Corrupt<'r>>) {
         let Self { cache, ids, location, asked, products, market, tracked } = self;
-        let mut decoder = Decoder { cache, replies: replies.entries(), corrupt: Vec::new() };
+        let (entries, now_ms) = (replies.entries(), replies.now_ms());
+        let mut decoder = Decoder { cache, entries, now_ms, corrupt: Vec::new() };
         let near = cache.near.as_ref();
         let read_with = |ticket| tracked.is_some().then_some(ticket);
         let products = ids.iter().zip(products).map(|(id, slot)| match slot {
-            Slot::Kept(cached) => Ok(cached),
+            Slot::Kept(cached) => cached,
             Slot::Ask(ticket) => {
-                let decoded = decoder.next(Key::product(&cache.prefix, id))?;
+                let decoded = decoder.next(Key::product(&cache.prefix, id));
                 if let Some(near) = near {
                     near.keep_product(id, Read { decoded: &decoded, asked, ticket: read_with(ticket) });
                 }
-                Ok(decoded.cached)
+                decoded.cached
             }
         });
-        let products = products.collect::<RedisResult<_>>()?;
+        let products = products.collect();
         let market = match market {
             Slot::Kept(cached) => cached,
             Slot::Ask(ticket) => {
-                let decoded = decoder.next(Key::market(&cache.prefix, location))?;
+                let decoded = decoder.next(Key::market(&cache.prefix, location));
                 if let Some(near) = near {
                     near.keep_market(location, Read { decoded: &decoded, asked, ticket: read_with(ticket) });
                 }
                 decoded.cached
             }
         };
-        Ok((CachedInputs { products, market }, decoder.corrupt))
+        (CachedInputs { products, market }, decoder.corrupt)
     }
 }
 
-/// Decodes the replies to a read, two for each entry, and collects the corrupt ones.
+/// Decodes what a read found, and collects the corrupt entries.
 struct Decoder<'r, 'k, I> {
     cache: &'r PriceCache,
-    replies: I,
+    entries: I,
+    now_ms: u64,
     corrupt: Vec<Corrupt<'k>>,
 }
 
-impl<'v, 'k, I: Iterator<Item = RedisResult<(&'v Value, &'v Value)>>> Decoder<'_, 'k, I> {
-    fn next<T: CachedValue>(&mut self, key: Key<'k>) -> RedisResult<Decoded<T>> {
-        let (fields, pttl) = self.replies.next().expect("invariant: each entry was asked for")?;
-        let pttl = redis::from_redis_value(pttl.clone().extract_error()?)?; // a number, or why the node refused
-        let decoded = self.cache.ttls.decode(&key, fields, pttl);
-        if matches!(decoded.cached, Cached::Corrupt) {
-            let data = match fields {
-                Value::Array(fields) => match fields.last() {
-                    Some(Value::BulkString(data)) => data.clone(),
-                    _ => Vec::new(),
-                },
-                _ => Vec::new(),
-            };
-            self.corrupt.push(Corrupt { key, data });
+impl<'v, 'k, I: Iterator<Item = &'v Value>> Decoder<'_, 'k, I> {
+    fn next<T: CachedValue>(&mut self, key: Key<'k>) -> Decoded<T> {
+        let entry = self.entries.next().expect("invariant: each entry was asked for");
+        let decoded = self.cache.ttls.decode(&key, entry, self.now_ms);
+        if let (Cached::Corrupt, Value::BulkString(text)) = (&decoded.cached, entry) {
+            self.corrupt.push(Corrupt { key, text: text.clone() });
         }
-        Ok(decoded)
+        decoded
     }
 }

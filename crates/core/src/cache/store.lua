@@ -1,26 +1,25 @@
 #!lua flags=allow-oom
--- Writes cache entries, each unless a newer version of it is there.
+-- Writes cache entries, each unless a newer version of it is there. An entry is a text: its version, when it expires in ms
+-- since 1970, its data.
 -- KEYS: the highest version, then the entries
 -- ARGV: time of the read in ms, maximum age of a read in ms, then version, data and life in ms of each entry
 -- Returns the positions of the entries that were refused, from 1; or false, with nothing written, when they were read
 -- from the database too long ago: a negative entry that would have refused them may have expired. The age of a read in
 -- the future, by a clock that went back, is unknown.
 local time = redis.call('TIME')
-local age = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[1]
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local age = now - ARGV[1]
 if age < 0 or age > tonumber(ARGV[2]) then
     return false
 end
 local refused, highest = {}, 0
 for i = 2, #KEYS do
     local version, data, life = ARGV[3 * i - 3], ARGV[3 * i - 2], ARGV[3 * i - 1]
-    local have = redis.pcall('HGET', KEYS[i], 'v')
-    if type(have) == 'table' then -- no hash: it must not keep the other entries from being written
-        redis.call('DEL', KEYS[i])
-    end
-    have = type(have) == 'string' and tonumber(have)
-    if not have or not (have > tonumber(version)) then
-        redis.call('HSET', KEYS[i], 'v', version, 'd', data)
-        redis.call('PEXPIRE', KEYS[i], life)
+    local have = redis.pcall('GET', KEYS[i]) -- an error if it is no string: it must not keep the others from being written
+    have = type(have) == 'string' and tonumber(string.match(have, '^%d+'))
+    if not have or have <= tonumber(version) then
+        local expires = string.format('%.0f', now + life)
+        redis.call('SET', KEYS[i], version .. ' ' .. expires .. ' ' .. data, 'PXAT', expires)
     else
         refused[#refused + 1] = i - 1
     end

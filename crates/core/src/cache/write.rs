@@ -71,8 +71,8 @@ impl PriceCache {
     /// Removes corrupt entries, so that the fills after these misses replace them whatever version they claim. An
     /// entry that cannot be removed now is found corrupt again.
     pub(super) async fn discard(&self, corrupt: Vec<Corrupt<'_>>) {
-        let discards = corrupt.into_iter().map(async |Corrupt { key, data }| -> RedisResult<u64> {
-            self.discard.key(key).arg(data).invoke_async(&mut self.redis.clone()).await
+        let discards = corrupt.into_iter().map(async |Corrupt { key, text }| -> RedisResult<u64> {
+            self.discard.key(key).arg(text).invoke_async(&mut self.redis.clone()).await
         });
         if let Err(error) = try_join_all(discards).await {
             tracing::warn!(%error, "cannot remove corrupt cache entries");

@@ -41,7 +41,7 @@ struct Grants {
 const SERVICE: &[&str] =
     &["ping", "quit", "unwatch", "persist", "evalsha", "script|load", "time", "info", "wait"];
 /// Cache entries, read and written.
-const CACHE: &[&str] = &["hmget", "pttl", "hget", "hset", "pexpire", "del", "get", "set"];
+const CACHE: &[&str] = &["mget", "get", "set", "del"];
 /// Tasks, enqueued and counted.
 const PRODUCER: &[&str] =
     &["hget", "hset", "hdel", "hexists", "hincrby", "incr", "get", "xadd", "xlen", "xpending", "zcard"];

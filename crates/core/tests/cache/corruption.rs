@@ -9,12 +9,12 @@ const HIGHEST: &str = "9007199254740992";
 
 /// What somebody wrote in place of an entry.
 enum Damage {
-    /// A hash of these fields that expires.
-    Hash(Vec<(&'static str, Vec<u8>)>),
-    /// A hash that never expires.
+    /// An entry of this version and data.
+    Entry(&'static str, Vec<u8>),
+    /// An entry that lives longer than any.
     Eternal(&'static str, &'static [u8]),
-    /// A command that makes something else.
-    Other(&'static str, Vec<&'static str>),
+    /// Another text.
+    Text(&'static str),
 }
 
 fn damages() -> Vec<Damage> {
@@ -39,43 +39,44 @@ fn damages() -> Vec<Damage> {
         b"5499",
         &[0xff; 40],
     ];
-    let hash = |version: &str, data: &[u8]| Damage::Hash(vec![("v", version.into()), ("d", data.to_vec())]);
+    let entry = |version, data: &[u8]| Damage::Entry(version, data.to_vec());
     let too_long = [GOOD, &b" ".repeat(2_000)].concat();
     let deep_arrays = b"[".repeat(100_000);
     let deep_unknown_field = [br#"{"x":"#.as_slice(), &b"[".repeat(100_000)].concat();
-    let mut damages: Vec<Damage> = data.iter().map(|data| hash(HIGHEST, data)).collect();
-    damages.extend([too_long, deep_arrays, deep_unknown_field].map(|data| hash(HIGHEST, &data)));
+    let mut damages: Vec<Damage> = data.iter().map(|data| entry(HIGHEST, data)).collect();
+    damages.extend([too_long, deep_arrays, deep_unknown_field].map(|data| entry(HIGHEST, &data)));
     for version in
         ["", "0", "-1", "x", "1.5", "1e3", "inf", "nan", "9007199254740993", "99999999999999999999"]
     {
-        damages.push(hash(version, GOOD));
+        damages.push(entry(version, GOOD));
     }
-    damages.push(Damage::Hash(vec![("v", HIGHEST.into())]));
-    damages.push(Damage::Hash(vec![("d", GOOD.to_vec())]));
     damages.push(Damage::Eternal("1", GOOD));
     damages.push(Damage::Eternal("1", br#"[950000,50000,"USD",null,1,0,null]"#));
-    damages.push(Damage::Eternal("0", b""));
-    damages.push(Damage::Other("SET", vec!["[5499,null,null,null,\"USD\"]"]));
-    damages.push(Damage::Other("RPUSH", vec!["v", "d"]));
-    damages.push(Damage::Other("SADD", vec!["v", "d"]));
-    damages.push(Damage::Other("XADD", vec!["*", "v", "1"]));
+    damages.push(Damage::Eternal("0", b"null"));
+    let texts = [
+        "",
+        " ",
+        "1",
+        "1 ",
+        "1  ",
+        "1 x null",
+        "1 -1 null",
+        "1 99999999999999999999 null",
+        "9007199254740992 1 null",
+        "9007199254740992",
+        "9007199254740992 1764000000000",
+        r#"[5499,null,null,null,"USD"]"#,
+    ];
+    damages.extend(texts.map(Damage::Text));
     damages
 }
 
 impl Bench {
     async fn damage(&self, name: &str, damage: &Damage) {
-        self.command::<()>("DEL", name, NOTHING).await;
         match damage {
-            Damage::Hash(fields) => {
-                self.command::<()>("HSET", name, fields).await;
-                self.command::<()>("PEXPIRE", name, 650_000).await;
-            }
-            Damage::Eternal(version, data) => {
-                self.command::<()>("HSET", name, &[("v", version.as_bytes()), ("d", data)]).await;
-            }
-            Damage::Other(command, arguments) => {
-                self.command::<redis::Value>(command, name, arguments).await;
-            }
+            Damage::Entry(version, data) => self.put(name, version, 650_000, data).await,
+            Damage::Eternal(version, data) => self.put(name, version, 1 << 50, data).await,
+            Damage::Text(text) => self.command("SET", name, *text).await,
         }
     }
 }
@@ -83,16 +84,9 @@ impl Bench {
 impl Damage {
     fn describe(&self) -> String {
         match self {
-            Self::Hash(fields) => {
-                let field = |(name, text): &(&str, Vec<u8>)| {
-                    format!("{name} = {:.60}", String::from_utf8_lossy(text))
-                };
-                fields.iter().map(field).collect::<Vec<_>>().join(", ")
-            }
-            Self::Eternal(version, data) => {
-                format!("eternal v = {version}, d = {}", String::from_utf8_lossy(data))
-            }
-            Self::Other(command, arguments) => format!("{command} {arguments:?}"),
+            Self::Entry(version, data) => format!("{version}, {:.60}", String::from_utf8_lossy(data)),
+            Self::Eternal(version, data) => format!("eternal {version}, {}", String::from_utf8_lossy(data)),
+            Self::Text(text) => format!("{text:?}"),
         }
     }
 }
@@ -103,12 +97,12 @@ async fn a_corrupt_entry_is_never_served_is_removed_and_a_fill_takes_its_place()
     let (good_product, good_market) = (product(1, 100), market(1, 950_000));
     for damage in damages() {
         let what = damage.describe();
-        bench.damage("product:3:P-1", &damage).await;
-        bench.damage("market:3:NY", &damage).await;
+        bench.damage("product:4:P-1", &damage).await;
+        bench.damage("market:4:NY", &damage).await;
 
         let inputs = bench.inputs("P-1", "NY").await;
         assert_eq!(inputs, (Cached::Corrupt, Cached::Corrupt), "{what}");
-        for name in ["product:3:P-1", "market:3:NY"] {
+        for name in ["product:4:P-1", "market:4:NY"] {
             assert!(!bench.command::<bool>("EXISTS", name, NOTHING).await, "{name} is still there: {what}");
         }
 
@@ -126,13 +120,13 @@ async fn a_corrupt_entry_is_found_by_each_way_to_read_it() {
     let bench = Bench::start().await;
     for damage in damages() {
         let what = damage.describe();
-        bench.damage("product:3:P-1", &damage).await;
-        bench.damage("market:3:NY", &damage).await;
+        bench.damage("product:4:P-1", &damage).await;
+        bench.damage("market:4:NY", &damage).await;
         let ids = ["P-1", "P-2", "P-1"].map(product_id);
         let CachedInputs { products, market } = bench.cache.get(&ids, &location("NY")).await.unwrap();
         assert_eq!(products[..], [Cached::Corrupt, Cached::Absent, Cached::Corrupt], "{what}");
         assert_eq!(market, Cached::Corrupt, "{what}");
-        bench.damage("market:3:NY", &damage).await;
+        bench.damage("market:4:NY", &damage).await;
         assert_eq!(bench.market("NY").await, Cached::Corrupt, "{what}");
     }
 }
@@ -147,13 +141,33 @@ async fn a_corrupt_entry_does_not_keep_its_neighbours_from_being_written() {
     for damage in damages() {
         let what = damage.describe();
         for id in &ids {
-            bench.command::<()>("DEL", &format!("product:3:{id}"), NOTHING).await;
+            bench.command::<()>("DEL", &format!("product:4:{id}"), NOTHING).await;
         }
-        bench.damage("product:3:P-1", &damage).await;
+        bench.damage("product:4:P-1", &damage).await;
         assert!(bench.store(&entries).await >= 2, "{what}");
         assert_eq!(fresh(bench.product("P-0").await), Some(good), "{what}");
         assert_eq!(fresh(bench.product("P-2").await), Some(good), "{what}");
         let served = bench.product("P-1").await;
         assert!(served == Cached::Corrupt || fresh(served) == Some(good), "{what}: {served:?}");
+    }
+}
+
+/// Redis says of a key of another type what it says of none.
+#[tokio::test]
+async fn a_key_of_another_type_is_a_miss_and_a_fill_takes_its_place() {
+    let bench = Bench::start().await;
+    let (good, neighbour) = (product(1, 100), product(1, 200));
+    let others = [("RPUSH", ["v", "d"].as_slice()), ("HSET", &["v", "1"]), ("XADD", &["*", "v", "1"])];
+    for (command, arguments) in others {
+        bench.command::<()>("DEL", "product:4:P-1", NOTHING).await;
+        bench.command::<redis::Value>(command, "product:4:P-1", arguments).await;
+        assert_eq!(bench.product("P-1").await, Cached::Absent, "{command}");
+        let ids = ["P-1", "P-2"].map(product_id);
+        assert_eq!(
+            bench.store(&[Entry::Product(&ids[0], &good), Entry::Product(&ids[1], &neighbour)]).await,
+            2
+        );
+        assert_eq!(fresh(bench.product("P-1").await), Some(good), "{command}");
+        assert_eq!(fresh(bench.product("P-2").await), Some(neighbour), "{command}");
     }
 }

@@ -34,11 +34,12 @@ async fn an_entry_ages_from_fresh_to_stale_to_gone() {
 async fn how_fresh_an_entry_is_follows_from_its_remaining_life() {
     let bench = Bench::start().await;
     let (stored, spare) = (product(1, 5_499), SETTINGS.stale_ttl_seconds * 1_000);
-    bench.store_product("P-1", &stored).await;
-    bench.command::<()>("PEXPIRE", "product:3:P-1", spare + 30_000).await;
-    let Cached::Fresh { age, .. } = bench.product("P-1").await else { panic!("it has time left") };
+    let data = br#"[5499,null,null,null,"USD"]"#;
+    bench.put("product:4:P-1", "1", spare + 30_000, data).await;
+    let Cached::Fresh { value, age, .. } = bench.product("P-1").await else { panic!("it has time left") };
+    assert_eq!(value, stored);
     assert!((20..=40).contains(&age.as_secs()), "{age:?} of about 60 s are gone");
-    bench.command::<()>("PEXPIRE", "product:3:P-1", spare).await;
+    bench.put("product:4:P-1", "1", spare, data).await;
     assert!(matches!(bench.product("P-1").await, Cached::Stale { value, .. } if value == stored));
 
     bench.store_product("P-1", &stored).await;
@@ -56,11 +57,14 @@ async fn every_entry_carries_a_time_to_live_and_they_differ() {
     bench.store(&[Entry::Market(&name, &market), Entry::NegativeMarket(&unknown)]).await;
 
     let mut connection = bench.connection.clone();
-    let keys: Vec<String> = redis::cmd("KEYS").arg("*:3:*").query_async(&mut connection).await.unwrap();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*:4:*").query_async(&mut connection).await.unwrap();
     assert_eq!(keys.len(), 252);
     let mut lives = Vec::new();
     for key in &keys {
         let life: i64 = redis::cmd("PTTL").arg(key).query_async(&mut connection).await.unwrap();
+        let ends: i64 = redis::cmd("PEXPIRETIME").arg(key).query_async(&mut connection).await.unwrap();
+        let text: String = redis::cmd("GET").arg(key).query_async(&mut connection).await.unwrap();
+        assert_eq!(text.split(' ').nth(1), Some(&*ends.to_string()), "{text}");
         match key.ends_with("nowhere") {
             true => assert!((1..=10_000).contains(&life), "{key}: {life}"),
             // 60 s ± 10 % and 600 s, less the time this test has taken.

@@ -40,11 +40,18 @@ impl Bench {
         Self { cache: PriceCache::new(&redis, settings), connection: server.connection().await, server }
     }
 
-    /// Runs a command on the entry `name`, such as `product:3:P-1`.
+    /// Runs a command on the entry `name`, such as `product:4:P-1`.
     async fn command<T: FromRedisValue>(&self, command: &str, name: &str, arguments: impl ToRedisArgs) -> T {
         let mut cmd = redis::cmd(command);
         cmd.arg(self.server.key(name)).arg(arguments);
         cmd.query_async(&mut self.connection.clone()).await.unwrap()
+    }
+
+    /// Replaces the entry `name` by one of this version and data that expires in `left_ms`.
+    async fn put(&self, name: &str, version: &str, left_ms: u64, data: &[u8]) {
+        let expires_at_ms = self.cache.server().await.unwrap().now_ms() + left_ms;
+        let text = [format!("{version} {expires_at_ms} ").as_bytes(), data].concat();
+        self.command::<()>("SET", name, text).await;
     }
 
     async fn inputs(&self, id: &str, name: &str) -> (Cached<Product>, Cached<Market>) {
@@ -125,7 +132,7 @@ async fn many_are_read_in_the_order_they_are_asked_for() {
         bench.store_product(&format!("P-{number}"), &product(1, number)).await;
     }
     bench.store(&[Entry::Market(&location("NY"), &market(1, 1))]).await;
-    bench.command::<()>("SET", "product:3:bad", "x").await;
+    bench.command::<()>("SET", "product:4:bad", "x").await;
 
     let ids = ["P-3", "absent", "P-1", "bad", "P-2", "P-1"].map(product_id);
     let CachedInputs { products, market: found } = bench.cache.get(&ids, &location("NY")).await.unwrap();

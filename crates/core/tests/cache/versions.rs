@@ -35,9 +35,9 @@ async fn versions_are_compared_as_numbers() {
 async fn a_refused_store_does_not_prolong_the_entry() {
     let bench = Bench::start().await;
     bench.store_product("P-1", &product(5, 500)).await;
-    bench.command::<()>("PEXPIRE", "product:3:P-1", 100_000).await;
+    bench.command::<()>("PEXPIRE", "product:4:P-1", 100_000).await;
     bench.store_product("P-1", &product(4, 400)).await;
-    assert!(bench.command::<i64>("PTTL", "product:3:P-1", NOTHING).await <= 100_000);
+    assert!(bench.command::<i64>("PTTL", "product:4:P-1", NOTHING).await <= 100_000);
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn what_was_read_before_a_deletion_is_never_stored_after_it() {
     assert_eq!(bench.cache.store(&late, read_at).await.unwrap(), Stored::Except(vec![0]));
 
     // The negative entry expires. The read is too old by then, by the clock of Redis.
-    bench.command::<()>("DEL", "product:3:P-1", NOTHING).await;
+    bench.command::<()>("DEL", "product:4:P-1", NOTHING).await;
     let now = bench.cache.server().await.unwrap().now_ms();
     for (when, read_at) in [("50 s ago", now - 50_001), ("in the future", now + 60_000)] {
         let stored = bench.cache.store(&late, ReadAt::from_ms(read_at)).await.unwrap();

@@ -234,7 +234,8 @@ async fn a_product_of_which_the_cache_holds_a_newer_version_is_counted() {
     let stack = Stack::builder().start().await;
     followed(&stack).await;
     let mut redis = stack.redis.connection().await;
-    let _: () = redis.hset(stack.redis.key("product:3:P-100"), "v", 1_u64 << 50).await.unwrap();
+    let (key, never) = (stack.redis.key("product:4:P-100"), 1_u64 << 42);
+    let _: () = redis.set(key, format!("{} {never} null", 1_u64 << 50)).await.unwrap();
     let task = stack.wait_for_task(&stack.publish().await).await;
     let result = &task["result"];
     assert_eq!((&result["updated_count"], &result["refused_count"]), (&json!(900), &json!(1)), "{result}");

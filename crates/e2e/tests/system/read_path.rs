@@ -42,10 +42,14 @@ async fn a_price_is_as_old_as_the_older_of_its_inputs() {
     let stack = Stack::builder().workers(0).start().await;
     let mut redis = stack.redis.connection().await;
     assert_eq!(stack.price("P-100", "NY", false).await["age_ms"], 0);
-    for (entry, older) in [("product:3:P-100", 5_000), ("market:3:NY", 20_000), ("product:3:P-100", 40_000)] {
+    for (entry, older) in [("product:4:P-100", 5_000), ("market:4:NY", 20_000), ("product:4:P-100", 40_000)] {
         let key = stack.redis.key(entry);
-        let left: i64 = redis.pttl(&key).await.unwrap();
-        let _: () = redis.pexpire(&key, left - older).await.unwrap();
+        let text: String = redis.get(&key).await.unwrap();
+        let [version, expires_at_ms, data] = text.splitn(3, ' ').collect::<Vec<_>>()[..] else {
+            panic!("{text}")
+        };
+        let expires_at_ms = expires_at_ms.parse::<i64>().unwrap() - older;
+        let _: () = redis.set(&key, format!("{version} {expires_at_ms} {data}")).await.unwrap();
         let answer = stack.price("P-100", "NY", false).await;
         let age = answer["age_ms"].as_i64().unwrap();
         assert!((older..older + 7_000).contains(&age), "{older} ms older: {answer}");
@@ -164,7 +168,7 @@ async fn a_corrupt_entry_is_replaced_and_never_served() {
     // An api that keeps entries is told of the damage a moment later.
     let stack = Stack::builder().workers(0).set_for(Binary::Api, "NEAR_CACHE_MB", 0).start().await;
     let mut redis = stack.redis.connection().await;
-    let key = stack.redis.key("product:3:P-100");
+    let key = stack.redis.key("product:4:P-100");
     let corrupt = [
         ("1", r#"[49,null,nu"#),
         ("1", r#"["1",null,null,null,"USD"]"#),
@@ -174,7 +178,9 @@ async fn a_corrupt_entry_is_replaced_and_never_served() {
     ];
     for (version, data) in corrupt {
         stack.price("P-100", "NY", false).await;
-        let _: () = redis.hset_multiple(&key, &[("v", version), ("d", data)]).await.unwrap();
+        let text: String = redis.get(&key).await.unwrap();
+        let expires_at_ms = text.split(' ').nth(1).unwrap();
+        let _: () = redis.set(&key, format!("{version} {expires_at_ms} {data}")).await.unwrap();
         let answer = stack.price("P-100", "NY", false).await;
         assert_eq!(
             (answer["source"].as_str(), cents(&answer)),

@@ -55,7 +55,7 @@ async fn a_miss_shows_its_statements_and_a_hit_shows_none() {
     let miss_calls = calls(&spans, miss);
     assert_eq!(
         names(&miss_calls),
-        ["EVALSHA store", "HMGET price inputs", "SELECT markets", "SELECT products", "TIME"]
+        ["EVALSHA store", "MGET price inputs", "SELECT markets", "SELECT products", "TIME"]
     );
     for statement in &miss_calls[2..4] {
         assert_eq!(attribute(statement, "db.system.name"), "sqlite");
@@ -68,7 +68,7 @@ async fn a_miss_shows_its_statements_and_a_hit_shows_none() {
     let spans = after_reads(&receiver, 2).await;
     let hit = reads(&spans)[1];
     assert_eq!(attribute(hit, "pricing.source"), "cache", "{hit:?}");
-    assert_eq!(names(&calls(&spans, hit)), ["HMGET price inputs"]);
+    assert_eq!(names(&calls(&spans, hit)), ["MGET price inputs"]);
 
     for span in &spans {
         assert!(!span.has_failed, "{span:?}");
@@ -96,11 +96,11 @@ async fn a_read_without_redis_shows_the_failed_call_and_the_next_one_that_it_was
         assert_eq!(attribute(read, "pricing.source"), "database");
     }
     let first_calls = calls(&spans, first);
-    let failed = first_calls.iter().find(|span| span.name == "HMGET price inputs").expect("Redis was asked");
+    let failed = first_calls.iter().find(|span| span.name == "MGET price inputs").expect("Redis was asked");
     assert!(failed.has_failed, "{failed:?}");
     assert!(!["", "_OTHER"].contains(&attribute(failed, "error.type")), "{failed:?}");
     assert_eq!(attribute(second, "pricing.skipped"), "redis", "{second:?}");
-    assert!(!names(&calls(&spans, second)).contains(&"HMGET price inputs"), "{second:?}");
+    assert!(!names(&calls(&spans, second)).contains(&"MGET price inputs"), "{second:?}");
 }
 
 #[tokio::test]
