@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::money::{Currency, ExchangeRate, Money, Ppm};
 use crate::price::{Market, Product, Rounding, RoundingMode};
 
-/// Maximum length of an entry's data, in bytes: Redis stores a hash with longer values in twice the memory. It
-/// also bounds how deep the parser can recurse.
+/// Maximum length of an entry's data, in bytes: enough for the largest amounts. It also bounds how deep the parser can
+/// recurse.
 const MAX_DATA: usize = 64;
 /// Versions are exact in Lua and in signed columns up to here.
 pub(super) const MAX_VERSION: u64 = 1 << 53;

@@ -93,6 +93,8 @@ impl RedisUser {
                     TASKS,
                     CONSUMER,
                     &[
+                        "hmget",
+                        "pexpire",
                         "xclaim",
                         "zadd",
                         "zpopmin",
