@@ -160,7 +160,12 @@ async fn the_schema_refuses_values_that_no_price_can_be_made_of(database: &TestD
     for value in ["-1", "100000001", "NULL", "'x'"] {
         database.refuses(&format!("UPDATE markets SET multiplier_ppm = {value}")).await;
     }
-    database.refuses("INSERT INTO products (id, base_price_minor) VALUES ('A 1', 1)").await;
+    let insert = |id: &str| format!("INSERT INTO products (id, base_price_minor) VALUES ('{id}', 1)");
+    let (longest, too_long) = ("x".repeat(64), "x".repeat(65));
+    for id in ["A 1", "A-1\n", "\nA-1", "Ä-1", "A/1", &too_long] {
+        database.refuses(&insert(id)).await;
+    }
+    database.execute(&[&insert(&longest), "DELETE FROM products WHERE base_price_minor = 1"]).await;
     for (column, value) in [
         ("member_discount_ppm", "1000001"),
         ("currency", "'usd'"),
