@@ -1,7 +1,7 @@
 -- What a recalculation pays for each row that it rewrites.
 
 -- It rewrites all rows of a page in one transaction. With half of the page free, the new ones fit beside the old ones,
--- and no index hears of them. Pages that are full today are left half empty by their next recalculation.
+-- and no index hears of them. Rows of pages that are full today move to half empty ones by their next recalculation.
 ALTER TABLE products SET (fillfactor = 50);
 
 -- The same ids as before. A bound within the pattern makes it ten times slower, and each write of a row checks it.

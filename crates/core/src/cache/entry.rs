@@ -27,10 +27,11 @@ const MAX_READ_AGE: Duration = Duration::from_secs(50);
 /// Maximum TTL of a negative entry; anything longer is corrupt.
 const MAX_NEGATIVE_TTL: Duration = DELETED_TTL;
 
-/// Maximum life of any entry, by the largest settings; anything longer is corrupt.
+/// Maximum life of any entry, by the largest settings: entries of other settings live on after a change. Anything longer is
+/// corrupt.
 const MAX_LIFE: Duration = Duration::from_secs(86_400 * 11 / 10 + 604_800);
 
-/// Longest since the end of an entry that is still there: its time is asked for after it. Anything longer is corrupt: Redis
+/// Longest since the end of an entry that is still there: the time is asked for after it. Anything longer is corrupt: Redis
 /// will not remove it.
 const MAX_OVER: Duration = Duration::from_secs(1);
 
@@ -236,10 +237,15 @@ impl Ttls {
         if left.is_zero() {
             return nothing(Cached::Absent);
         }
-        let version = decode_version(version);
         if data == NEGATIVE.as_bytes() && left <= MAX_NEGATIVE_TTL {
-            return Decoded { cached: Cached::Negative, version: version.unwrap_or(0), left };
+            let version = if version == b"0" { Some(0) } else { decode_version(version) };
+            return version.map_or(nothing(Cached::Corrupt), |version| Decoded {
+                cached: Cached::Negative,
+                version,
+                left,
+            });
         }
+        let version = decode_version(version);
         let Some(value) = version.and_then(|version| decode_value(version, data)) else {
             return nothing(Cached::Corrupt);
         };
@@ -300,7 +306,11 @@ mod tests {
     #[test]
     fn a_negative_entry_is_valid_for_a_short_while_only() {
         assert_eq!(decode("7", NEGATIVE.as_bytes(), 2_000), Cached::Negative);
+        assert_eq!(decode("0", NEGATIVE.as_bytes(), 2_000), Cached::Negative, "a reader found none");
         assert_eq!(decode("7", NEGATIVE.as_bytes(), 60_001), Cached::Corrupt);
+        for version in ["", "x", "-1", "99999999999999999999"] {
+            assert_eq!(decode(version, NEGATIVE.as_bytes(), 2_000), Cached::Corrupt, "{version}");
+        }
     }
 
     #[test]

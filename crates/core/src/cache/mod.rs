@@ -87,13 +87,14 @@ pub const READ_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The price cache in Redis.
 ///
-/// An entry is a text that Redis expires: its version, when it expires in milliseconds since 1970, and its data, such as
-/// `17 1764000660000 [5499,null,null,null,"USD"]`. Its freshness follows from what is left until then by the time of
-/// Redis, which each lookup asks for, so only the clock of Redis counts. **An entry is replaced only by one of an equal or higher version**, in
-/// one script, whoever writes: a writer that was paused while a newer version was stored changes nothing. A deleted
-/// product leaves a negative entry with the version of its deletion, and no entry is written that was read from the
-/// database longer ago than negative entries live: **a paused writer cannot bring a deleted product back.** Data that
-/// does not decode is [`Cached::Corrupt`] and never served.
+/// An entry is a text that Redis expires: its version, when it expires in milliseconds since 1970, and its data, such
+/// as `17 1764000660000 [5499,null,null,null,"USD"]`. Its freshness follows from what is left until then by the time
+/// of Redis, which each lookup asks for, so only the clock of Redis counts. A key of another type is no entry. **An
+/// entry is replaced only by one of an equal or higher version**, in one script, whoever writes: a writer that was
+/// paused while a newer version was stored changes nothing. A deleted product leaves a negative entry with the version
+/// of its deletion, and no entry is written that was read from the database longer ago than negative entries live: **a
+/// paused writer cannot bring a deleted product back.** Data that does not decode is [`Cached::Corrupt`] and never
+/// served.
 ///
 /// A read takes [`READ_TIMEOUT`] at most if the cache [bounds its reads](PriceCache::bounds_reads). No other method has a
 /// time-out but that of its connection: callers set one.

@@ -15,9 +15,10 @@ end
 local refused, highest = {}, 0
 for i = 2, #KEYS do
     local version, data, life = ARGV[3 * i - 3], ARGV[3 * i - 2], ARGV[3 * i - 1]
-    local have = redis.pcall('GET', KEYS[i]) -- an error if it is no string: it must not keep the others from being written
-    have = type(have) == 'string' and tonumber(string.match(have, '^%d+'))
-    if not have or have <= tonumber(version) then
+    local entry = redis.pcall('GET', KEYS[i]) -- an error if it is no string: it must not keep the others from being written
+    local have, ends = string.match(type(entry) == 'string' and entry or '', '^(%d+) (%d+) ')
+    -- One whose end is past is none: Redis would have removed it if it were ours.
+    if not have or tonumber(ends) <= now or tonumber(have) <= tonumber(version) then
         local expires = string.format('%.0f', now + life)
         redis.call('SET', KEYS[i], version .. ' ' .. expires .. ' ' .. data, 'PXAT', expires)
     else

@@ -81,7 +81,7 @@ async fn work_that_grows_with_the_catalogue_has_no_limit() {
     let database = TestDatabase::postgres().await;
     let limit = Duration::from_millis(300);
     let catalogue = Catalogue::open(&database.settings(true), limit).await.unwrap();
-    database.add_products(20_000).await;
+    database.add_products(60_000).await;
     let last = catalogue.last_version().await.unwrap();
     let asked = Instant::now();
     catalogue.move_beyond(last + 1_000).await.unwrap();
