@@ -24,7 +24,7 @@ enum Table {
 impl Table {
     const fn name(self) -> &'static str {
         match self {
-            Self::History => "price_history",
+            Self::History => "history",
             Self::Audit => "audit",
         }
     }
