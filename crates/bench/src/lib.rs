@@ -11,11 +11,7 @@ pub mod args;
 #[cfg(feature = "measure")]
 pub mod floor;
 #[cfg(feature = "measure")]
-mod interrupt;
-#[cfg(feature = "measure")]
 mod measure;
 
-#[cfg(feature = "measure")]
-pub use interrupt::interrupted;
 #[cfg(feature = "measure")]
 pub use measure::run;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pricing_bench::args::Args;
+use pricing_harness::interrupt;
 
 // That of the services: producers and workers of the queue run in this process.
 #[global_allocator]
@@ -19,17 +20,5 @@ struct Cli {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Cli::parse().args;
-    // Whatever was started ends with the future that is dropped here.
-    let outcome = tokio::select! {
-        biased;
-        outcome = pricing_bench::run(&args) => outcome,
-        interrupted = pricing_bench::interrupted() => interrupted,
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    interrupt::exit_code(async { pricing_bench::run(&args).await.map(|()| ExitCode::SUCCESS) }).await
 }

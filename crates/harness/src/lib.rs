@@ -3,7 +3,7 @@
 //! In reading order:
 //!
 //! - [`waiting`] for conditions, the only place that sleeps; [`ports`]; [`packages`] of the system; one child
-//!   [`process`];
+//!   [`process`]; the [`interrupt`] that ends a command with all its processes;
 //! - the servers that the services depend on: [`redis_server`], [`postgres`] and [`databases`], and the
 //!   [`certificates`] of their TLS;
 //! - one [`service`], and the whole [`stack`];
@@ -11,13 +11,14 @@
 //! - [`load`], clients that remember what was acknowledged to them;
 //! - measurements of the api: [`http_load`], closed loops and open ones; [`measurement`] of servers in turns; [`side`],
 //!   an api that is measured beside others; and [`callgrind`], which counts instructions;
-//! - with the feature `engine`: `replicated`, a primary and its replica; `queue_bench`, a queue with workers in the
+//! - with the feature `engine`: `cache_entry`, behind the cache; `replicated`, a primary and its replica; `queue_bench`, a queue with workers in the
 //!   test's process, and `queue_throughput`, how fast it is; `settled`, which finds what a fault left behind.
 //!
 //! A server or process belongs to the test or command that started it and ends with it, so all tests can run at once.
 
 pub mod waiting;
 
+pub mod interrupt;
 pub mod packages;
 pub mod ports;
 pub mod process;
@@ -43,6 +44,8 @@ pub mod side;
 
 pub mod callgrind;
 
+#[cfg(feature = "engine")]
+pub mod cache_entry;
 #[cfg(feature = "engine")]
 pub mod replicated;
 

@@ -9,6 +9,7 @@ use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 
+use crate::cache_entry::CacheEntry;
 use crate::stack::Stack;
 use crate::waiting::poll;
 
@@ -249,14 +250,13 @@ impl Stack {
             for (key, entry) in keys.iter().zip(entries) {
                 let row = rows.get(key.strip_prefix(&prefix).unwrap_or(key));
                 let Some(entry) = entry else { continue }; // expired between the two looks
-                let parts: Vec<&str> = entry.splitn(3, ' ').collect();
-                let agrees = match (&parts[..], row) {
-                    ([_, _, data], None) => *data == "null", // known not to exist
-                    ([version, _, data], Some((row_version, row_data))) => {
-                        version.parse() == Ok(*row_version)
-                            && serde_json::from_str::<Value>(data).is_ok_and(|data| data == *row_data)
+                let agrees = match (entry.parse::<CacheEntry>(), row) {
+                    (Ok(entry), None) => entry.data == "null", // known not to exist
+                    (Ok(entry), Some((version, data))) => {
+                        entry.version == version.to_string()
+                            && serde_json::from_str::<Value>(&entry.data).is_ok_and(|found| found == *data)
                     }
-                    _ => false,
+                    (Err(_), _) => false,
                 };
                 if !agrees {
                     stale.push(format!("{key}: {entry:?} instead of {row:?}"));

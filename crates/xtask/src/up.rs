@@ -7,12 +7,13 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail, ensure};
 use pricing_harness::api_key;
 use pricing_harness::databases::TestDatabase;
+use pricing_harness::interrupt;
 use pricing_harness::packages;
 use pricing_harness::ports::Port;
 use pricing_harness::service::{Binary, Environment};
 use pricing_harness::stack::Stack;
 
-use crate::{interrupt, workspace};
+use crate::workspace;
 
 /// Run the whole engine here: a private Redis, an embedded database with the demo catalogue, the three services.
 ///

@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::{RedisWrite, ToRedisArgs, Value};
 
 use super::data::{CachedValue, decode_value, decode_version, encode};
+use super::{MAX_CACHE_TTL_SECONDS, MAX_STALE_TTL_SECONDS};
 use crate::clock::millis;
 use crate::ids::{Location, ProductId};
 use crate::price::{Market, Product};
@@ -29,7 +30,7 @@ const MAX_NEGATIVE_TTL: Duration = DELETED_TTL;
 
 /// Maximum life of any entry, by the largest settings: entries of other settings live on after a change. Anything longer is
 /// corrupt.
-const MAX_LIFE: Duration = Duration::from_secs(86_400 * 11 / 10 + 604_800);
+const MAX_LIFE: Duration = Duration::from_secs(MAX_CACHE_TTL_SECONDS * 11 / 10 + MAX_STALE_TTL_SECONDS);
 
 /// Longest since the end of an entry that is still there: the time is asked for after it. Anything longer is corrupt: Redis
 /// will not remove it.
@@ -93,6 +94,13 @@ pub(super) struct Decoded<T> {
     pub(super) version: u64,
     /// How long it is valid, or fresh.
     pub(super) left: Duration,
+}
+
+impl<T> Decoded<T> {
+    /// Without a value.
+    fn nothing(cached: Cached<T>) -> Self {
+        Self { cached, version: 0, left: Duration::ZERO }
+    }
 }
 
 /// What an entry is about.
@@ -222,40 +230,38 @@ impl Ttls {
 
     /// Decodes what Redis holds under a key, at its time `now_ms`.
     pub(super) fn decode<T: CachedValue>(&self, key: &Key<'_>, entry: &Value, now_ms: u64) -> Decoded<T> {
-        let nothing = |cached| Decoded { cached, version: 0, left: Duration::ZERO };
-        let text = match entry {
-            Value::Nil => return nothing(Cached::Absent),
-            Value::BulkString(text) => text,
-            _ => return nothing(Cached::Corrupt),
-        };
-        let Some((version, expires_at_ms, data)) = split(text) else { return nothing(Cached::Corrupt) };
+        let corrupt = Decoded::nothing(Cached::Corrupt);
+        match entry {
+            Value::Nil => Decoded::nothing(Cached::Absent),
+            Value::BulkString(text) => self.decode_text(key, text, now_ms).unwrap_or(corrupt),
+            _ => corrupt,
+        }
+    }
+
+    /// Decodes the text of an entry; `None` if it is corrupt.
+    fn decode_text<T: CachedValue>(&self, key: &Key<'_>, text: &[u8], now_ms: u64) -> Option<Decoded<T>> {
+        let (version, expires_at_ms, data) = split(text)?;
         let left = Duration::from_millis(expires_at_ms.saturating_sub(now_ms));
         let over = Duration::from_millis(now_ms.saturating_sub(expires_at_ms));
         if left > MAX_LIFE || over > MAX_OVER {
-            return nothing(Cached::Corrupt);
+            return None;
         }
         if left.is_zero() {
-            return nothing(Cached::Absent);
+            return Some(Decoded::nothing(Cached::Absent));
         }
-        if data == NEGATIVE.as_bytes() && left <= MAX_NEGATIVE_TTL {
-            let version = if version == b"0" { Some(0) } else { decode_version(version) };
-            return version.map_or(nothing(Cached::Corrupt), |version| Decoded {
-                cached: Cached::Negative,
-                version,
-                left,
-            });
+        if data == NEGATIVE.as_bytes() {
+            let version = if version == b"0" { 0 } else { decode_version(version)? };
+            return (left <= MAX_NEGATIVE_TTL).then_some(Decoded { cached: Cached::Negative, version, left });
         }
-        let version = decode_version(version);
-        let Some(value) = version.and_then(|version| decode_value(version, data)) else {
-            return nothing(Cached::Corrupt);
-        };
+        let version = decode_version(version)?;
+        let value = decode_value(version, data)?;
         let age = self.of(key).saturating_sub(left);
         let left = left.saturating_sub(self.stale_ttl);
         let cached = match left.is_zero() {
             false => Cached::Fresh { value, age, left },
             true => Cached::Stale { value, age },
         };
-        Decoded { cached, version: version.unwrap_or(0), left }
+        Some(Decoded { cached, version, left })
     }
 }
 

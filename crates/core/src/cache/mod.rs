@@ -32,14 +32,17 @@ use crate::ids::{Location, ProductId};
 use crate::price::{Market, Product};
 use crate::redis::{Redis, escaped};
 
+const MAX_CACHE_TTL_SECONDS: u64 = 24 * 60 * 60;
+const MAX_STALE_TTL_SECONDS: u64 = 7 * 24 * 60 * 60;
+
 /// TTLs of cache entries.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct CacheSettings {
     /// Seconds that a cache entry is fresh, ± 10 % by key
-    #[arg(long, env, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, env, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=MAX_CACHE_TTL_SECONDS))]
     pub cache_ttl_seconds: u64,
     /// Seconds that an entry is kept as stale after that, for outages of the database
-    #[arg(long, env, default_value_t = 600, value_parser = clap::value_parser!(u64).range(0..=604_800))]
+    #[arg(long, env, default_value_t = 600, value_parser = clap::value_parser!(u64).range(0..=MAX_STALE_TTL_SECONDS))]
     pub stale_ttl_seconds: u64,
 }
 

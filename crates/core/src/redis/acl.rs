@@ -40,8 +40,10 @@ struct Grants {
 /// to the primary. Scripts, the clock, and the replication id, which scripts ask for as well.
 const SERVICE: &[&str] =
     &["ping", "quit", "unwatch", "persist", "evalsha", "script|load", "time", "info", "wait"];
-/// Cache entries, read and written.
-const CACHE: &[&str] = &["mget", "get", "set", "del"];
+/// Cache entries, written: by `store.lua`.
+const CACHE: &[&str] = &["get", "set"];
+/// Cache entries, read; a corrupt one is removed.
+const CACHE_READS: &[&str] = &["mget", "get", "del"];
 /// Tasks, enqueued and counted.
 const PRODUCER: &[&str] =
     &["hget", "hset", "hdel", "hexists", "hincrby", "incr", "get", "xadd", "xlen", "xpending", "zcard"];
@@ -76,7 +78,14 @@ impl RedisUser {
     fn grants(self) -> Grants {
         match self {
             Self::Api => Grants {
-                commands: &[SERVICE, CACHE, PRODUCER, TASKS, &["memory|usage", "publish", "client|tracking"]],
+                commands: &[
+                    SERVICE,
+                    CACHE,
+                    CACHE_READS,
+                    PRODUCER,
+                    TASKS,
+                    &["memory|usage", "publish", "client|tracking"],
+                ],
                 keys: &[PRODUCT_KEYS, MARKET_KEYS, HIGHEST_VERSION, QUEUE_KEYS, "events", PRIMARY_KEY],
                 channel: true,
             },
@@ -93,6 +102,7 @@ impl RedisUser {
                     TASKS,
                     CONSUMER,
                     &[
+                        "del",
                         "hmget",
                         "pexpire",
                         "xclaim",

@@ -7,7 +7,6 @@ use pricing_harness::databases::TestDatabase;
 use pricing_harness::service::{Binary, Service};
 use pricing_harness::stack::Stack;
 use pricing_harness::waiting::eventually;
-use redis::AsyncCommands as _;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
@@ -233,9 +232,10 @@ async fn an_invalid_row_fails_nothing_else() {
 async fn a_product_of_which_the_cache_holds_a_newer_version_is_counted() {
     let stack = Stack::builder().start().await;
     followed(&stack).await;
-    let mut redis = stack.redis.connection().await;
-    let (key, never) = (stack.redis.key("product:4:P-100"), 1_u64 << 42);
-    let _: () = redis.set(key, format!("{} {never} null", 1_u64 << 50)).await.unwrap();
+    stack.price("P-100", "NY", false).await;
+    let mut entry = stack.redis.cache_entry("product:4:P-100").await;
+    entry.version = (1_u64 << 50).to_string();
+    stack.redis.put_cache_entry("product:4:P-100", &entry).await;
     let task = stack.wait_for_task(&stack.publish().await).await;
     let result = &task["result"];
     assert_eq!((&result["updated_count"], &result["refused_count"]), (&json!(900), &json!(1)), "{result}");
